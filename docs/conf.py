@@ -1,0 +1,49 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Configuration of Sphinx; what is not set here is shared by Astropy's packages."""
+
+import os
+from importlib.metadata import version as installed_version
+
+from sphinx_astropy.conf.v2 import *  # noqa: F403
+from sphinx_astropy.conf.v2 import (
+    exclude_patterns,
+    html_theme_options,
+    intersphinx_mapping,
+    suppress_warnings,
+)
+
+project = "galml"
+author = "The galml developers"
+project_copyright = f"2026, {author}"
+release = installed_version("galml")
+version = ".".join(release.split(".")[:2])
+
+html_title = f"galml {release}"
+htmlhelp_basename = "galmldoc"
+html_static_path = []
+html_theme_options |= {"navbar_align": "left"}
+
+intersphinx_mapping |= {
+    "ccdproc": ("https://ccdproc.readthedocs.io/en/stable/", None),
+    "photutils": ("https://photutils.readthedocs.io/en/stable/", None),
+    "reproject": ("https://reproject.readthedocs.io/en/stable/", None),
+    "specutils": ("https://specutils.readthedocs.io/en/stable/", None),
+    "torch": ("https://docs.pytorch.org/docs/stable/", None),
+}
+for alias in ("astropy.org", "pythonloc"):
+    intersphinx_mapping.pop(alias)
+if os.environ.get("GALML_OFFLINE"):
+    # References into other projects become plain text.
+    intersphinx_mapping.clear()
+
+# Every reference to galml has to resolve; those to other projects depend on whether
+# their inventories could be had.
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!galml).*")]
+
+exclude_patterns += ["_templates", "api/README*"]
+suppress_warnings += ["config.cache"]
+
+plot_formats = [("png", 150)]
+plot_html_show_formats = False
+plot_html_show_source_link = False

@@ -1,0 +1,62 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Errors and warnings raised by galml."""
+
+from astropy.units import UnitConversionError
+from astropy.utils.exceptions import AstropyUserWarning
+
+__all__ = [
+    "GalmlError",
+    "GalmlWarning",
+    "InputError",
+    "InputTypeError",
+    "InputUnitError",
+    "ModelError",
+    "WeightsError",
+]
+
+
+class GalmlError(Exception):
+    """Base of every error that galml raises on purpose."""
+
+
+class InputError(GalmlError, ValueError):
+    """An argument has the right type but cannot be used.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the argument.
+    got : str
+        What was passed.
+    expected : str
+        What would have been accepted.
+    """
+
+    def __init__(self, argument, got, expected):
+        super().__init__(argument, got, expected)
+        self.argument = argument
+        self.got = got
+        self.expected = expected
+
+    def __str__(self):
+        return f"{self.argument}: got {self.got}, expected {self.expected}"
+
+
+class InputTypeError(InputError, TypeError):
+    """An argument has a type that is not understood."""
+
+
+class InputUnitError(InputError, UnitConversionError):
+    """An argument has no unit, or one that cannot be converted."""
+
+
+class ModelError(GalmlError, ValueError):
+    """A model is unknown, badly configured or made for another operation."""
+
+
+class WeightsError(ModelError):
+    """A file of weights is damaged, or is not the file that was expected."""
+
+
+class GalmlWarning(AstropyUserWarning):
+    """Every warning that galml issues."""

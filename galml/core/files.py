@@ -1,0 +1,277 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""FITS files and HDUs read as `~astropy.nddata.NDData`, with their partners."""
+
+import re
+import warnings
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import astropy.units as u
+from astropy.io import fits
+from astropy.nddata import (
+    InverseVariance,
+    NDData,
+    StdDevUncertainty,
+    VarianceUncertainty,
+)
+from astropy.wcs import WCS, FITSFixedWarning
+
+from galml.core.exceptions import (
+    GalmlError,
+    InputError,
+    InputTypeError,
+    InputUnitError,
+)
+
+__all__ = ["IMAGE_HDUS", "file_stem", "parse_unit", "read_fits", "read_hdu"]
+
+IMAGE_HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
+
+# HDUCLAS3 of the ESO data product standard (used by MaNGA), UTYPE of CCDData files.
+_UNCERTAINTIES = {
+    "RMSE": StdDevUncertainty,
+    "MSE": VarianceUncertainty,
+    "INVMSE": InverseVariance,
+    "StdDevUncertainty": StdDevUncertainty,
+    "VarianceUncertainty": VarianceUncertainty,
+    "InverseVariance": InverseVariance,
+}
+
+# Spellings found in headers for which there is one reading only, whatever their case.
+_SPELLINGS = {
+    name.lower(): name
+    for name in ("km", "m", "cm", "s", "Hz", "GHz", "Jy", "K", "beam")
+} | {
+    "ang": "Angstrom",
+    "angstroms": "Angstrom",
+    "kelvin": "K",
+    "kms": "km s",
+    "pixel": "pix",
+    "sec": "s",
+    "spaxel": "pix",
+}
+
+
+def parse_unit(text, argument):
+    """Read a unit, also as headers misspell it ("KM/S", "km/sec").
+
+    Parameters
+    ----------
+    text : str or `~astropy.units.UnitBase`
+        What to read.
+    argument : str
+        Name used in errors.
+
+    Returns
+    -------
+    `~astropy.units.UnitBase`
+        The unit.
+
+    Raises
+    ------
+    galml.core.InputUnitError
+        When it is no unit.
+    """
+    if not isinstance(text, str):
+        try:
+            return u.Unit(text)
+        except (TypeError, ValueError) as error:
+            raise InputUnitError(argument, repr(text), "a unit") from error
+    usual = re.sub(
+        "[A-Za-z]+", lambda word: _SPELLINGS.get(word[0].lower(), word[0]), text
+    )
+    with warnings.catch_warnings():
+        # Units with more than one slash are discouraged, but common and clear.
+        warnings.simplefilter("ignore", u.UnitsWarning)
+        for spelling in (text, usual):
+            unit = u.Unit(spelling, parse_strict="silent")
+            if not isinstance(unit, u.UnrecognizedUnit):
+                return unit
+    raise InputUnitError(
+        argument, f"the unit {text!r}, which cannot be understood", "a unit, or unit="
+    )
+
+
+def file_stem(path):
+    """Name a file without folder, compression and FITS suffix."""
+    return re.sub(
+        r"(\.(fits?|fts))?(\.(gz|bz2|xz|fz|z))?$", "", Path(path).name, flags=re.I
+    )
+
+
+@contextmanager
+def _readable(argument, what):
+    """Turn what damaged files make astropy raise into an InputError."""
+    try:
+        yield
+    except (GalmlError, FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        fits.VerifyError,
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+    ) as error:
+        raise InputError(
+            argument, f"{what}, which cannot be read ({error})", "a FITS image"
+        ) from error
+
+
+def read_fits(path, *, argument, unit, hdu, ndim):
+    """Read one image of a FITS file; parameters as for `read_hdu`."""
+    with _readable(argument, str(path)), fits.open(path) as hdus:
+        return read_hdu(hdus, argument=argument, unit=unit, hdu=hdu, ndim=ndim)
+
+
+def read_hdu(source, *, argument, unit, hdu, ndim):
+    """Read one image of an HDUList, or one HDU.
+
+    Parameters
+    ----------
+    source : `~astropy.io.fits.HDUList` or image HDU
+        What to read; data of files is read without being kept in the HDU.
+    argument : str
+        Name used in errors.
+    unit : `~astropy.units.UnitBase` or None
+        Unit where the header has none that can be understood.
+    hdu : int, str, tuple or None
+        Extension; ``(extension, channel)`` takes one plane of a three-dimensional
+        extension, by number or by the name that a header card ``C01``, ``C02``...
+        gives it. None: the first image with an accepted number of dimensions.
+    ndim : tuple of int
+        Accepted numbers of dimensions.
+
+    Returns
+    -------
+    `~astropy.nddata.NDData`
+        Its ``meta`` joins the primary header and that of the extension.
+
+    Raises
+    ------
+    galml.core.InputError
+        When there is no such extension or image.
+    """
+    hdus = source if isinstance(source, fits.HDUList) else None
+    name, channel = hdu if isinstance(hdu, tuple) else (hdu, None)
+    image = source if hdus is None else _find(hdus, name, channel, ndim, argument)
+    header = image.header
+    with _readable(argument, f"HDU {image.name!r}"):
+        if not image.shape:
+            raise InputError(argument, "an HDU without data", "an image")
+        if channel is not None:
+            channel = _channel(header, channel, image.shape)
+        values = _pixels(image, channel)
+        unit = _header_unit(header, unit, argument)
+        if hdus is None:
+            primary, uncertainty, mask = {}, None, None
+        else:
+            primary = hdus[0].header
+            uncertainty, mask = _partners(hdus, image, channel, unit, argument)
+        meta = {
+            key: value
+            for cards in (primary, header)
+            for key, value in cards.items()
+            if key not in ("", "COMMENT", "HISTORY")
+        }
+        wcs = _header_wcs(header, hdus)
+    return NDData(
+        values, unit=unit, uncertainty=uncertainty, mask=mask, wcs=wcs, meta=meta
+    )
+
+
+def _find(hdus, name, channel, ndim, argument):
+    """Pick the HDU asked for, or the first that fits."""
+    if name is not None:
+        try:
+            image = hdus[name]
+        except (KeyError, IndexError) as error:
+            known = ", ".join(
+                f"{i} {entry.name}".strip() for i, entry in enumerate(hdus)
+            )
+            raise InputError("hdu", repr(name), f"one of: {known}") from error
+        if isinstance(image, IMAGE_HDUS):
+            return image
+        raise InputError("hdu", f"{name!r}, a table", "an image")
+    extra = 0 if channel is None else 1
+    for image in hdus:
+        if isinstance(image, IMAGE_HDUS):
+            most = len(image.shape)
+            least = sum(length > 1 for length in image.shape)
+            if any(least <= n + extra <= most for n in ndim):
+                return image
+    wanted = " or ".join(f"{n}-D" for n in ndim)
+    raise InputError(argument, "a FITS file without such an image", f"a {wanted} image")
+
+
+def _pixels(image, channel=None):
+    """Read pixels; those of a file without caching or rescaling its HDU."""
+    key = ... if channel is None or len(image.shape) < 3 else channel
+    return image.data[key] if "data" in vars(image) else image.section[key]
+
+
+def _channel(header, channel, shape):
+    """Find the plane of a three-dimensional extension by number or name."""
+    names = {
+        header[key]: int(key[1:]) - 1 for key in header if re.fullmatch(r"C\d+", key)
+    }
+    index = names.get(channel, channel)
+    if len(shape) == 3 and isinstance(index, int) and 0 <= index < shape[0]:
+        return index
+    planes = shape[0] if len(shape) == 3 else 0
+    known = f" or one of {', '.join(names)}" if names else ""
+    raise InputError("hdu", f"channel {channel!r}", f"a channel below {planes}{known}")
+
+
+def _header_unit(header, default, argument):
+    """Read BUNIT; the default where it is missing or cannot be understood."""
+    text = str(header.get("BUNIT", "")).strip()
+    if not text:
+        return default
+    try:
+        return parse_unit(text, argument)
+    except InputUnitError:
+        if default is None:
+            raise
+        return default
+
+
+def _partners(hdus, image, channel, unit, argument):
+    """Find the uncertainty and the mask that belong to an image."""
+    header = image.header
+    # CCDData files name their extensions so, and their primary image does not say.
+    ccd = image is hdus[0]
+    names = [
+        header.get("ERRDATA", "UNCERT" if ccd else None),
+        header.get("QUALDATA", "MASK" if ccd else None),
+    ]
+    errors, quality = (hdus[n] if n is not None and n in hdus else None for n in names)
+    mask = None if quality is None else _pixels(quality, channel) != 0
+    if errors is None:
+        return None, mask
+    kind = errors.header.get("HDUCLAS3", errors.header.get("UTYPE"))
+    if kind not in _UNCERTAINTIES:
+        raise InputTypeError(
+            argument,
+            f"an uncertainty {errors.name!r} of kind {kind!r}",
+            f"HDUCLAS3 or UTYPE to be one of {', '.join(_UNCERTAINTIES)}",
+        )
+    kind = _UNCERTAINTIES[kind]
+    # A partner that only inherited the header of its image has the image's unit:
+    # what it should be follows from its kind.
+    own = _header_unit(errors.header, u.dimensionless_unscaled, argument)
+    std = kind([1.0], unit=own).represent_as(StdDevUncertainty)
+    if unit is None or not std.unit.is_equivalent(unit):
+        own = None
+    return kind(_pixels(errors, channel), unit=own), mask
+
+
+def _header_wcs(header, hdus):
+    """Read the WCS of a header, without the remarks of its repair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        return WCS(header, fobj=hdus)

@@ -1,0 +1,89 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The bits of the ``flags`` column, shared by all operations."""
+
+import enum
+
+import numpy as np
+
+from galml.core.exceptions import InputTypeError
+
+__all__ = ["DESCRIPTIONS", "Flag", "decode_flags"]
+
+
+class Flag(enum.IntFlag):
+    """What happened to one row; the bits of its ``flags`` are the sum of these."""
+
+    FAILED = 1
+    NONFINITE = 2
+    OUTLIERS = 4
+    TRUNCATED = 8
+    RESAMPLED = 16
+    LOW_SNR = 32
+    FEW_PIXELS = 64
+    OUT_OF_DOMAIN = 128
+    PA_UNDETERMINED = 256
+    NO_WCS = 512
+    CENTER_ASSUMED = 1024
+    NO_UNCERTAINTY = 2048
+    UNREADABLE = 4096
+
+
+#: One sentence for each bit.
+DESCRIPTIONS = {
+    Flag.FAILED: "The operation failed on this input; the row is NaN.",
+    Flag.NONFINITE: "Unmasked pixels were NaN or infinite and have been masked.",
+    Flag.OUTLIERS: "Pixels with absurd values have been masked.",
+    Flag.TRUNCATED: "The galaxy reaches beyond the edge of the image.",
+    Flag.RESAMPLED: "The input was resampled beyond the scales of the training.",
+    Flag.LOW_SNR: "The signal is low compared with the noise.",
+    Flag.FEW_PIXELS: "Few usable pixels are left.",
+    Flag.OUT_OF_DOMAIN: "The input lies outside what the model was trained on.",
+    Flag.PA_UNDETERMINED: "The input does not determine a position angle.",
+    Flag.NO_WCS: "No celestial WCS: the position angle is counted from +y.",
+    Flag.CENTER_ASSUMED: "No centre was given; one was found or assumed.",
+    Flag.NO_UNCERTAINTY: "The input has no uncertainty.",
+    Flag.UNREADABLE: "The input could not be read; the row is NaN.",
+}
+
+
+def decode_flags(flags):
+    """Name the bits that are set.
+
+    Parameters
+    ----------
+    flags : int or array_like of int
+        One value, or a ``flags`` column; masked entries have no bits.
+
+    Returns
+    -------
+    tuple of str or list of tuple of str
+        Lower-case names in ascending order of the bits: one tuple for a single
+        value, a list with one tuple for each row otherwise.
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        When ``flags`` are not integers.
+
+    Examples
+    --------
+    >>> from galml.core import decode_flags
+    >>> decode_flags(514)
+    ('nonfinite', 'no_wcs')
+    >>> decode_flags([0, 1])
+    [(), ('failed',)]
+    """
+    values = np.ma.filled(np.ma.asanyarray(flags), 0)
+    if values.size == 0:
+        return []
+    if values.dtype.kind not in "iu" or values.ndim > 1:
+        raise InputTypeError(
+            "flags",
+            f"{values.ndim}-D values of type {values.dtype}",
+            "an integer or a column of integers",
+        )
+    names = [
+        tuple(flag.name.lower() for flag in Flag if value & flag)
+        for value in np.atleast_1d(values).tolist()
+    ]
+    return names if values.ndim else names[0]

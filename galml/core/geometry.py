@@ -1,0 +1,229 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Angles and scales between the image and the sky.
+
+The image angle θ is counted in degrees counter-clockwise from +y, so that +y is 0°
+and −x is 90°. The position angle counts from north (the latitude axis of the WCS's
+own frame, galactic or ecliptic ones included) through east. The two are the same where
+north is up and east is left, and where there is no celestial WCS.
+"""
+
+import astropy.units as u
+import numpy as np
+
+from galml.core.axes import celestial
+from galml.core.exceptions import InputTypeError, InputUnitError
+
+__all__ = [
+    "angle_difference",
+    "beam_of",
+    "pixel_angle",
+    "pixel_scale",
+    "sky_angle",
+    "wrap_angle",
+]
+
+
+def wrap_angle(angle):
+    """Bring angles into [0°, 360°).
+
+    Parameters
+    ----------
+    angle : float, array_like or `~astropy.units.Quantity`
+        Angles; degrees unless they have a unit.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        In degrees.
+    """
+    turned = np.mod(_degrees(angle), 360.0)
+    # The remainder of a tiny negative number rounds to 360 itself.
+    return np.where(turned >= 360.0, 0.0, turned) * u.deg
+
+
+def angle_difference(first, second):
+    """Give ``first - second`` the short way round, in [−180°, 180°).
+
+    Parameters
+    ----------
+    first, second : float, array_like or `~astropy.units.Quantity`
+        Angles that broadcast together; degrees unless they have a unit.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        In degrees.
+    """
+    difference = _degrees(first) - _degrees(second)
+    return wrap_angle(difference + 180.0) - 180.0 * u.deg
+
+
+def sky_angle(theta, wcs, position):
+    """Turn image angles into position angles.
+
+    Parameters
+    ----------
+    theta : float, array_like or `~astropy.units.Quantity`
+        Image angles, counter-clockwise from +y; degrees unless they have a unit.
+    wcs : `~astropy.wcs.WCS`, other APE 14 WCS or None
+        Any rotation, parity and distortion; of a cube, the celestial part counts.
+    position : tuple of float
+        Pixel ``(x, y)``, counted from 0, where the angle is to be known.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        Position angles east of north, in [0°, 360°); ``theta`` itself where ``wcs``
+        has no celestial part.
+    """
+    matrix = _local_matrix(wcs, position)
+    if matrix is None:
+        return wrap_angle(theta)
+    angle = np.radians(_degrees(theta))
+    east, north = np.tensordot(matrix, [-np.sin(angle), np.cos(angle)], axes=1)
+    return wrap_angle(np.degrees(np.arctan2(east, north)))
+
+
+def pixel_angle(position_angle, wcs, position):
+    """Turn position angles into image angles; the inverse of `sky_angle`.
+
+    Parameters
+    ----------
+    position_angle : float, array_like or `~astropy.units.Quantity`
+        Angles east of north; degrees unless they have a unit.
+    wcs : `~astropy.wcs.WCS`, other APE 14 WCS or None
+        As for `sky_angle`.
+    position : tuple of float
+        Pixel ``(x, y)``, counted from 0, where the angle is to be known.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        Image angles counter-clockwise from +y, in [0°, 360°).
+    """
+    matrix = _local_matrix(wcs, position)
+    if matrix is None:
+        return wrap_angle(position_angle)
+    angle = np.radians(_degrees(position_angle))
+    x, y = np.tensordot(np.linalg.inv(matrix), [np.sin(angle), np.cos(angle)], axes=1)
+    return wrap_angle(np.degrees(np.arctan2(-x, y)))
+
+
+def pixel_scale(wcs, position=(0.0, 0.0)):
+    """Give the side of a square as large as a pixel.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`, other APE 14 WCS or None
+        Of a cube, the celestial part counts.
+    position : tuple of float
+        Pixel ``(x, y)``, counted from 0, whose scale is wanted.
+
+    Returns
+    -------
+    `~astropy.units.Quantity` or None
+        In arcsec / pix; None where ``wcs`` has no celestial part.
+    """
+    matrix = _local_matrix(wcs, position)
+    if matrix is None:
+        return None
+    side = np.sqrt(abs(np.linalg.det(matrix)))
+    return (side * u.rad / u.pix).to(u.arcsec / u.pix)
+
+
+def beam_of(source, *, argument="beam"):
+    """Find the beam or PSF of an observation.
+
+    Parameters
+    ----------
+    source : object
+        An `~galml.core.inputs.Observation` or other object with ``meta`` (``BMAJ``,
+        ``BMIN``, ``BPA`` in degrees); a beam with ``major``, ``minor`` and ``pa`` as
+        radio_beam has it; a Quantity, the full width at half maximum; or None.
+    argument : str
+        Name used in errors.
+
+    Returns
+    -------
+    tuple of `~astropy.units.Quantity` or None
+        Major and minor full width at half maximum in arcsec and the position angle
+        of the major axis in degrees; None when there is no beam.
+
+    Raises
+    ------
+    galml.core.InputUnitError
+        When a width is no angle above zero.
+    galml.core.InputTypeError
+        For other objects.
+    """
+    if source is None:
+        return None
+    if isinstance(source, u.Quantity):
+        major, minor, angle = source, source, 0.0
+    elif hasattr(source, "major"):
+        major, minor, angle = source.major, source.minor, getattr(source, "pa", 0.0)
+    elif hasattr(source, "meta"):
+        meta = source.meta
+        if not meta.get("BMAJ"):
+            return None
+        major = meta["BMAJ"] * u.deg
+        minor = meta.get("BMIN", meta["BMAJ"]) * u.deg
+        angle = meta.get("BPA", 0.0)
+    else:
+        raise InputTypeError(
+            argument,
+            f"an object of type {type(source).__name__}",
+            "a Quantity or an object with major, minor and pa",
+        )
+    return _width(major, argument), _width(minor, argument), _degrees(angle) * u.deg
+
+
+def _width(width, argument):
+    """Check one width of a beam."""
+    try:
+        arcsec = width.to(u.arcsec)
+    except u.UnitConversionError as error:
+        raise InputUnitError(
+            argument, f"a width in {width.unit}", "an angle"
+        ) from error
+    if not (arcsec.isscalar and np.isfinite(arcsec) and arcsec > 0):
+        raise InputUnitError(argument, f"a width of {width}", "one angle above zero")
+    return arcsec
+
+
+def _degrees(angle):
+    """Give angles as plain numbers in degrees."""
+    if isinstance(angle, u.Quantity):
+        return angle.to_value(u.deg)
+    return np.asarray(angle, dtype=float)
+
+
+def _local_matrix(wcs, position):
+    """Give the matrix from pixel offsets (x, y) to sky offsets (east, north) in rad.
+
+    Differences across half a pixel either side, on the tangent plane of the position:
+    nothing is singular at the poles or where longitude wraps.
+    """
+    wcs = celestial(wcs)
+    if wcs is None:
+        return None
+    low = getattr(wcs, "low_level_wcs", wcs)
+    x, y = position
+    xs = x + np.array([0.0, 0.5, -0.5, 0.0, 0.0])
+    ys = y + np.array([0.0, 0.0, 0.0, 0.5, -0.5])
+    world = low.pixel_to_world_values(xs, ys)
+    kinds = [kind.rpartition(".")[2] for kind in low.world_axis_physical_types]
+    first = 0 if kinds[0] in ("lon", "ra") else 1
+    lon, lat = (
+        np.radians(u.Unit(low.world_axis_units[i]).to(u.deg, world[i]))
+        for i in (first, 1 - first)
+    )
+    turn = lon - lon[0]
+    depth = np.sin(lat[0]) * np.sin(lat) + np.cos(lat[0]) * np.cos(lat) * np.cos(turn)
+    east = np.cos(lat) * np.sin(turn) / depth
+    # cos(lat0) sin(lat) - sin(lat0) cos(lat) cos(turn), without its cancellation.
+    north = np.sin(lat - lat[0]) + 2.0 * np.sin(lat[0]) * np.cos(lat) * (
+        np.sin(turn / 2.0) ** 2
+    )
+    plane = np.stack([east, north / depth])
+    return np.stack([plane[:, 1] - plane[:, 2], plane[:, 3] - plane[:, 4]], axis=1)

@@ -1,0 +1,274 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The one inference engine."""
+
+import contextlib
+import copy
+import hashlib
+import itertools
+import operator
+import sys
+from numbers import Integral
+
+import torch
+from tqdm import tqdm
+
+from galml.core.exceptions import InputError
+from galml.core.views import View
+
+__all__ = ["infer", "keyed_generator", "resolve_device", "stable_seed"]
+
+
+def resolve_device(device="auto"):
+    """
+    Turn the name of a device into a `torch.device` that is there.
+
+    Parameters
+    ----------
+    device : str or `torch.device`, optional
+        "auto" takes CUDA where there is one, then Apple's MPS, then the CPU.
+
+    Returns
+    -------
+    `torch.device`
+
+    Raises
+    ------
+    galml.core.exceptions.InputError
+        If the device is unknown, or not available on this machine.
+    """
+    counts = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    here = [name for name, count in counts.items() if count]
+    try:
+        resolved = torch.device(here[0] if device == "auto" else device)
+    except (RuntimeError, TypeError) as error:
+        raise InputError("device", repr(device), f"'auto' or one of {here}") from error
+    if (resolved.index or 0) >= counts.get(resolved.type, 0):
+        raise InputError("device", repr(device), f"'auto' or one of {here}")
+    if resolved.type != "cpu" and resolved.index is None:
+        # As tensors report it, so that the two can be compared.
+        index = torch.cuda.current_device() if resolved.type == "cuda" else 0
+        resolved = torch.device(resolved.type, index)
+    return resolved
+
+
+def stable_seed(*parts):
+    """
+    Hash integers, strings and tensors to one seed, the same everywhere.
+
+    Parameters
+    ----------
+    *parts : int, str or `torch.Tensor`
+        What the seed depends on, in order.
+
+    Returns
+    -------
+    int
+        Between 0 and 2**63 - 1.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if isinstance(part, torch.Tensor):
+            digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
+            data = part.detach().cpu().contiguous().reshape(-1)
+            digest.update(data.view(torch.uint8).numpy())
+        else:
+            part = part if isinstance(part, str) else operator.index(part)
+            digest.update(f"{part!r};".encode())
+    return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def keyed_generator(seed, *tensors):
+    """
+    Make a random generator that depends on a seed and on an object's tensors.
+
+    The numbers drawn for an object then do not depend on its place in a batch.
+
+    Parameters
+    ----------
+    seed : int or None
+        `None` is the same as 0.
+    *tensors : `torch.Tensor`
+        The prepared tensors of one object.
+
+    Returns
+    -------
+    `torch.Generator`
+        On the CPU.
+    """
+    return torch.Generator().manual_seed(stable_seed(seed or 0, *tensors))
+
+
+def to_device(batch, device):
+    """Move a dict of tensors to a device, real numbers as float32."""
+    return {
+        key: t.to(device, torch.float32 if t.is_floating_point() else t.dtype)
+        for key, t in batch.items()
+    }
+
+
+def infer(
+    network,
+    batches,
+    *,
+    views=(),
+    device="auto",
+    dtype="float32",
+    batch_size=64,
+    n_samples=0,
+    seed=None,
+    progress=False,
+    total=None,
+):
+    """
+    Run a network over a stream of prepared objects, with bounded memory.
+
+    One incoming batch is drawn at a time, and its outputs are given back before the
+    next one is drawn. The results for an object do not depend on the batches, nor on
+    the order of the objects. The network is never changed: one that is in training
+    mode or on another device is copied once, so that threads can share a network.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        ``network(inputs)`` takes and returns a dict of tensors, whose first axes are
+        the objects. With ``n_samples`` it also has the attribute ``n_noise`` and the
+        method ``sample(outputs, noise)``, which returns a dict of tensors.
+    batches : iterable of dict of `torch.Tensor`
+        Prepared objects; the tensors of a batch have equal first axes. Real numbers
+        become float32.
+    views : sequence of galml.core.views.View, optional
+        The outputs are the mean over these views, each output restored first.
+    device : str or `torch.device`, optional
+        See `resolve_device`.
+    dtype : {"float32", "bfloat16"}, optional
+        Precision of the network's layers. "bfloat16" uses `torch.autocast`: matrix
+        products and convolutions only; inputs, averages and outputs stay float32.
+    batch_size : int, optional
+        The largest number of objects that the network sees at once.
+    n_samples : int, optional
+        Number of random passes. Only ``network.sample`` takes part in them. Its noise,
+        of shape (objects, ``n_samples``, ``n_noise``), is uniform between 0 and 1 and
+        depends on ``seed`` and the object's tensors alone.
+    seed : int or None, optional
+        `None` is the same as 0.
+    progress : bool or callable, optional
+        `True` shows a progress bar on standard error; a callable is called as
+        ``progress(done, total)`` after each incoming batch.
+    total : int or None, optional
+        Number of objects, where it is known, for the progress.
+
+    Returns
+    -------
+    iterator of dict of `torch.Tensor`
+        float32 outputs on the CPU, one dict for each incoming batch, rows in order.
+
+    Raises
+    ------
+    galml.core.exceptions.InputError
+        If an option is out of its range, or the tensors of a batch differ in length.
+    """
+    device = resolve_device(device)
+    least = {"batch_size": 1, "n_samples": 0}
+    for name, value in (("batch_size", batch_size), ("n_samples", n_samples)):
+        if not isinstance(value, Integral) or value < least[name]:
+            expected = f"a whole number of at least {least[name]}"
+            raise InputError(name, repr(value), expected)
+    if dtype not in ("float32", "bfloat16"):
+        raise InputError("dtype", repr(dtype), "'float32' or 'bfloat16'")
+
+    def evaluate(inputs):
+        return _evaluate(
+            network,
+            inputs,
+            views=views or (View(),),
+            device=device,
+            low_precision=dtype == "bfloat16",
+            n_samples=n_samples,
+            seed=seed,
+        )
+
+    network = _ready(network, device)
+    return _stream(batches, evaluate, batch_size, progress, total)
+
+
+def _ready(network, device):
+    """Return the network in evaluation mode on the device: itself, or a copy."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    if all(t.device == device for t in tensors) and not any(
+        module.training for module in network.modules()
+    ):
+        return network
+    network = copy.deepcopy(network).eval()
+    return network.to(device, memory_format=torch.channels_last)
+
+
+def _stream(batches, evaluate, batch_size, progress, total):
+    """Evaluate batch after batch in pieces of at most ``batch_size`` objects."""
+    with _progress(progress, total) as update:
+        for batch in batches:
+            lengths = {key: len(tensor) for key, tensor in batch.items()}
+            number = max(lengths.values(), default=0)
+            if number == 0 or set(lengths.values()) != {number}:
+                expected = "tensors of equal length, at least 1"
+                raise InputError("batches", f"lengths {lengths}", expected)
+            pieces = [
+                evaluate({k: t[start : start + batch_size] for k, t in batch.items()})
+                for start in range(0, number, batch_size)
+            ]
+            update(number)
+            yield {key: torch.cat([p[key] for p in pieces]) for key in pieces[0]}
+
+
+def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed):
+    """Run the network once per view, average, and draw the random passes."""
+    # No context may be open across a yield: it would leak to the consumer.
+    with torch.no_grad():
+        moved = to_device(inputs, device)
+        results = []
+        for view in views:
+            with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
+                outputs = network(view.apply(moved))
+            results.append(view.restore({k: v.float() for k, v in outputs.items()}))
+        outputs = {
+            key: torch.stack([result[key] for result in results]).mean(dim=0)
+            for key in results[0]
+        }
+        if n_samples:
+            noise = _noise(inputs, n_samples, network.n_noise, seed).to(device)
+            outputs |= network.sample(outputs, noise)
+        return {key: tensor.float().cpu() for key, tensor in outputs.items()}
+
+
+def _noise(inputs, n_samples, n_noise, seed):
+    """Draw uniform noise for each object, from its own generator."""
+    tensors = [inputs[key].cpu() for key in sorted(inputs)]
+    noise = torch.stack(
+        [
+            torch.rand(n_samples, n_noise, generator=keyed_generator(seed, *parts))
+            for parts in zip(*tensors, strict=True)
+        ]
+    )
+    return noise.clamp_(min=2**-25)  # quantile functions diverge at 0
+
+
+@contextlib.contextmanager
+def _progress(progress, total):
+    """Give the function to call with the number of objects just done."""
+    if callable(progress):
+        done = 0
+
+        def update(number):
+            nonlocal done
+            done += number
+            progress(done, total)
+
+        yield update
+    else:
+        with tqdm(
+            total=total, disable=not progress, file=sys.stderr, unit="object"
+        ) as bar:
+            yield bar.update

@@ -1,0 +1,111 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The one way out: tables with units, flags and provenance."""
+
+import warnings
+from datetime import UTC, datetime
+
+import numpy as np
+from astropy.table import QTable
+
+from galml.core.exceptions import GalmlWarning
+from galml.core.flags import Flag
+
+__all__ = ["build_table", "warn_batch"]
+
+
+def build_table(
+    columns,
+    *,
+    operation,
+    model=None,
+    names=None,
+    flags,
+    device,
+    dtype,
+    seed,
+    call,
+):
+    """Put the results of an operation into a table.
+
+    Parameters
+    ----------
+    columns : dict of str to `~astropy.units.Quantity` or `~numpy.ndarray`
+        Columns in order, each with one entry (number or row of numbers) per object.
+    operation : str
+        Name of the operation.
+    model : `~galml.core.model.GalaxyModel`, optional
+        What made the results; its ``name`` and ``sha256`` are noted.
+    names : sequence of str or None, optional
+        Names of the objects; the column is there when any is known.
+    flags : sequence of int
+        Bits of `galml.core.Flag`.
+    device, dtype : str
+        Where and in which precision the network ran.
+    seed : int or None
+        Seed of the random passes.
+    call : dict
+        Arguments of the call, noted as ``ARG_1 = "keyword=value"`` and so on.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        Columns ``name`` (if any), those given, and ``flags``. The metadata are plain
+        numbers and ASCII text under short keys, as FITS headers can hold them:
+        ``GALMLVER``, ``OPERATN``, ``MODEL``, ``MODELSHA``, ``DEVICE``, ``DTYPE``,
+        ``SEED``, ``DATE``, ``ARG_1``... What is None has no key.
+    """
+    import galml
+
+    table = QTable()
+    if names is not None and any(names):
+        table["name"] = np.array([name or "" for name in names], dtype=str)
+    for key, column in columns.items():
+        table[key] = column
+    table["flags"] = np.asarray(flags, dtype=np.int32)
+    meta = {
+        "GALMLVER": galml.__version__,
+        "OPERATN": operation,
+        "MODEL": getattr(model, "name", None),
+        "MODELSHA": getattr(model, "sha256", None),
+        "DEVICE": device,
+        "DTYPE": dtype,
+        "SEED": None if seed is None else int(seed),
+        "DATE": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+    for number, (key, value) in enumerate(call.items(), start=1):
+        meta[f"ARG_{number}"] = f"{key}={value}"
+    table.meta.update(
+        (key, value if isinstance(value, int) else _plain(value))
+        for key, value in meta.items()
+        if value is not None
+    )
+    return table
+
+
+def _plain(value, limit=66):
+    """Write a value as one line of ASCII that fits a FITS card."""
+    text = " ".join(str(value).split()).encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def warn_batch(flags, errors, *, stacklevel=3):
+    """Say once how many rows of a batch have no result, and why the first has none.
+
+    Parameters
+    ----------
+    flags : sequence of int
+        Bits of `galml.core.Flag`, one entry per row.
+    errors : sequence of Exception
+        What went wrong, in order of the rows.
+    stacklevel : int
+        As for `warnings.warn`; the default blames the caller of the operation.
+    """
+    flags = np.asarray(flags, dtype=int)
+    unreadable = flags & int(Flag.UNREADABLE) != 0
+    failed = (flags & int(Flag.FAILED) != 0) & ~unreadable
+    counts = {"unreadable": unreadable.sum(), "failed": failed.sum()}
+    reasons = ", ".join(f"{kind} {count}" for kind, count in counts.items() if count)
+    if reasons:
+        first = f" (first: {errors[0]})" if len(errors) else ""
+        message = f"{sum(counts.values())} of {len(flags)} rows have no result: "
+        warnings.warn(message + reasons + first, GalmlWarning, stacklevel=stacklevel)

@@ -1,0 +1,84 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Distributions that the network's outputs stand for."""
+
+import math
+
+import torch
+
+__all__ = [
+    "angle_components",
+    "angle_log_density",
+    "bin_centers",
+    "histogram_log_density",
+    "histogram_quantile",
+]
+
+
+def bin_centers(logits, upper):
+    """Centres of equal bins between 0 and ``upper``, one for each logit."""
+    count = logits.shape[-1]
+    return (torch.arange(count, dtype=logits.dtype) + 0.5) * upper / count
+
+
+def histogram_quantile(probability, levels, upper):
+    """Quantiles of a histogram, linear inside its bins.
+
+    Parameters
+    ----------
+    probability : `torch.Tensor`
+        Shape (n, bins), rows of sum 1.
+    levels : `torch.Tensor`
+        Shape (n, k) or (k,), cumulative probabilities.
+    upper : float
+        Upper end of the last bin; the first one starts at 0.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, k).
+    """
+    cumulative = probability.cumsum(1)
+    cumulative = cumulative / cumulative[:, -1:]
+    levels = levels.expand(len(probability), -1).contiguous()
+    place = torch.searchsorted(cumulative, levels).clamp(max=probability.shape[1] - 1)
+    high = cumulative.gather(1, place)
+    share = (cumulative[:, -1:] * probability / probability.sum(1, True)).gather(
+        1, place
+    )
+    fraction = 1 - ((high - levels) / share.clamp_min(1e-12)).clamp(0, 1)
+    return (place + fraction) * upper / probability.shape[1]
+
+
+def histogram_log_density(logits, truth, upper, width):
+    """Cross-entropy target: log-probability of ``truth`` blurred over the bins."""
+    centers = bin_centers(logits, upper)
+    target = torch.softmax(-0.5 * ((centers - truth[:, None]) / width) ** 2, 1)
+    return (target * torch.log_softmax(logits, 1)).sum(1)
+
+
+def angle_components(outputs):
+    """Describe the angle that is left as von Mises distributions of one mean.
+
+    Returns
+    -------
+    mean : `torch.Tensor`
+        Shape (n,), radians.
+    concentration : `torch.Tensor`
+        Shape (n, 3): narrow, broad, and zero for the uniform background.
+    log_weight : `torch.Tensor`
+        Shape (n, 3).
+    """
+    even = outputs["angle_even"]
+    mean = torch.atan2(outputs["angle_odd"][:, 0], even[:, 0] + 3.0)
+    broad = torch.exp(even[:, 1].clamp(-3, 8) + 1.5)
+    narrow = broad + torch.exp(even[:, 2].clamp(-3, 8) + 3.0)
+    concentration = torch.stack([narrow, broad, torch.zeros_like(broad)], 1)
+    return mean, concentration, torch.log_softmax(even[:, 3:6], 1)
+
+
+def angle_log_density(outputs, angle):
+    """Log-density of an angle left over, in radians, shape (n,)."""
+    mean, concentration, log_weight = angle_components(outputs)
+    shape = torch.cos(angle - mean)[:, None] - 1
+    normal = torch.log(2 * math.pi * torch.special.i0e(concentration))
+    return torch.logsumexp(log_weight + concentration * shape - normal, 1)

@@ -1,0 +1,383 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""From particles to the velocity maps that an instrument gives."""
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+
+from galml.mocks.particles import Kinematics, kinematics
+from galml.mocks.surveys import GAS_SURVEYS
+
+__all__ = ["GasMaps", "observe_gas", "project_gas"]
+
+FWHM = 2 * math.sqrt(2 * math.log(2))
+N_BINS = 256
+
+
+@dataclass
+class GasMaps:
+    """Mock observations of n galaxies on one grid of pixels.
+
+    Attributes
+    ----------
+    velocity, dispersion, uncertainty : `torch.Tensor`
+        Shape (n, ny, nx), in km/s; NaN where nothing was measured. The uncertainty is
+        that of the velocity.
+    center : `torch.Tensor`
+        Shape (n, 2): the galaxy's x and y in pixels.
+    beam : `torch.Tensor`
+        Shape (n,): geometric mean FWHM in pixels.
+    beams_across : `torch.Tensor`
+        Shape (n,): diameter of the gas in beams.
+    snr : `torch.Tensor`
+        Shape (n,): scatter of the true velocities over the median noise; infinite
+        for a map without noise.
+    survey : `torch.Tensor`
+        Shape (n,): index into `~galml.mocks.surveys.GAS_SURVEYS`.
+    truth : `~galml.mocks.Kinematics`
+        Measured on the particles inside the deprojected radius of the mask.
+    """
+
+    velocity: torch.Tensor
+    dispersion: torch.Tensor
+    uncertainty: torch.Tensor
+    center: torch.Tensor
+    beam: torch.Tensor
+    beams_across: torch.Tensor
+    snr: torch.Tensor
+    survey: torch.Tensor
+    truth: Kinematics
+
+    def __len__(self):
+        return len(self.velocity)
+
+    def __getitem__(self, rows):
+        """Select galaxies by a slice, an index tensor or a boolean tensor."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
+        truth = chosen.pop("truth")
+        truth = Kinematics(**{k: v[rows] for k, v in vars(truth).items()})
+        return GasMaps(**{k: v[rows] for k, v in chosen.items()}, truth=truth)
+
+
+def project_gas(particles, n_pixels, extent, beam, axis_ratio=None, beam_angle=None):
+    """Project particles on the sky and convolve with the beam.
+
+    Parameters
+    ----------
+    particles : `~galml.mocks.Particles`
+        n galaxies, already turned as they are seen.
+    n_pixels : int
+        Pixels along a side of the square image.
+    extent : `torch.Tensor`
+        Shape (n,): half the side of the image, in kpc.
+    beam : `torch.Tensor`
+        Shape (n,): geometric mean FWHM of the beam, in pixels.
+    axis_ratio, beam_angle : `torch.Tensor`, optional
+        Shape (n,): the beam's axis ratio and the angle of its major axis in radians,
+        counter-clockwise from +y.
+
+    Returns
+    -------
+    flux, velocity, dispersion : `torch.Tensor`
+        Shape (n, n_pixels, n_pixels): light per pixel, and mean and dispersion of the
+        line-of-sight velocity in km/s, weighted by light; NaN without light.
+    """
+    n = len(extent)
+    scale = n_pixels / (2 * extent)[:, None]
+    x = particles.position[..., 0] * scale + n_pixels / 2
+    y = particles.position[..., 1] * scale + n_pixels / 2
+    seen = (x >= 0) & (x < n_pixels) & (y >= 0) & (y < n_pixels)
+    pixel = (y.long() * n_pixels + x.long()).clamp(0, n_pixels**2 - 1)
+    light = particles.mass * seen
+    speed = particles.velocity[..., 2]
+    moments = torch.stack(
+        [light, light * speed, light * (speed**2 + particles.dispersion**2)], 1
+    )
+    image = torch.zeros(n, 3, n_pixels**2, dtype=light.dtype)
+    image.scatter_add_(2, pixel[:, None].expand(-1, 3, -1), moments)
+    image = image.unflatten(2, (n_pixels, n_pixels))
+    image = _convolve(image, beam, axis_ratio, beam_angle)
+    flux = image[:, 0].clamp_min(0)
+    bright = flux > 1e-5 * flux.amax((1, 2), keepdim=True)
+    safe = torch.where(bright, flux, torch.nan)
+    velocity = image[:, 1] / safe
+    dispersion = (image[:, 2] / safe - velocity**2).clamp_min(0).sqrt()
+    return flux, velocity, dispersion
+
+
+def _convolve(image, beam, axis_ratio=None, beam_angle=None):
+    """Convolve (n, c, y, x) with an elliptical Gaussian, padded by a third."""
+    size = image.shape[-1]
+    padded = size + size // 3
+    ratio = torch.ones_like(beam) if axis_ratio is None else axis_ratio
+    angle = torch.zeros_like(beam) if beam_angle is None else beam_angle
+    ky = torch.fft.fftfreq(padded)[:, None]
+    kx = torch.fft.rfftfreq(padded)[None, :]
+    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    major = -sine * kx + cosine * ky
+    minor = cosine * kx + sine * ky
+    sigma = (beam / FWHM)[:, None, None]
+    ratio = ratio[:, None, None]
+    exponent = major**2 / ratio + minor**2 * ratio
+    kernel = torch.exp(-2 * (math.pi * sigma) ** 2 * exponent)
+    spectrum = torch.fft.rfft2(image, s=(padded, padded)) * kernel[:, None]
+    return torch.fft.irfft2(spectrum, s=(padded, padded))[..., :size, :size]
+
+
+def observe_gas(particles, radius, beams_across, n_pixels, generator, noisy=True):
+    """Observe gas as the surveys do.
+
+    Parameters
+    ----------
+    particles : `~galml.mocks.Particles`
+        n galaxies, turned as they are seen.
+    radius : `torch.Tensor`
+        Shape (n,): radius of the gas, in kpc.
+    beams_across : `torch.Tensor`
+        Shape (n,): diameter of the gas, in beams.
+    n_pixels : int
+        Pixels along a side of the maps; pixels must sample the beam.
+    generator : `torch.Generator`
+        Source of all randomness.
+    noisy : bool
+        Whether to add noise, outliers, clipping, bins and ragged masks. Without, the
+        map is what a perfect receiver behind the same beam sees, down to a limit in
+        surface brightness.
+
+    Returns
+    -------
+    `GasMaps`
+        The maps and the truth about what they cover.
+    """
+    n = len(radius)
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(n, generator=generator)
+
+    survey = torch.randint(len(GAS_SURVEYS), (n,), generator=generator)
+    trait = _traits(survey)
+    field = trait["field_low"] + (trait["field_high"] - trait["field_low"]) * uniform(
+        0, 1
+    )
+    extent = radius * torch.maximum(field, torch.tensor(0.9)) * 1.05
+    beam = n_pixels / (2 * extent) * (2 * radius / beams_across)
+    flux, velocity, dispersion = project_gas(
+        particles,
+        n_pixels,
+        extent,
+        beam,
+        trait["axis_ratio"] + (1 - trait["axis_ratio"]) * uniform(0, 1),
+        uniform(0, math.pi),
+    )
+    grid = torch.arange(n_pixels) - (n_pixels - 1) / 2
+    y, x = torch.meshgrid(grid, grid, indexing="ij")
+    footprint = _footprint(x, y, field * radius / extent * n_pixels / 2, trait)
+    depth = 10 ** uniform(-3.0, -0.7) if noisy else 10 ** uniform(-3.0, -1.5)
+    mask = footprint & (flux > depth[:, None, None] * flux.amax((1, 2), keepdim=True))
+    if noisy:
+        mask = _ragged(mask, x, y, generator)
+    mask &= torch.isfinite(velocity)
+    inside = _aperture(particles, mask, x, y, extent, n_pixels)
+    truth = kinematics(particles, inside)
+
+    instrument = 0.3 * trait["channel"] * uniform(0, 1)
+    dispersion = torch.sqrt(dispersion**2 + instrument[:, None, None] ** 2)
+    uncertainty = torch.zeros_like(velocity)
+    snr = torch.full((n,), torch.inf)
+    if noisy:
+        snr = 10 ** uniform(-0.7, 2.3)
+        velocity, dispersion, uncertainty = _add_noise(
+            velocity, dispersion, flux, mask, snr, beam, survey, generator
+        )
+        velocity = _damage(velocity, mask, generator)
+    systemic = 60 * torch.randn(n, generator=generator)
+    blank = torch.where(mask, 0.0, torch.nan)
+    return GasMaps(
+        velocity=velocity + systemic[:, None, None] + blank,
+        dispersion=dispersion + blank,
+        uncertainty=uncertainty + blank,
+        center=torch.full((n, 2), (n_pixels - 1) / 2),
+        beam=beam,
+        beams_across=beams_across,
+        snr=snr,
+        survey=survey,
+        truth=truth,
+    )
+
+
+def _traits(survey):
+    """Gather what the instruments of a batch have as tensors of shape (n,)."""
+    table = {
+        "field_low": [s.field[0] for s in GAS_SURVEYS],
+        "field_high": [s.field[1] for s in GAS_SURVEYS],
+        "axis_ratio": [s.beam_axis_ratio for s in GAS_SURVEYS],
+        "channel": [sum(s.channel_width) / 2 for s in GAS_SURVEYS],
+        "hexagon": [float(s.footprint == "hexagon") for s in GAS_SURVEYS],
+        "square": [float(s.footprint == "square") for s in GAS_SURVEYS],
+    }
+    return {key: torch.tensor(row)[survey] for key, row in table.items()}
+
+
+def _footprint(x, y, reach, trait):
+    """Field of view of each galaxy: a circle, a hexagon or a square."""
+    circle = torch.hypot(x, y)
+    hexagon = torch.maximum(
+        x.abs() * math.sqrt(3) / 2 + y.abs() / 2, y.abs()
+    ) / math.cos(math.pi / 6) * 0.95
+    square = torch.maximum(x.abs(), y.abs())
+    six, four = trait["hexagon"][:, None, None], trait["square"][:, None, None]
+    distance = six * hexagon + four * square + (1 - six - four) * circle
+    return distance <= reach[:, None, None]
+
+
+def _smooth_field(n, size, waves, generator):
+    """Random field of unit variance on the grid, with a typical number of waves."""
+    modes = 6
+    k = torch.randn(n, modes, 2, generator=generator) * waves[:, None, None]
+    grid = torch.linspace(-0.5, 0.5, size) * 2 * math.pi
+    start = 2 * math.pi * torch.rand(n, modes, generator=generator)
+    along_y = k[..., 1, None] * grid + start[..., None]
+    along_x = k[..., 0, None] * grid
+    # cos(a + b), summed over modes, as two matrix products.
+    field = torch.einsum("nmy,nmx->nyx", along_y.cos(), along_x.cos())
+    field = field - torch.einsum("nmy,nmx->nyx", along_y.sin(), along_x.sin())
+    return field * math.sqrt(2 / modes)
+
+
+def _ragged(mask, x, y, generator):
+    """Make masks irregular: patches, one-sided maps, holes of foreground stars."""
+    n, size = len(mask), mask.shape[-1]
+
+    def rand():
+        return torch.rand(n, 1, 1, generator=generator)
+
+    waves = 0.5 + 3 * torch.rand(n, generator=generator)
+    patchy = _smooth_field(n, size, waves, generator) > 1.3 * rand() - 1.6
+    angle = 2 * math.pi * rand()
+    side = x * angle.cos() + y * angle.sin() > -0.5 * size * rand() * 0.6
+    radius = size * 0.35
+    star_x, star_y = radius * (2 * rand() - 1), radius * (2 * rand() - 1)
+    star = torch.hypot(x - star_x, y - star_y) < size * (0.03 + 0.05 * rand())
+    ragged = mask & (patchy | (rand() < 0.65)) & (side | (rand() < 0.88))
+    ragged &= ~star | (rand() < 0.85)
+    enough = ragged.sum((1, 2), keepdim=True) >= 24
+    return torch.where(enough, ragged, mask)
+
+
+def _aperture(particles, mask, x, y, extent, n_pixels):
+    """Particles inside the deprojected radius of the mask.
+
+    A disc's mask reaches its deprojected radius along the major axis, so that this is
+    the distance which only the outermost two per cent of the mask exceed.
+    """
+    distance = torch.where(mask, torch.hypot(x, y), torch.nan).flatten(1)
+    reach = torch.nanquantile(distance, 0.98, dim=1) + 0.5
+    limit = reach * 2 * extent / n_pixels
+    return (particles.position**2).sum(-1) <= limit[:, None] ** 2
+
+
+def _add_noise(velocity, dispersion, flux, mask, snr, beam, survey, generator):
+    """Noise that grows as light fades: smooth, heavy-tailed or in Voronoi bins."""
+    n, size = len(velocity), velocity.shape[-1]
+
+    def share(name):
+        odds = torch.tensor([getattr(s, name) for s in GAS_SURVEYS])[survey]
+        return torch.rand(n, generator=generator) < odds
+
+    smooth, tailed, binned = map(share, ("smooth_noise", "heavy_tails", "binned"))
+    seen = torch.where(mask, velocity, torch.nan)
+    scatter = _mean((seen - _mean(seen)) ** 2).sqrt().clamp_min(3.0)
+    slope = torch.rand(n, 1, 1, generator=generator)
+    relative = (flux / flux.amax((1, 2), keepdim=True)).clamp_min(1e-4) ** -slope
+    typical = torch.where(mask, relative, torch.nan).flatten(1).nanmedian(1).values
+    relative = relative / typical[:, None, None]
+    # Bins of equal continuum S/N: even noise for stars, uneven for emission lines.
+    highest = 1.5 + 8.5 * torch.rand(n, 1, 1, generator=generator) ** 2
+    capped = relative.minimum(highest)
+    relative = torch.where(binned[:, None, None], capped, relative)
+    sigma = scatter / snr[:, None, None] * relative
+
+    noise = torch.randn(2, n, size, size, generator=generator)
+    noise[:, smooth] = _correlate(noise[:, smooth], beam[smooth])
+    tails = (torch.rand(n, size, size, generator=generator) < 0.13) & (relative > 1.2)
+    noise = torch.where(tails & tailed[:, None, None], 3 * noise, noise)
+    if binned.any():
+        bins = _voronoi(flux[binned], mask[binned], generator)
+        for image in (velocity, dispersion, sigma):
+            image[binned] = _bin(image[binned], flux[binned], bins)
+        noise[0, binned] = _pick(noise[0, binned], bins)
+        noise[1, binned] = _pick(noise[1, binned], bins)
+    return velocity + sigma * noise[0], (dispersion + sigma * noise[1]).abs(), sigma
+
+
+def _correlate(noise, beam):
+    """Smooth white noise (2, n, y, x) with the beam, back to unit variance."""
+    smooth = _convolve(noise.transpose(0, 1), beam).transpose(0, 1)
+    return smooth / smooth.std((2, 3), keepdim=True)
+
+
+def _mean(image):
+    """Mean of the finite pixels of each image, with the axes kept."""
+    return torch.nanmean(image, dim=(1, 2), keepdim=True)
+
+
+def _voronoi(flux, mask, generator):
+    """Assign pixels to the nearest of seeds that are denser where light is."""
+    n, size = len(flux), flux.shape[-1]
+    light = torch.where(mask, flux.clamp_min(1e-9), 0.0).flatten(1)
+    power = 0.2 + 0.8 * torch.rand(n, 1, generator=generator)
+    weight = (light / light.amax(1, keepdim=True).clamp_min(1e-9)) ** power
+    weight = weight + 1e-9
+    seeds = torch.multinomial(weight, N_BINS, replacement=True, generator=generator)
+    used = 6 + (N_BINS - 6) * torch.rand(n, 1, generator=generator) ** 1.5
+    seed_y, seed_x = (seeds // size).float(), (seeds % size).float()
+    far = torch.where(torch.arange(N_BINS) < used, 0.0, 1e6)
+    grid = torch.arange(size).float()
+    pixel_y = (grid[None, :, None] - seed_y[:, None]) ** 2
+    pixel_x = (grid[None, :, None] - seed_x[:, None]) ** 2 + far[:, None]
+    # Nearest seed: argmin over the last axis of the sum of the two squared offsets.
+    distance = pixel_y[:, :, None] + pixel_x[:, None]
+    return distance.argmin(-1).flatten(1)
+
+
+def _pick(image, assignment):
+    """Give each pixel the value of one pixel of its bin."""
+    return image.flatten(1).gather(1, assignment).reshape(image.shape)
+
+
+def _bin(image, flux, assignment):
+    """Average an image, weighted by light, inside each Voronoi bin."""
+    weight = torch.where(torch.isfinite(image), flux, 0.0).flatten(1)
+    value = torch.nan_to_num(image).flatten(1) * weight
+    total = torch.zeros(len(image), N_BINS).scatter_add_(1, assignment, weight)
+    summed = torch.zeros(len(image), N_BINS).scatter_add_(1, assignment, value)
+    mean = summed / total.clamp_min(1e-30)
+    return mean.gather(1, assignment).reshape(image.shape)
+
+
+def _damage(velocity, mask, generator):
+    """Absurd outliers in a few maps, and velocities that saturate in others."""
+    n, size = len(velocity), velocity.shape[-1]
+    struck = torch.rand(n, generator=generator) < 0.15
+    shape = (int(struck.sum()), size, size)
+    absurd = 10 ** (2.5 + 2.2 * torch.rand(shape, generator=generator))
+    sign = torch.rand(shape, generator=generator).sub(0.5).sign()
+    hit = torch.rand(shape, generator=generator) < 0.01
+    damaged = velocity.clone()
+    for rows, low, high in _clipped_rows(n, generator):
+        seen = torch.where(mask[rows], velocity[rows], torch.nan).flatten(1)
+        bounds = torch.nanquantile(seen, torch.tensor([low, high]), dim=1)
+        bounds = bounds.reshape(2, -1, 1, 1)
+        damaged[rows] = velocity[rows].clamp(bounds[0], bounds[1])
+    damaged[struck] = torch.where(hit, sign * absurd, damaged[struck])
+    return damaged
+
+
+def _clipped_rows(n, generator):
+    """Choose the maps that saturate below, above or on both sides."""
+    draw = torch.rand(n, generator=generator)
+    for start, low, high in ((0.0, 0.08, 1.0), (0.04, 0.0, 0.92), (0.08, 0.06, 0.94)):
+        rows = (draw >= start) & (draw < start + 0.04)
+        if rows.any():
+            yield rows, low, high

@@ -1,0 +1,52 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import pickle
+import subprocess
+import sys
+
+import astropy.units as u
+import pytest
+from astropy.utils.exceptions import AstropyUserWarning
+
+from galml import core
+
+ERRORS = [core.InputError, core.InputTypeError, core.InputUnitError]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_input_errors_name_argument_got_and_expected(kind):
+    error = kind("beam", "3 km", "an angle")
+    assert str(error) == "beam: got 3 km, expected an angle"
+    assert (error.argument, error.got, error.expected) == ("beam", "3 km", "an angle")
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_input_errors_survive_pickling(kind):
+    error = pickle.loads(pickle.dumps(kind("a", "b", "c")))
+    assert type(error) is kind
+    assert str(error) == "a: got b, expected c"
+
+
+@pytest.mark.parametrize(
+    ("kind", "parents"),
+    [
+        (core.InputError, (core.GalmlError, ValueError)),
+        (core.InputTypeError, (core.InputError, TypeError)),
+        (core.InputUnitError, (core.InputError, u.UnitConversionError)),
+        (core.ModelError, (core.GalmlError, ValueError)),
+        (core.WeightsError, (core.ModelError,)),
+        (core.GalmlWarning, (AstropyUserWarning,)),
+    ],
+)
+def test_errors_are_caught_as_their_python_kind(kind, parents):
+    assert all(issubclass(kind, parent) for parent in parents)
+
+
+def test_core_is_light():
+    heavy = "torch specutils photutils reproject scipy astropy.table astropy.wcs"
+    code = f"""import sys, galml.core
+found = [name for name in {heavy.split()} if name in sys.modules]
+sys.exit(", ".join(found) or 0)"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

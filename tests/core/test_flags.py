@@ -1,0 +1,45 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import numpy as np
+import pytest
+from astropy.table import Column, MaskedColumn
+
+from galml.core import DESCRIPTIONS, Flag, InputTypeError, decode_flags
+
+
+def test_bits_are_distinct_powers_of_two_that_fit_int32():
+    values = [flag.value for flag in Flag]
+    assert values == [2**i for i in range(len(values))]
+    assert sum(values) <= np.iinfo(np.int32).max
+
+
+def test_values_are_those_published():
+    assert (Flag.FAILED, Flag.NO_WCS, Flag.UNREADABLE) == (1, 512, 4096)
+
+
+def test_every_flag_is_described():
+    assert list(DESCRIPTIONS) == list(Flag)
+    assert all(text.endswith(".") for text in DESCRIPTIONS.values())
+
+
+@pytest.mark.parametrize("kind", [int, np.int32, np.uint16, np.array, Flag])
+def test_one_value(kind):
+    assert decode_flags(kind(514)) == ("nonfinite", "no_wcs")
+
+
+@pytest.mark.parametrize("kind", [list, np.array, Column])
+def test_columns(kind):
+    assert decode_flags(kind([0, 1, 3])) == [(), ("failed",), ("failed", "nonfinite")]
+
+
+def test_masked_entries_have_no_bits():
+    assert decode_flags(MaskedColumn([1, 1], mask=[True, False])) == [(), ("failed",)]
+
+
+def test_nothing():
+    assert decode_flags([]) == []
+
+
+@pytest.mark.parametrize("flags", [0.5, [1.0], "failed", [[1, 2]], None, True])
+def test_what_is_no_flag_raises(flags):
+    with pytest.raises(InputTypeError, match="flags: got"):
+        decode_flags(flags)

@@ -1,0 +1,268 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import copy
+import json
+import re
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import galml
+from galml.core import model as model_module
+from galml.core.exceptions import InputError, ModelError, WeightsError
+from galml.core.model import GalaxyModel, find_network
+
+
+class Tiny(torch.nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(2, width, 3), torch.nn.BatchNorm2d(width)
+        )
+
+    def forward(self, inputs):
+        return {"value": self.layers(inputs["image"]).mean((1, 2, 3))}
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    package, network = ModuleType("tiny_domain"), ModuleType("tiny_domain.network")
+    network.ARCHITECTURES = {"tiny": Tiny}
+    monkeypatch.setitem(sys.modules, "tiny_domain", package)
+    monkeypatch.setitem(sys.modules, "tiny_domain.network", network)
+    operations = {"weigh": "tiny_domain", "measure": "tiny_domain"}
+    monkeypatch.setattr(model_module, "OPERATIONS", operations)
+
+
+def make_model(**changes):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Tiny(width=5)
+    arguments = {
+        "operation": "weigh",
+        "architecture": "tiny",
+        "options": {"width": 5},
+        "config": {"pixels": 32, "units": ["km / s", None], "scale": 0.1},
+        "card": {"licence": "CC0-1.0", "figures": {"error": 0.25}},
+        "name": "feather",
+    }
+    return GalaxyModel(network, **arguments | changes)
+
+
+def rewrite(path, tensors=None, **changes):
+    """Change a file behind its own back."""
+    with safe_open(path, framework="pt") as file:
+        content = json.loads(file.metadata()["galml"]) | changes
+        old = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    save_file(old | (tensors or {}), path, metadata={"galml": json.dumps(content)})
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "file.safetensors"
+    make_model().save(path)
+    return path
+
+
+def test_round_trip(path):
+    model, loaded = make_model(), GalaxyModel.load(path, operation="weigh")
+    for key in ("operation", "architecture", "options", "config", "card", "name"):
+        assert getattr(loaded, key) == getattr(model, key)
+    assert loaded.sha256 == model.sha256
+    state = loaded.network.state_dict()
+    for key, tensor in model.network.state_dict().items():
+        assert torch.equal(tensor, state[key])
+    image = {"image": torch.ones(2, 2, 6, 6)}
+    assert torch.equal(model.network(image)["value"], loaded.network(image)["value"])
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_model_is_ready_for_inference(path):
+    for model in (make_model(), GalaxyModel.load(path)):
+        assert not any(m.training for m in model.network.modules())
+        assert model.card["galml"] == galml.__version__
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", model.card["date"])
+
+
+def test_card_keeps_its_date():
+    assert make_model(card={"date": "2020-02-02"}).card["date"] == "2020-02-02"
+
+
+def test_half_precision_on_disk(tmp_path, path):
+    model, half = make_model(), tmp_path / "half.safetensors"
+    model.save(half, dtype="float16")
+    loaded = GalaxyModel.load(half)
+    state = loaded.network.state_dict()
+    for key, tensor in model.network.state_dict().items():
+        assert state[key].dtype == tensor.dtype
+        torch.testing.assert_close(state[key], tensor, rtol=1e-3, atol=1e-7)
+    assert not torch.equal(
+        state["layers.0.weight"], model.network.layers[0].weight.detach()
+    )
+    assert loaded.sha256 != model.sha256
+    # Whatever the type on disk, the same weights have the same hash.
+    loaded.save(path)
+    assert GalaxyModel.load(path).sha256 == loaded.sha256
+    assert path.stat().st_size > half.stat().st_size
+
+
+def test_sha256_covers_everything_but_the_name():
+    model = make_model()
+    assert re.fullmatch("[0-9a-f]{64}", model.sha256)
+    assert make_model(name="other").sha256 == model.sha256
+    assert make_model(config={}).sha256 != model.sha256
+    assert make_model(card={"licence": "MIT"}).sha256 != model.sha256
+    changed = copy.deepcopy(model.network)
+    changed.layers[1].running_var[0] *= 1.001
+    arguments = {"options": {"width": 5}, "config": model.config, "card": model.card}
+    changed = GalaxyModel(changed, operation="weigh", architecture="tiny", **arguments)
+    assert changed.sha256 != model.sha256
+
+
+def test_save_hashes_what_it_saves(path):
+    """Even where the network was changed after the hash was asked for."""
+    model = make_model()
+    before = model.sha256
+    with torch.no_grad():
+        model.network.layers[0].weight.add_(1)
+    model.save(path)
+    assert GalaxyModel.load(path).sha256 != before
+
+
+def test_name_from_file(tmp_path):
+    make_model(name=None).save(tmp_path / "stone.safetensors")
+    assert GalaxyModel.load(tmp_path / "stone.safetensors").name == "stone"
+
+
+def test_loading_leaves_the_random_state(path):
+    state = torch.get_rng_state()
+    GalaxyModel.load(path)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_repr():
+    model = make_model()
+    expected = "<GalaxyModel 'feather': weigh by tiny, 105 parameters, sha256 {}>"
+    assert repr(model) == expected.format(model.sha256[:12])
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_truncated_file(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(WeightsError, match=f"{path}: truncated"):
+        GalaxyModel.load(path)
+
+
+def test_flipped_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"{path}: damaged, or changed"):
+        GalaxyModel.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tensors": {"layers.0.bias": torch.zeros(5)}},
+        {"tensors": {"extra": torch.zeros(5)}},
+        {"operation": "measure"},
+        {"config": {"scale": 0.2}},
+        {"card": {"licence": "mine"}},
+        {"options": {"width": 6}},
+        {"sha256": "0" * 64},
+    ],
+)
+def test_tampered_file(path, change):
+    rewrite(path, **change)
+    with pytest.raises(WeightsError, match=f"{path}: damaged, or changed"):
+        GalaxyModel.load(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_file_of_something_else(path, metadata):
+    save_file({"x": torch.zeros(1)}, path, metadata=metadata)
+    with pytest.raises(WeightsError, match=f"{path}: .* not a model of galml"):
+        GalaxyModel.load(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": "x", "name": "y"}'])
+def test_damaged_description(path, text):
+    save_file({"x": torch.zeros(1)}, path, metadata={"galml": text})
+    with pytest.raises(WeightsError, match=f"{path}: the description is damaged"):
+        GalaxyModel.load(path)
+
+
+def test_newer_format(path):
+    rewrite(path, format=2)
+    with pytest.raises(ModelError, match=f"{path}: has format 2.*up to 1") as info:
+        GalaxyModel.load(path)
+    assert not isinstance(info.value, WeightsError)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.safetensors"):
+        GalaxyModel.load(tmp_path / "none.safetensors")
+
+
+def test_other_operation(path):
+    with pytest.raises(ModelError, match=f"{path}: .*'weigh', not for 'measure'"):
+        GalaxyModel.load(path, operation="measure")
+
+
+def test_unknown_operation_of_a_file(path, monkeypatch):
+    monkeypatch.setattr(model_module, "OPERATIONS", {"measure": "tiny_domain"})
+    with pytest.raises(ModelError, match=rf"{path}: .*'weigh'.*\['measure'\]"):
+        GalaxyModel.load(path)
+
+
+def test_unknown_architecture_of_a_file(path, monkeypatch):
+    network = sys.modules["tiny_domain.network"]
+    monkeypatch.setattr(network, "ARCHITECTURES", {"large": Tiny})
+    with pytest.raises(ModelError, match=rf"{path}: .*'tiny'.*\['large'\]"):
+        GalaxyModel.load(path)
+
+
+@pytest.mark.parametrize("options", [{"depth": 3}, {"width": 6}])
+def test_options_that_do_not_fit(path, options):
+    make_model(options=options).save(path)
+    with pytest.raises(ModelError, match=f"{path}: "):
+        GalaxyModel.load(path)
+
+
+def test_find_network():
+    assert find_network("weigh", "tiny") is Tiny
+    with pytest.raises(ModelError, match="unknown operation 'sing'"):
+        find_network("sing", "tiny")
+    with pytest.raises(ModelError, match="unknown architecture 'huge' for 'weigh'"):
+        find_network("weigh", "huge")
+
+
+def test_network_of_another_class():
+    arguments = {"operation": "weigh", "architecture": "tiny", "options": {}}
+    with pytest.raises(ModelError, match="'tiny' is a Tiny, but the network is a Lin"):
+        GalaxyModel(torch.nn.Linear(1, 1), config={}, card={}, **arguments)
+
+
+@pytest.mark.parametrize("argument", ["options", "config", "card"])
+@pytest.mark.parametrize("value", [{"x": object()}, {"x": float("nan")}])
+def test_what_cannot_be_written(argument, value):
+    with pytest.raises(ModelError, match=f"^{argument}: cannot be written as JSON"):
+        make_model(**{argument: value})
+
+
+@pytest.mark.parametrize("dtype, value", [(None, torch.nan), ("float16", 1e6)])
+def test_weights_that_are_not_finite(tmp_path, dtype, value):
+    model = make_model()
+    model.network.layers[1].running_mean[2] = value
+    with pytest.raises(ModelError, match="layers.1.running_mean: not finite"):
+        model.save(tmp_path / "x.safetensors", dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_dtype(tmp_path):
+    with pytest.raises(InputError, match="^dtype: got 'int4'"):
+        make_model().save(tmp_path / "x.safetensors", dtype="int4")

@@ -1,0 +1,143 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+from types import SimpleNamespace
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.table import QTable
+from astropy.time import Time
+
+from galml import __version__
+from galml.core import Flag, GalmlWarning
+from galml.core.results import build_table, warn_batch
+
+SHA = "0123456789abcdef" * 4
+
+
+def make(names=("NGC 1", None, "NGC 3"), **changes):
+    options = {
+        "operation": "circularity",
+        "model": SimpleNamespace(name="default", sha256=SHA),
+        "names": names,
+        "flags": [0, 1, 512],
+        "device": "cpu",
+        "dtype": "float32",
+        "seed": 7,
+        "call": {"redshift": 0.01, "beam": "2 µas\n" * 40},
+    }
+    columns = {
+        "position_angle": [10.0, np.nan, 350.0] * u.deg,
+        "circularity": np.array([0.1, np.nan, 0.9], dtype=np.float32),
+        "latent": np.arange(6.0).reshape(3, 2),
+    }
+    return build_table(columns, **(options | changes))
+
+
+def test_columns_in_order():
+    table = make()
+    assert isinstance(table, QTable)
+    assert table.colnames == [
+        "name",
+        "position_angle",
+        "circularity",
+        "latent",
+        "flags",
+    ]
+    assert list(table["name"]) == ["NGC 1", "", "NGC 3"]
+    assert table["position_angle"].unit == u.deg
+    assert table["flags"].dtype == np.int32
+
+
+@pytest.mark.parametrize("names", [None, [None, None, None], ["", None, ""]])
+def test_no_name_column_without_names(names):
+    assert "name" not in make(names=names).colnames
+
+
+def test_empty_batch():
+    table = build_table(
+        {"q": np.empty(0), "a": np.empty((0, 3)) * u.deg},
+        operation="o",
+        flags=[],
+        names=[],
+        device="cpu",
+        dtype="float32",
+        seed=None,
+        call={},
+    )
+    assert len(table) == 0
+    assert table.colnames == ["q", "a", "flags"]
+
+
+def test_meta_is_what_a_fits_header_holds():
+    meta = make().meta
+    assert meta["GALMLVER"] == __version__
+    assert meta["MODELSHA"] == SHA
+    assert meta["SEED"] == 7
+    assert meta["ARG_1"] == "redshift=0.01"
+    assert Time(meta["DATE"]).isot.startswith(meta["DATE"])
+    for key, value in meta.items():
+        assert len(key) <= 8
+        assert key == key.upper()
+        assert isinstance(value, int) or (value.isascii() and len(value) <= 68)
+        assert "\n" not in str(value)
+
+
+def test_unknown_is_left_out_of_meta():
+    meta = make(model=None, seed=None).meta
+    assert not {"MODEL", "MODELSHA", "SEED"} & set(meta)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind", "keeps_meta"),
+    [
+        ("ecsv", "ascii.ecsv", True),
+        ("fits", "fits", True),
+        ("vot", "votable", False),
+        ("parquet", "parquet", True),
+    ],
+)
+def test_round_trips(tmp_path, suffix, kind, keeps_meta):
+    table = make()
+    path = tmp_path / f"results.{suffix}"
+    table.write(path, format=kind)
+    again = QTable.read(path, format=kind)
+    assert again.colnames == table.colnames
+    assert again["position_angle"].unit == u.deg
+    for key in ("circularity", "latent", "flags", "position_angle"):
+        column = again[key]
+        # Some formats read NaN, or an empty text, as masked.
+        values = getattr(column, "unmasked", column)
+        np.testing.assert_array_equal(
+            np.ma.getdata(getattr(values, "value", values)),
+            getattr(table[key], "value", table[key]),
+        )
+        assert column.dtype.kind == table[key].dtype.kind
+    names = np.ma.filled(again["name"], "")
+    assert [str(name) for name in names] == list(table["name"])
+    if keeps_meta:
+        assert {key: again.meta[key] for key in table.meta} == table.meta
+
+
+def test_one_warning_sums_up():
+    flags = [0, Flag.FAILED, Flag.UNREADABLE | Flag.FAILED, Flag.UNREADABLE, 512]
+    errors = [ValueError("too small"), OSError("no file"), OSError("no disc")]
+    with pytest.warns(GalmlWarning) as caught:
+        warn_batch(flags, errors)
+    assert len(caught) == 1
+    assert str(caught[0].message) == (
+        "3 of 5 rows have no result: unreadable 2, failed 1 (first: too small)"
+    )
+
+
+def test_the_warning_points_at_the_caller():
+    def operation():
+        warn_batch([1], [ValueError("x")])
+
+    with pytest.warns(GalmlWarning) as caught:
+        operation()
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("flags", [[], [0], [512, 2048]])
+def test_no_warning_when_all_went_well(flags):
+    warn_batch(flags, [])

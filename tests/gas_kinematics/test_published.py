@@ -1,0 +1,293 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+
+import os
+import pickle
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from astropy.table import Table
+
+from galml.core import WeightsError
+from galml.core.inputs import Observation, read
+from galml.core.model import GalaxyModel
+from galml.core.weights import import_weights
+from galml.gas_kinematics import published
+from galml.gas_kinematics.autoencoder import MerlinAutoencoder
+
+# What the published file says about its class; the layers stand for themselves.
+SOURCE = """
+from torch import nn
+
+class Autoencoder(nn.Module):
+    pass
+"""
+
+
+@pytest.fixture
+def networks(monkeypatch, tmp_path):
+    """A module ``Networks`` with a class ``Autoencoder`` that has source text."""
+    path = tmp_path / "Networks.py"
+    path.write_text(SOURCE)
+    module = types.ModuleType("Networks")
+    module.__file__ = str(path)
+    exec(compile(SOURCE, path, "exec"), vars(module))
+    monkeypatch.setitem(sys.modules, "Networks", module)
+    return module
+
+
+@pytest.fixture
+def checkpoint(networks, tmp_path):
+    """Legacy file of a pickled module with source text inside, and its network."""
+    torch.manual_seed(1)
+    network = MerlinAutoencoder()
+    module = networks.Autoencoder()
+    for name, layer in network.named_children():
+        module.add_module(name, layer)
+    path = tmp_path / "published.pt"
+    torch.save(module, path, _use_new_zipfile_serialization=False)
+    return path, network
+
+
+def observation(values):
+    return read(np.asarray(values, dtype=float), unit="km/s")
+
+
+def disc(angle, inclination=60.0, pixels=64):
+    """Mean velocity of a thin disc; receding side at ``angle`` ccw from +y."""
+    y, x = np.mgrid[:pixels, :pixels] - (pixels - 1) / 2
+    sin, cos = np.sin(np.radians(angle)), np.cos(np.radians(angle))
+    major = -sin * x + cos * y
+    minor = (cos * x + sin * y) / np.cos(np.radians(inclination))
+    radius = np.hypot(major, minor)
+    velocity = 200 * np.tanh(radius / 5) * major / radius
+    return np.where(radius < pixels / 2, velocity, np.nan)
+
+
+def test_shapes():
+    network = MerlinAutoencoder().eval()
+    maps = torch.rand(5, 1, 64, 64)
+    outputs = network({"image": maps})
+    assert set(outputs) == {"latent"}
+    assert outputs["latent"].shape == (5, 3)
+    torch.testing.assert_close(network.encode(maps), outputs["latent"])
+    decoded = network({"image": maps}, reconstruct=True)["reconstruction"]
+    assert decoded.shape == maps.shape
+    network.train()
+    assert "reconstruction" in network({"image": maps})
+
+
+def test_trains():
+    torch.manual_seed(0)
+    network = MerlinAutoencoder()
+    maps = published.prepare([observation(disc(a)) for a in range(0, 360, 30)])
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        loss = (network(maps)["reconstruction"] - maps["image"]).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert all(p.grad is not None for p in network.parameters())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (31, 50), (200, 130), (1, 1), (64, 3)])
+def test_prepare_matches_definition(shape):
+    rng = np.random.default_rng(2)
+    values = rng.normal(100, 50, shape)
+    if values.size > 1:
+        values[rng.random(shape) < 0.3] = np.nan
+    got = published.prepare([observation(values)])["image"]
+    rows = [int(np.floor(i * shape[0] / 64)) for i in range(64)]
+    columns = [int(np.floor(i * shape[1] / 64)) for i in range(64)]
+    expected = values[np.ix_(rows, columns)]
+    with np.errstate(invalid="ignore"):
+        expected = expected - np.nanpercentile(expected, 2)
+        expected = expected / np.nanpercentile(expected, 98) * 2 - 1
+    expected[~(np.abs(expected) <= 1)] = 0
+    assert got.dtype == torch.float32
+    np.testing.assert_array_equal(got[0, 0].numpy(), expected.astype(np.float32))
+
+
+def test_prepare_empty_and_constant():
+    maps = [np.full((20, 20), np.nan), np.full((20, 20), 7.0)]
+    observations = [
+        Observation(values=v, unit=None, std=None, mask=np.isnan(v)) for v in maps
+    ]
+    image = published.prepare(observations)["image"]
+    assert image.shape == (2, 1, 64, 64)
+    assert not image.any()
+
+
+def test_prepare_ignores_unit_and_offset():
+    values = disc(40)
+    one = published.prepare([observation(values)])["image"]
+    other = published.prepare([observation(1000 + values)])["image"]
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_latent_plane():
+    centre = np.array(published.PCA_MEAN)
+    axes = np.array(published.PCA_COMPONENTS)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-7)
+    latents = centre + [[0, 0, 5], [3, 0, 0], [0, -2.9, 0]] @ axes
+    np.testing.assert_allclose(published.rho(latents), [0, 3, 2.9], atol=1e-6)
+    np.testing.assert_array_equal(published.classify(latents), [0, 1, 0])
+    np.testing.assert_array_equal(published.classify(latents, boundary=2.5), [0, 1, 1])
+    angles = published.latent_angle(latents[1:], offset=10.0)
+    np.testing.assert_allclose(angles, [10, 100], atol=1e-5)
+
+
+def test_published_latents(shared):
+    folder = shared / "merlin_alma"
+    reference = Table.read(folder / "latents.csv")
+    expected = np.stack([reference[name] for name in ("L1", "L2", "L3")], axis=1)
+    model = import_weights(folder / "CAE_Epoch_300.pt", "merlin")
+    maps = [
+        read(folder / f"{n}.fits.gz", unit="km/s", hdu=1) for n in reference["name"]
+    ]
+    with torch.inference_mode():
+        latents = model.network(published.prepare(maps))["latent"].numpy()
+    np.testing.assert_allclose(latents, expected, rtol=0, atol=2e-5)
+    classes = published.classify(latents)
+    np.testing.assert_array_equal(classes, published.classify(expected))
+    assert classes[list(reference["name"]).index("NGC0404")] == 0
+
+
+def test_published_reconstruction_and_angle(shared):
+    path = shared / "merlin_alma" / "CAE_Epoch_300.pt"
+    network = published.import_weights(path).network
+    angles = np.arange(0, 360, 15.0)
+    inputs = published.prepare([observation(disc(angle)) for angle in angles])
+    with torch.inference_mode():
+        outputs = network(inputs, reconstruct=True)
+    residual = outputs["reconstruction"] - inputs["image"]
+    assert residual.std() < 0.4 * inputs["image"].std()
+    latents = outputs["latent"].numpy()
+    assert published.classify(latents).all()
+    difference = (published.latent_angle(latents) - angles + 180) % 360 - 180
+    assert np.abs(difference).max() < 4
+
+
+def test_import_of_file_with_source(checkpoint, monkeypatch):
+    path, network = checkpoint
+    assert b"pass" in path.read_bytes()
+    monkeypatch.delitem(sys.modules, "Networks")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = published.import_weights(str(path))
+    assert isinstance(model, GalaxyModel)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(
+            model.network.state_dict()[name], tensor, rtol=0, atol=0
+        )
+    assert "Networks" not in sys.modules
+    state = torch.random.get_rng_state()
+    again = published.import_weights(path)
+    assert again.sha256 == model.sha256
+    torch.testing.assert_close(torch.random.get_rng_state(), state)
+    assert not model.network.training
+
+
+def test_imported_model_saves(checkpoint, tmp_path):
+    model = published.import_weights(checkpoint[0])
+    model.save(tmp_path / "merlin.safetensors")
+    again = GalaxyModel.load(tmp_path / "merlin.safetensors", operation="circularity")
+    image = {"image": torch.rand(2, 1, 64, 64)}
+    torch.testing.assert_close(
+        again.network.eval()(image)["latent"], model.network(image)["latent"]
+    )
+    assert again.config["boundary"] == published.BOUNDARY
+    np.testing.assert_array_equal(again.config["pca_mean"], published.PCA_MEAN)
+
+
+class Malicious:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("function", [os.system, os.mkdir, eval])
+def test_malicious_file_is_refused(tmp_path, zipped, function):
+    trace = tmp_path / "trace"
+    argument = {
+        os.system: f"touch {trace}",
+        os.mkdir: str(trace),
+        eval: f"open({str(trace)!r}, 'w').close()",
+    }[function]
+    path = tmp_path / "bad.pt"
+    torch.save(
+        Malicious(function, argument), path, _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(WeightsError, match="bad.pt"):
+        published.import_weights(path)
+    assert not trace.exists()
+
+
+def test_plain_pickle_is_refused(tmp_path):
+    path = tmp_path / "bad.pt"
+    path.write_bytes(pickle.dumps(Malicious(os.mkdir, str(tmp_path / "trace"))))
+    with pytest.raises(WeightsError, match="mkdir"):
+        published.import_weights(path)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.5, 0.99])
+def test_truncated_file_is_refused(checkpoint, part):
+    path, _ = checkpoint
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(WeightsError, match="published.pt"):
+        published.import_weights(path)
+
+
+def test_other_networks_are_refused(networks, tmp_path):
+    path = tmp_path / "other.pt"
+    module = networks.Autoencoder()
+    module.conv1 = torch.nn.Conv2d(1, 4, 3)
+    torch.save(module, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError, match="other.pt"):
+        published.import_weights(path)
+    torch.save({"weight": 1}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError, match="other.pt"):
+        published.import_weights(path)
+    path.write_text("no checkpoint")
+    with pytest.raises(WeightsError, match="other.pt"):
+        published.import_weights(path)
+
+
+def test_weights_that_are_not_finite_are_refused(networks, tmp_path):
+    module = networks.Autoencoder()
+    for name, layer in MerlinAutoencoder().named_children():
+        module.add_module(name, layer)
+    torch.nn.init.constant_(module.lc1.bias, np.nan)
+    torch.save(module, tmp_path / "nan.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError, match="finite"):
+        published.import_weights(tmp_path / "nan.pt")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        published.import_weights(tmp_path / "none.pt")
+
+
+def test_file_cannot_alter_torch(tmp_path):
+    """A pickle that sets attributes of what it names reaches nothing of torch."""
+    # Written by hand: push the function, then BUILD with a slot state.
+    body = b"\x80\x02ctorch._utils\n_rebuild_parameter\nN}X\x03\x00\x00\x00badNs\x86b."
+    path = tmp_path / "poison.pt"
+    path.write_bytes(body)
+    with pytest.raises(WeightsError):
+        published.import_weights(path)
+    assert not hasattr(torch._utils._rebuild_parameter, "bad")
+    pickle.loads(body)
+    assert hasattr(torch._utils._rebuild_parameter, "bad")
+    del torch._utils._rebuild_parameter.bad
