@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 
 import astropy.units as u
@@ -61,6 +62,7 @@ def train(
     patience=None,
     seed=0,
     device="auto",
+    dtype="float32",
     augment=None,
     checkpoint=None,
     progress=False,
@@ -104,6 +106,9 @@ def train(
         Seed of all randomness.
     device : str or `torch.device`, optional
         Where to train; the network is moved back at the end.
+    dtype : {"float32", "bfloat16"}, optional
+        Precision of the network's layers, as in `~galml.core.inference.infer`; the
+        weights and the loss stay float32.
     augment : callable, optional
         ``augment(batch, generator)`` returns a new batch. Batch and generator are on
         the training device.
@@ -135,7 +140,7 @@ def train(
     ----------
     .. [1] Loshchilov & Hutter 2019, "Decoupled weight decay regularization", ICLR
     """
-    _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience)
+    _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience, dtype)
     train_data = _Data(data, "data", batch_size)
     validation_data = _Data(validation, "validation", batch_size)
     device = resolve_device(device)
@@ -151,6 +156,7 @@ def train(
         "warmup": warmup,
         "patience": patience,
         "seed": seed,
+        "dtype": dtype,
         "augment": augment is not None,
     }
     home = next((p.device for p in network.parameters()), torch.device("cpu"))
@@ -171,7 +177,7 @@ def train(
         ):
             loop = _Loop(
                 network,
-                loss,
+                partial(loss, _in_precision(network, device, dtype)),
                 optimizer,
                 rate=lambda epoch: learning_rate * _cycle(epoch / epochs, warmup),
                 augment=augment,
@@ -194,7 +200,7 @@ def train(
     return Training(network, history, state.best_epoch, state.stopped)
 
 
-def _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience):
+def _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience, dtype):
     """Raise where an option is out of its range."""
     for name, value in (
         ("epochs", epochs),
@@ -207,6 +213,8 @@ def _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience):
         raise InputError("learning_rate", repr(learning_rate), "a positive number")
     if not (weight_decay >= 0 and math.isfinite(weight_decay)):
         raise InputError("weight_decay", repr(weight_decay), "a number of at least 0")
+    if dtype not in ("float32", "bfloat16"):
+        raise InputError("dtype", repr(dtype), "'float32' or 'bfloat16'")
     if not 0 <= warmup < 1:
         raise InputError("warmup", repr(warmup), "a number in 0 <= warmup < 1")
 
@@ -282,7 +290,7 @@ class _Loop:
             batch = to_device(batch, self.device)
             if self.augment is not None:
                 batch = self.augment(batch, noise)
-            metrics = self.loss(self.network, batch)
+            metrics = self.loss(batch)
             value = means.add(metrics, batch)
             self.optimizer.zero_grad(set_to_none=True)
             metrics["loss"].backward()
@@ -299,13 +307,26 @@ class _Loop:
         means = _Means(f"validation data in epoch {epoch}")
         for batch in data.batches(0)[1]:
             batch = to_device(batch, self.device)
-            means.add(self.loss(self.network, batch), batch)
+            means.add(self.loss(batch), batch)
         return means.result()
 
     def generator(self, purpose, epoch, device="cpu"):
         """Make the random generator for one purpose in one epoch."""
         key = stable_seed(self.seed, purpose, epoch)
         return torch.Generator(device).manual_seed(key)
+
+
+def _in_precision(network, device, dtype):
+    """Return the network, or a function that runs its layers in bfloat16."""
+    if dtype == "float32":
+        return network
+
+    def call(*args, **kwargs):
+        with torch.autocast(device.type, torch.bfloat16):
+            outputs = network(*args, **kwargs)
+        return {key: tensor.float() for key, tensor in outputs.items()}
+
+    return call
 
 
 class _Means:

@@ -159,7 +159,7 @@ def fit_harmonics(velocity, weight):
         free = torch.linalg.solve(gram + eye, moment)
         residual = velocity - free @ design.T
         spread = torch.where(seen, residual.abs(), torch.nan).nanmedian(1).values
-        spread = 1.4826 * spread.clamp_min(1e-3)
+        spread = 1.4826 * spread.nan_to_num(0.0).clamp_min(1e-3)
         used = first / (1 + (residual / (ROBUSTNESS * spread[:, None])) ** 2)
     angle, curvature = _maximise(gram, moment)
     explained, amplitude = _profile(gram, moment, angle[:, None])

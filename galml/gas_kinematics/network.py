@@ -52,6 +52,9 @@ class KinematicNet(nn.Module):
         Bins of the distributions over 0-1 and 0-90 degrees.
     """
 
+    #: Uniform numbers of one random pass: circularity, and size and sign of the turn.
+    n_noise = 3
+
     def __init__(
         self,
         channels=5,
@@ -118,6 +121,10 @@ class KinematicNet(nn.Module):
             "angle_even": self.angle_even(joint),
             "angle_odd": self.angle_odd(joint),
         }
+
+    def sample(self, outputs, noise):
+        """Hand on the noise: quantiles of calibrated distributions make the samples."""
+        return {"noise": noise}
 
 
 ARCHITECTURES = {"kinematic": KinematicNet, "merlin": MerlinAutoencoder}

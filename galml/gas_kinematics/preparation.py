@@ -140,8 +140,10 @@ def prepare(maps):
     fit = fit_harmonics(mean[:, 0], coverage)
     image = _turned(mean, coverage, fit, maps.dispersion is not None)
     features |= _fit_features(fit, mean, coverage)
-    across = 2 * native / maps.beam if maps.beam is not None else torch.full_like(
-        radius, torch.nan
+    across = (
+        2 * native / maps.beam
+        if maps.beam is not None
+        else torch.full_like(radius, torch.nan)
     )
     features["has_beam"] = torch.isfinite(across).double()
     features["log_beams_across"] = across.clamp(1, 100).log10().nan_to_num(0.0)
@@ -150,7 +152,8 @@ def prepare(maps):
         features[name] = value.clamp(-3, 2).nan_to_num(0.0)
     scalars = torch.stack([features[name] for name in SCALARS], 1)
     return Prepared(
-        image=image.float(),
+        # Rounded as training sets are stored: a map's bytes do not hang on its batch.
+        image=image.half().float(),
         scalars=scalars.float(),
         angle=torch.rad2deg(fit.angle),
         systemic=fit.systemic + middle,
@@ -310,7 +313,11 @@ def _fit_features(fit, mean, coverage):
 
     x, y = unit_grid(coverage.shape[-1])
     x0, y0 = average(x), average(y)
-    xx, yy, xy = average(x * x) - x0**2, average(y * y) - y0**2, average(x * y) - x0 * y0
+    xx, yy, xy = (
+        average(x * x) - x0**2,
+        average(y * y) - y0**2,
+        average(x * y) - x0 * y0,
+    )
     major = (xx + yy) / 2 + torch.hypot((xx - yy) / 2, xy)
     minor = ((xx + yy) / 2 - torch.hypot((xx - yy) / 2, xy)).clamp_min(0)
     long_axis = 0.5 * torch.atan2(-2 * xy, yy - xx)
@@ -356,7 +363,13 @@ def _turned(mean, coverage, fit, has_dispersion):
     velocity = (value[:, 0] - shift) / unit
     dispersion = (value[:, 3] / unit).clamp(0, 6) / 2
     image = torch.stack(
-        [velocity.clamp(-4, 4), cover[:, 0], scatter.clamp(0, 3), value[:, 2], dispersion],
+        [
+            velocity.clamp(-4, 4),
+            cover[:, 0],
+            scatter.clamp(0, 3),
+            value[:, 2],
+            dispersion,
+        ],
         1,
     )
     shown = cover > 0.15

@@ -8,10 +8,12 @@ import types
 import warnings
 from collections import OrderedDict
 
+import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.exceptions import WeightsError
+from galml.core.exceptions import InputError, WeightsError
+from galml.core.geometry import sky_angle
 from galml.core.model import GalaxyModel
 from galml.gas_kinematics.autoencoder import MerlinAutoencoder
 
@@ -42,6 +44,7 @@ BOUNDARY = 2.960960960960961
 ANGLE_OFFSET = 126.0
 
 _PIXELS = MerlinAutoencoder.pixels
+_LATENTS = MerlinAutoencoder.n_latent
 
 
 def prepare(observations):
@@ -173,6 +176,75 @@ def latent_angle(latents, offset=ANGLE_OFFSET, **pca):
     rotated = rotate_latents(latents, **pca)
     angle = np.degrees(np.arctan2(rotated[..., 1], rotated[..., 0]))
     return np.mod(offset - angle, 360.0)
+
+
+#: The published system averages over no symmetries.
+VIEWS = ()
+MIN_PIXELS = 1
+
+
+def prepare_maps(maps):
+    """Prepare maps as `prepare` does; see there."""
+    return prepare(maps)
+
+
+def inputs(prepared):
+    """What the network takes of prepared maps."""
+    return prepared
+
+
+def layout(model, n_samples):
+    """Trailing shape and unit of each column of the operation's result."""
+    if n_samples:
+        raise InputError("n_samples", n_samples, "0: this model has no distributions")
+    angle = ((), u.deg)
+    return {
+        "circularity": ((), None),
+        "circularity_err": ((), None),
+        "position_angle": angle,
+        "position_angle_err": angle,
+        "latent": ((_LATENTS,), None),
+        "rotating": ((), None),
+    }
+
+
+def columns(outputs, prepared, maps, config):
+    """
+    Answer for each map.
+
+    Parameters
+    ----------
+    outputs : dict of torch.Tensor
+        What the network gave.
+    prepared : dict of torch.Tensor
+        What it was given.
+    maps : sequence of galml.gas_kinematics.velocities.VelocityMap
+        Where that came from.
+    config : dict
+        The configuration of the model.
+
+    Returns
+    -------
+    columns : dict of numpy.ndarray or astropy.units.Quantity
+        Latents, class and position angle; the system gives no circularity.
+    flags : numpy.ndarray
+        Bits of `galml.core.Flag`.
+    """
+    latents = outputs["latent"].numpy().astype(float)
+    pca = {"mean": config["pca_mean"], "components": config["pca_components"]}
+    angle = latent_angle(latents, offset=config["angle_offset"], **pca)
+    middle = [tuple((n - 1) / 2 for n in item.values.shape[::-1]) for item in maps]
+    values = {
+        "latent": latents,
+        "rotating": classify(latents, config["boundary"], **pca).astype(float),
+        "position_angle": u.Quantity(
+            [
+                sky_angle(*row)
+                for row in zip(angle, (m.wcs for m in maps), middle, strict=True)
+            ]
+        ),
+    }
+    return values, np.array([item.flags for item in maps], dtype=int)
 
 
 def import_weights(path):

@@ -139,9 +139,7 @@ def build_gas(p, n_particles, generator):
     radius = torch.where(second, second_radius, radius)
     azimuth = torch.where(second, arc_azimuth, azimuth)
     height = _thickness(p)[:, None] * torch.randn(shape, generator=generator)
-    position = torch.stack(
-        [radius * azimuth.cos(), radius * azimuth.sin(), height], -1
-    )
+    position = torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), height], -1)
     velocity = _streaming(p, radius, azimuth, second)
     position, velocity = _warp(p, radius, second, position, velocity)
     position, velocity = _tilt_second(p, second, position, velocity)

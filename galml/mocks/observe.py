@@ -222,9 +222,11 @@ def _traits(survey):
 def _footprint(x, y, reach, trait):
     """Field of view of each galaxy: a circle, a hexagon or a square."""
     circle = torch.hypot(x, y)
-    hexagon = torch.maximum(
-        x.abs() * math.sqrt(3) / 2 + y.abs() / 2, y.abs()
-    ) / math.cos(math.pi / 6) * 0.95
+    hexagon = (
+        torch.maximum(x.abs() * math.sqrt(3) / 2 + y.abs() / 2, y.abs())
+        / math.cos(math.pi / 6)
+        * 0.95
+    )
     square = torch.maximum(x.abs(), y.abs())
     six, four = trait["hexagon"][:, None, None], trait["square"][:, None, None]
     distance = six * hexagon + four * square + (1 - six - four) * circle
@@ -299,7 +301,8 @@ def _add_noise(velocity, dispersion, flux, mask, snr, beam, survey, generator):
     sigma = scatter / snr[:, None, None] * relative
 
     noise = torch.randn(2, n, size, size, generator=generator)
-    noise[:, smooth] = _correlate(noise[:, smooth], beam[smooth])
+    if smooth.any():
+        noise[:, smooth] = _correlate(noise[:, smooth], beam[smooth])
     tails = (torch.rand(n, size, size, generator=generator) < 0.13) & (relative > 1.2)
     noise = torch.where(tails & tailed[:, None, None], 3 * noise, noise)
     if binned.any():

@@ -115,9 +115,9 @@ def kinematics(particles, inside=None, axis=None):
 
     along = torch.einsum("nkc,nc->nk", particles.position, axis)
     radius2 = (particles.position**2).sum(-1) - along**2
-    azimuthal = torch.einsum("nkc,nc->nk", spin, axis) * radius2.clamp_min(
-        1e-12
-    ).rsqrt()
+    azimuthal = (
+        torch.einsum("nkc,nc->nk", spin, axis) * radius2.clamp_min(1e-12).rsqrt()
+    )
     sigma = particles.dispersion
     square, sigma2 = azimuthal**2, sigma**2
     energy = (mass * ((velocity**2).sum(-1) + 3 * sigma2)).sum(-1)
@@ -152,6 +152,4 @@ def rotation_matrix(axis, angle):
     x, y, z = axis.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1)
-    return torch.linalg.matrix_exp(
-        cross.unflatten(-1, (3, 3)) * angle[..., None, None]
-    )
+    return torch.linalg.matrix_exp(cross.unflatten(-1, (3, 3)) * angle[..., None, None])

@@ -108,9 +108,7 @@ def test_radial_infall_has_kappa_zero():
 
 def test_bulk_motion_does_not_count_and_aperture_does():
     disc = ring_disc(dispersion=30.0)
-    moved = Particles(
-        disc.position, disc.velocity + 500.0, disc.mass, disc.dispersion
-    )
+    moved = Particles(disc.position, disc.velocity + 500.0, disc.mass, disc.dispersion)
     assert kinematics(moved).kappa.item() == pytest.approx(
         kinematics(disc).kappa.item(), abs=1e-6
     )

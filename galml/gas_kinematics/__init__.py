@@ -1,0 +1,26 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""How ordered a gas velocity field is, and its kinematic position angle."""
+
+import importlib
+
+__all__ = ["Moments", "circularity", "fit", "moments"]
+
+_HOMES = {
+    "Moments": "moments",
+    "circularity": "operation",
+    "fit": "fitting",
+    "moments": "moments",
+}
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    # Importing the submodule ``moments`` puts the module itself under this name.
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__():
+    return sorted(set(globals()) | set(__all__))

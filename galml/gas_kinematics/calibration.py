@@ -1,0 +1,173 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Honest widths: calibration on maps that training has not seen."""
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from galml.core.inference import infer
+from galml.gas_kinematics.kinematic import ONE_SIGMA, VIEWS, posterior
+from galml.gas_kinematics.training import QUALITY_ANGLE, QUALITY_KAPPA
+
+__all__ = ["calibrate", "domain", "evaluate"]
+
+SMALLEST_BIN = 400
+MOST_BINS = 16
+MARGIN = 0.05
+#: Thresholds tried, in degrees, and what the largest one chosen may cost.
+THRESHOLDS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+TOLERANCE = 1.02
+FACTORS = np.geomspace(0.6, 1.8, 45)
+NEUTRAL = {
+    "kappa": {"width": [0.0, 1.0], "factor": [1.0, 1.0]},
+    "angle": {"width": [0.0, 180.0], "factor": [1.0, 1.0]},
+    "angle_threshold": 0.0,
+    "quality": [1.0, 0.0],
+}
+
+
+def evaluate(network, data, *, device="auto", progress=False):
+    """Run the network over a data set as the operation does.
+
+    Parameters
+    ----------
+    network : `~galml.gas_kinematics.network.KinematicNet`
+        The network.
+    data : dict of str to `torch.Tensor`
+        ``image`` and ``scalars``; the rest is not looked at.
+    device, progress
+        As in `~galml.core.inference.infer`.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        The outputs.
+    """
+    count, step = len(data["image"]), 1024
+    batches = (
+        {key: data[key][i : i + step] for key in ("image", "scalars")}
+        for i in range(0, count, step)
+    )
+    parts = list(
+        infer(
+            network, batches, views=VIEWS, device=device, progress=progress, total=count
+        )
+    )
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def domain(scalars):
+    """Range of the numbers about the maps that a model was trained on."""
+    low, high = np.quantile(scalars.numpy(), [0.0005, 0.9995], axis=0)
+    margin = MARGIN * (high - low) + 1e-3
+    return {
+        "low": (low - margin).tolist(),
+        "high": (high + margin).tolist(),
+        "radius": 4.0,
+    }
+
+
+def calibrate(outputs, data):
+    """Fit the calibration of a network.
+
+    Widths are scaled so that 68.3 % intervals hold as many of the truths, in bins of
+    the predicted width. The turn away from the classical angle is made only beyond
+    the largest threshold that costs next to nothing in accuracy.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        What the network gave, see `evaluate`.
+    data : dict of str to `torch.Tensor`
+        Truth: ``kappa``, ``left`` (radians) and ``inclination``, shape (n,).
+
+    Returns
+    -------
+    dict
+        As `~galml.gas_kinematics.kinematic.posterior` takes it.
+    """
+    known = torch.isfinite(data["kappa"] + data["left"])
+    outputs = {key: value[known] for key, value in outputs.items()}
+    kappa = data["kappa"][known].numpy()
+    left = torch.rad2deg(data["left"][known]).numpy()
+    result = dict(NEUTRAL)
+    raw = posterior(outputs, result)
+    result["angle_threshold"] = _threshold(raw["turn"].numpy(), left)
+
+    def kappa_share(rows, factor):
+        found = _posterior(outputs, rows, result, "kappa", factor)
+        bounds = found["kappa_quantiles"].numpy()
+        return _share((kappa[rows] >= bounds[:, 0]) & (kappa[rows] <= bounds[:, 2]))
+
+    def angle_share(rows, factor):
+        found = _posterior(outputs, rows, result, "angle", factor)
+        error = np.abs(_wrap(left[rows] - found["turn"].numpy()))
+        return _share(error <= found["turn_error"].numpy())
+
+    quantiles = raw["kappa_quantiles"].numpy()
+    width = (quantiles[:, 2] - quantiles[:, 0]) / 2
+    result["kappa"] = _widening(width, kappa_share)
+    result["angle"] = _widening(raw["turn_error"].numpy(), angle_share)
+    final = posterior(outputs, result)
+    near = np.abs(final["kappa_quantiles"][:, 1].numpy() - kappa) < QUALITY_KAPPA
+    error = np.abs(_wrap(left - final["turn"].numpy()))
+    right = near & (error < np.degrees(QUALITY_ANGLE))
+    result["quality"] = _logistic(outputs["quality"][:, 0].numpy(), right)
+    return result
+
+
+def _wrap(degrees):
+    return (degrees + 180) % 360 - 180
+
+
+def _threshold(turn, left):
+    """Largest threshold whose cost in typical error is within the tolerance."""
+    costs = []
+    for threshold in THRESHOLDS:
+        made = np.sign(turn) * np.maximum(np.abs(turn) - threshold, 0)
+        costs.append(np.median(np.abs(_wrap(left - made))))
+    allowed = [
+        t for t, c in zip(THRESHOLDS, costs, strict=True) if c <= TOLERANCE * min(costs)
+    ]
+    return max(allowed)
+
+
+def _posterior(outputs, rows, calibration, name, factor):
+    """Distributions of some objects, with one factor for those of one name."""
+    constant = {"width": [0.0], "factor": [factor]}
+    chosen = {key: value[rows] for key, value in outputs.items()}
+    return posterior(chosen, calibration | {name: constant})
+
+
+def _share(inside):
+    return inside.mean() if len(inside) else ONE_SIGMA
+
+
+def _widening(width, share):
+    """Factors, in bins of width, with which intervals hold the share they should.
+
+    ``share(rows, factor)`` is what the intervals of these objects hold.
+    """
+    count = int(np.clip(len(width) // SMALLEST_BIN, 1, MOST_BINS))
+    edges = np.quantile(width, np.linspace(0, 1, count + 1))
+    place = np.clip(np.searchsorted(edges, width, side="right") - 1, 0, count - 1)
+    result = {"width": [], "factor": []}
+    for index in range(count):
+        rows = torch.from_numpy(place == index)
+        misses = [abs(share(rows, factor) - ONE_SIGMA) for factor in FACTORS]
+        result["width"].append(float(np.median(width[place == index])))
+        result["factor"].append(float(FACTORS[np.argmin(misses)]))
+    return result
+
+
+def _logistic(logit, outcome):
+    """Slope and offset of a logistic regression."""
+
+    def loss(parameters):
+        slope, offset = parameters
+        probability = expit(slope * logit + offset).clip(1e-7, 1 - 1e-7)
+        likelihood = np.where(outcome, probability, 1 - probability)
+        return -np.log(likelihood).mean()
+
+    return [float(value) for value in minimize(loss, [1.0, 0.0]).x]

@@ -1,0 +1,310 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Train or fine-tune a model on one's own maps."""
+
+import copy
+import warnings
+
+import astropy.units as u
+import numpy as np
+import torch
+
+from galml.core.exceptions import GalmlWarning, InputError
+from galml.core.geometry import pixel_angle
+from galml.core.inputs import Failure
+from galml.core.model import GalaxyModel
+from galml.core.training import train
+from galml.core.weights import load_model
+from galml.gas_kinematics import published
+from galml.gas_kinematics.autoencoder import MerlinAutoencoder
+from galml.gas_kinematics.calibration import calibrate, domain, evaluate
+from galml.gas_kinematics.kinematic import posterior, prepare_maps
+from galml.gas_kinematics.network import KinematicNet
+from galml.gas_kinematics.operation import read_maps
+from galml.gas_kinematics.training import (
+    augment,
+    autoencoder_loss,
+    kinematic_loss,
+    standardise,
+)
+
+__all__ = ["fit", "fit_autoencoder", "fit_kinematic"]
+
+FEWEST = 20
+
+
+def fit(
+    data,
+    truth=None,
+    *,
+    dispersion=None,
+    center=None,
+    redshift=None,
+    beam=None,
+    unit=None,
+    hdu=None,
+    model=None,
+    network="kinematic",
+    validation=0.15,
+    calibration=0.15,
+    name=None,
+    seed=0,
+    **options,
+):
+    """Train a model for `galml.circularity` on your own velocity maps.
+
+    Parameters
+    ----------
+    data : object
+        Velocity maps, as `galml.circularity` takes them; at least 20.
+    truth : `~astropy.table.QTable` or mapping, optional
+        One row per map: ``circularity`` (0 to 1), and if known ``position_angle``
+        (an angle, to the receding side, in the convention of the results) and
+        ``inclination`` (an angle, 0 to 90 degrees). NaN is unknown. The published
+        autoencoder learns without.
+    dispersion, center, redshift, beam, unit, hdu
+        As in `galml.circularity`.
+    model : str, path or `~galml.core.model.GalaxyModel`, optional
+        Start from the weights of this model instead of new ones. It is not changed.
+    network : {"kinematic", "merlin"}
+        Architecture of a new model: the default one, or the published autoencoder
+        of Dawson et al. (2020), MNRAS 491, 2506.
+    validation, calibration : float
+        Shares of the maps that choose the best epoch, and that make the errors
+        honest; training sees neither. The autoencoder needs no calibration.
+    name : str, optional
+        Name of the model.
+    seed : int
+        Seed of the split and of the training.
+    **options
+        Of `~galml.core.training.train`: ``epochs``, ``batch_size``,
+        ``learning_rate``, ``patience``, ``device``, ``checkpoint``, ``progress``...
+
+    Returns
+    -------
+    `~galml.core.model.GalaxyModel`
+        Its ``card`` tells the training and the figures measured on the calibration
+        maps; ``history``, an attribute, is the table of epochs.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there are too few usable maps, or truths that do not fit them.
+    """
+    start = None if model is None else load_model(model, "circularity")
+    architecture = network if start is None else start.architecture
+    if architecture not in ("kinematic", "merlin"):
+        raise InputError("network", repr(architecture), "'kinematic' or 'merlin'")
+    for key, value in (("validation", validation), ("calibration", calibration)):
+        if not 0 < value < 0.5:
+            raise InputError(key, value, "a share between 0 and 0.5")
+    single, _, members = read_maps(
+        data,
+        dispersion=dispersion,
+        center=center,
+        redshift=redshift,
+        beam=beam,
+        unit=unit,
+        hdu=hdu,
+    )
+    members = list(members)
+    usable = [i for i, item in enumerate(members) if _is_usable(item)]
+    if single or len(usable) < FEWEST:
+        raise InputError("data", f"{len(usable)} usable maps", f"at least {FEWEST}")
+    if len(usable) < len(members):
+        message = f"{len(members) - len(usable)} of {len(members)} maps are left out"
+        warnings.warn(message, GalmlWarning, stacklevel=2)
+    maps = [members[i] for i in usable]
+    common = {"model": start, "name": name, "seed": seed, **options}
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(maps), generator=generator)
+    first = max(1, round(validation * len(maps)))
+    if architecture == "merlin":
+        images = published.prepare(maps)["image"]
+        parts = ({"image": images[rows]} for rows in (order[first:], order[:first]))
+        return fit_autoencoder(*parts, **common)
+    if truth is None:
+        raise InputError("truth", "None", "a table with a column circularity")
+    columns = _data_set(maps, _truth(truth, len(members), usable))
+    second = first + max(1, round(calibration * len(maps)))
+    splits = (order[second:], order[:first], order[first:second])
+    data_sets = ({k: v[rows] for k, v in columns.items()} for rows in splits)
+    return fit_kinematic(*data_sets, **common)
+
+
+def _is_usable(item):
+    return not isinstance(item, Failure) and np.isfinite(item.values).sum() >= 6
+
+
+def _truth(truth, count, usable):
+    """Check the truths and take those of the usable maps, in plain numbers."""
+    result = {}
+    units = {"circularity": None, "position_angle": u.deg, "inclination": u.deg}
+    for key, kind in units.items():
+        if key not in getattr(truth, "colnames", truth):
+            if key == "circularity":
+                raise InputError("truth", "no circularity", "a column circularity")
+            result[key] = np.full(len(usable), np.nan)
+            continue
+        values = truth[key]
+        if kind is not None:
+            values = u.Quantity(values, kind).to_value(kind)
+        values = np.asarray(values, dtype=float)
+        if values.shape != (count,):
+            raise InputError(f"truth[{key!r}]", f"shape {values.shape}", f"({count},)")
+        result[key] = values[usable]
+    kappa = result["circularity"]
+    if np.any((kappa < 0) | (kappa > 1)):
+        raise InputError("truth['circularity']", "a value beyond 0 to 1", "0 to 1")
+    return result
+
+
+def _data_set(maps, truth):
+    """Prepared maps beside their truth, as `fit_kinematic` takes them."""
+    prepared = prepare_maps(maps)
+    angle = [
+        pixel_angle(pa, item.wcs, tuple(center)).to_value(u.deg)
+        for pa, item, center in zip(
+            truth["position_angle"], maps, prepared.center.numpy(), strict=True
+        )
+    ]
+    left = np.radians(np.array(angle) - prepared.angle.numpy())
+    columns = {
+        "kappa": truth["circularity"],
+        "left": np.arctan2(np.sin(left), np.cos(left)),
+        "inclination": truth["inclination"],
+    }
+    columns = {k: torch.from_numpy(v).float() for k, v in columns.items()}
+    return columns | {"image": prepared.image, "scalars": prepared.scalars}
+
+
+def fit_kinematic(
+    data,
+    validation,
+    calibration,
+    *,
+    model=None,
+    name=None,
+    seed=0,
+    card=None,
+    **options,
+):
+    """Train the default network on prepared maps.
+
+    Parameters
+    ----------
+    data, validation, calibration : dict of str to `torch.Tensor`
+        As `~galml.gas_kinematics.training.mock_data_set` returns them.
+    model : `~galml.core.model.GalaxyModel`, optional
+        Start from a copy of its weights.
+    name : str, optional
+        Name of the model.
+    seed : int
+        Seed of the initial weights and of the training.
+    card : dict, optional
+        More to say about the model.
+    **options
+        Of `~galml.core.training.train`.
+
+    Returns
+    -------
+    `~galml.core.model.GalaxyModel`
+        With its ``history``.
+    """
+    settings = {} if model is None else model.options
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        network = KinematicNet(**settings)
+    if model is None:
+        standardise(network, data["scalars"].float())
+    else:
+        network.load_state_dict(copy.deepcopy(model.network.state_dict()))
+    options = {"epochs": 20, "weight_decay": 1e-2, **options}
+    training = train(
+        network, kinematic_loss, data, validation, augment=augment, seed=seed, **options
+    )
+    network.eval()
+    outputs = evaluate(network, calibration, device=options.get("device", "auto"))
+    factors = calibrate(outputs, calibration)
+    config = {
+        "preparation": "kinematic",
+        "calibration": factors,
+        "domain": domain(data["scalars"]),
+    }
+    figures = _figures(posterior(outputs, factors), calibration)
+    return _model(
+        network, "kinematic", settings, config, training, data, name, card, figures
+    )
+
+
+def _figures(result, data):
+    """Figures measured on the calibration maps, for the card."""
+    error = (result["kappa_quantiles"][:, 1] - data["kappa"]).abs()
+    turn = torch.rad2deg(data["left"]) - result["turn"]
+    turn = ((turn + 180) % 360 - 180).abs()
+    values = {"circularity_68": error, "position_angle_68_deg": turn}
+    return {
+        key: float(np.nanquantile(value.numpy(), 0.68))
+        for key, value in values.items()
+        if torch.isfinite(value).any()
+    }
+
+
+def fit_autoencoder(data, validation, *, model=None, name=None, seed=0, **options):
+    """Train the published autoencoder on prepared maps.
+
+    It learns to reconstruct the maps. Where truths come along, they set the boundary
+    between its classes and the direction where its latent angle is zero.
+
+    Parameters
+    ----------
+    data, validation : dict of str to `torch.Tensor`
+        ``image``, as `galml.gas_kinematics.published.prepare` returns it; in ``data``
+        also ``kappa`` and ``angle`` (degrees, counter-clockwise from +y) if known.
+    model, name, seed, **options
+        As in `fit_kinematic`.
+
+    Returns
+    -------
+    `~galml.core.model.GalaxyModel`
+        Without truths it gives latents but no classes.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        network = MerlinAutoencoder()
+    if model is not None:
+        network.load_state_dict(copy.deepcopy(model.network.state_dict()))
+    options = {"epochs": 300, **options}
+    images = {"image": data["image"]}
+    training = train(
+        network, autoencoder_loss, images, validation, seed=seed, **options
+    )
+    network.eval()
+    with torch.no_grad():
+        parts = data["image"].float().split(1024)
+        latents = torch.cat([network.encode(part) for part in parts]).double()
+    config = {"preparation": "merlin"} | published.latent_plane(
+        latents.numpy(), data.get("kappa"), data.get("angle")
+    )
+    return _model(network, "merlin", {}, config, training, data, name, None, {})
+
+
+def _model(
+    network, architecture, settings, config, training, data, name, card, figures
+):
+    """Put a trained network into a model that knows its history."""
+    model = GalaxyModel(
+        network,
+        operation="circularity",
+        architecture=architecture,
+        options=settings,
+        config=config,
+        card={
+            "training_maps": len(data["image"]),
+            "best_epoch": training.best_epoch,
+            "figures": figures,
+            **(card or {}),
+        },
+        name=name,
+    )
+    model.history = training.history
+    return model

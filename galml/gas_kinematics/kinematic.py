@@ -1,0 +1,283 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The default system: maps to the network's inputs, its outputs to columns."""
+
+import math
+
+import astropy.units as u
+import numpy as np
+import torch
+
+from galml.core.flags import Flag
+from galml.core.geometry import sky_angle
+from galml.core.views import View
+from galml.gas_kinematics.posterior import (
+    angle_components,
+    angle_quantile,
+    bin_centers,
+    histogram_quantile,
+)
+from galml.gas_kinematics.preparation import SCALARS, Prepared, VelocityMaps, prepare
+
+__all__ = ["VIEWS", "columns", "inputs", "layout", "posterior", "prepare_maps"]
+
+ONE_SIGMA = 0.6826894921370859
+LEVELS = (0.5 - ONE_SIGMA / 2, 0.5, 0.5 + ONE_SIGMA / 2)
+FEW_PIXELS = 24
+MIN_PIXELS = 6
+#: An inclination that is not known better than this is not given.
+INCLINATION_LIMIT = 15.0
+EDGE_SHARE = 0.05
+NAMES = (
+    "circularity",
+    "circularity_err",
+    "circularity_lo",
+    "circularity_hi",
+    "disturbed_probability",
+    "position_angle",
+    "position_angle_err",
+    "inclination",
+    "inclination_err",
+    "map_quality",
+    "latent",
+)
+ANGLES = {"position_angle", "position_angle_err", "inclination", "inclination_err"}
+
+
+def _mirror(inputs):
+    return inputs | {"image": inputs["image"].flip(-1)}
+
+
+def _mirror_back(outputs):
+    return outputs | {"angle_odd": -outputs["angle_odd"]}
+
+
+#: The turned map and its mirror image: with the turn, the symmetries of a square.
+VIEWS = (View(), View(_mirror, _mirror_back))
+
+
+def prepare_maps(maps):
+    """Prepare maps of any shapes.
+
+    Parameters
+    ----------
+    maps : sequence of `~galml.gas_kinematics.velocities.VelocityMap`
+        The maps.
+
+    Returns
+    -------
+    `~galml.gas_kinematics.preparation.Prepared`
+        Rows in the order of ``maps``.
+    """
+    groups = {}
+    for index, item in enumerate(maps):
+        groups.setdefault(item.values.shape, []).append(index)
+    parts = [prepare(_stack([maps[i] for i in rows])) for rows in groups.values()]
+    order = torch.tensor([i for rows in groups.values() for i in rows]).argsort()
+    return Prepared(
+        **{
+            key: torch.cat([getattr(part, key) for part in parts])[order]
+            for key in vars(parts[0])
+        }
+    )
+
+
+def _stack(maps):
+    """Stack maps of one shape, unknown planes as NaN."""
+
+    def plane(name):
+        images = [getattr(item, name) for item in maps]
+        if all(image is None for image in images):
+            return None
+        blank = np.full(maps[0].values.shape, np.nan)
+        return torch.from_numpy(
+            np.stack([blank if image is None else image for image in images]).astype(
+                float
+            )
+        )
+
+    return VelocityMaps(
+        velocity=plane("values"),
+        dispersion=plane("dispersion"),
+        uncertainty=plane("std"),
+        center=torch.tensor([item.center for item in maps], dtype=torch.float64),
+        beam=torch.tensor([item.beam for item in maps], dtype=torch.float64),
+    )
+
+
+def _interpolate(calibration, width):
+    """Factor by which to widen distributions of a predicted width."""
+    factor = np.interp(width, calibration["width"], calibration["factor"])
+    return torch.from_numpy(factor).to(torch.float32)
+
+
+def posterior(outputs, calibration):
+    """Turn the network's outputs into calibrated distributions.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        See `~galml.gas_kinematics.network.KinematicNet`.
+    calibration : dict
+        For "kappa" and "angle": the factors by which to widen distributions, against
+        their own width; for "quality": slope and offset of the logit; and
+        "angle_threshold", in degrees: a smaller turn away from the classical angle is
+        not made.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``kappa`` (n, bins) and ``inclination`` (n, bins) as probabilities,
+        ``kappa_quantiles``, ``inclination_quantiles`` (n, 3), ``turn`` (n,) and
+        ``turn_error`` (n,) in degrees, ``turn_concentration`` and
+        ``turn_log_weight`` (n, 3), ``quality`` (n,).
+    """
+    levels = torch.tensor(LEVELS)
+    result = {}
+    logits = torch.log_softmax(outputs["kappa"], 1)
+    raw = histogram_quantile(logits.exp(), levels, 1.0)
+    # A power of a distribution has its width over the square root of that power.
+    widen = _interpolate(calibration["kappa"], (raw[:, 2] - raw[:, 0]).numpy() / 2)
+    result["kappa"] = torch.softmax(logits / widen[:, None] ** 2, 1)
+    result["kappa_quantiles"] = histogram_quantile(result["kappa"], levels, 1.0)
+    result["inclination"] = torch.softmax(outputs["inclination"], 1)
+    result["inclination_quantiles"] = histogram_quantile(
+        result["inclination"], levels, 90.0
+    )
+    turn, concentration, log_weight = angle_components(outputs)
+    level = torch.full((len(turn), 1), ONE_SIGMA)
+    width = angle_quantile(concentration, log_weight, level)[:, 0]
+    widen = _interpolate(calibration["angle"], torch.rad2deg(width).numpy())
+    concentration = concentration / widen[:, None] ** 2
+    width = angle_quantile(concentration, log_weight, level)[:, 0]
+    turn = torch.rad2deg(turn)
+    threshold = calibration["angle_threshold"]
+    result["turn"] = turn.sign() * (turn.abs() - threshold).clamp_min(0)
+    result["turn_error"] = torch.rad2deg(width)
+    result["turn_concentration"] = concentration
+    result["turn_log_weight"] = log_weight
+    slope, offset = calibration["quality"]
+    result["quality"] = torch.sigmoid(slope * outputs["quality"][:, 0] + offset)
+    return result
+
+
+def inputs(prepared):
+    """What the network takes of prepared maps."""
+    return {"image": prepared.image, "scalars": prepared.scalars}
+
+
+def layout(model, n_samples):
+    """Trailing shape and unit of each column."""
+    result = {name: ((), u.deg if name in ANGLES else None) for name in NAMES}
+    result["latent"] = ((model.network.latent.out_features,), None)
+    if n_samples:
+        result["circularity_samples"] = ((n_samples,), None)
+        result["position_angle_samples"] = ((n_samples,), u.deg)
+    return result
+
+
+def columns(outputs, prepared, maps, config):
+    """Answer for each map.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        What the network gave.
+    prepared : `~galml.gas_kinematics.preparation.Prepared`
+        What it was given.
+    maps : sequence of `~galml.gas_kinematics.velocities.VelocityMap`
+        Where that came from.
+    config : dict
+        The configuration of the model.
+
+    Returns
+    -------
+    columns : dict of str to `~numpy.ndarray` or `~astropy.units.Quantity`
+        The columns of the result.
+    flags : `~numpy.ndarray`
+        Bits of `galml.core.Flag`.
+    """
+    result = posterior(outputs, config["calibration"])
+    angle = (prepared.angle + result["turn"]).numpy()
+    position_angle = np.array(
+        [
+            sky_angle(a, item.wcs, tuple(c)).to_value(u.deg)
+            for a, item, c in zip(angle, maps, prepared.center.numpy(), strict=True)
+        ]
+    )
+    low, middle, high = result["kappa_quantiles"].numpy().astype(float).T
+    tilt = result["inclination_quantiles"].numpy().astype(float)
+    tilt_error = (tilt[:, 2] - tilt[:, 0]) / 2
+    unknown = tilt_error > INCLINATION_LIMIT
+    error = result["turn_error"].numpy().astype(float)
+    values = {
+        "circularity": middle,
+        "circularity_err": (high - low) / 2,
+        "circularity_lo": low,
+        "circularity_hi": high,
+        "disturbed_probability": _below_half(result["kappa"]),
+        "position_angle": position_angle * u.deg,
+        "position_angle_err": error * u.deg,
+        "inclination": np.where(unknown, np.nan, tilt[:, 1]) * u.deg,
+        "inclination_err": np.where(unknown, np.nan, tilt_error) * u.deg,
+        "map_quality": result["quality"].numpy().astype(float),
+        "latent": outputs["latent"].numpy().astype(float),
+    }
+    if "noise" in outputs:
+        values |= _samples(result, outputs["noise"], position_angle, maps)
+    return values, _flags(prepared, maps, error, config)
+
+
+def _below_half(probability):
+    """Probability that kappa is below one half."""
+    below = (bin_centers(probability, 1.0) < 0.5).to(probability.dtype)
+    return (probability @ below).numpy().astype(float)
+
+
+def _samples(result, noise, position_angle, maps):
+    """Draw circularities and position angles from their distributions."""
+    kappa = histogram_quantile(result["kappa"], noise[..., 0].contiguous(), 1.0)
+    size = angle_quantile(
+        result["turn_concentration"],
+        result["turn_log_weight"],
+        noise[..., 1].contiguous(),
+    )
+    turn = torch.rad2deg(torch.where(noise[..., 2] < 0.5, -size, size)).numpy()
+    angle = (position_angle[:, None] + turn) % 360
+    return {
+        "circularity_samples": kappa.numpy().astype(float),
+        "position_angle_samples": angle.astype(float) * u.deg,
+    }
+
+
+def _flags(prepared, maps, angle_error, config):
+    """Tell what happened to each map."""
+    scalars = prepared.scalars.numpy()
+
+    def scalar(name):
+        return scalars[:, SCALARS.index(name)]
+
+    low, high = np.array(config["domain"]["low"]), np.array(config["domain"]["high"])
+    known = scalar("has_uncertainty") > 0
+    noise = np.where(known, scalar("log_noise"), scalar("log_difference"))
+    few = prepared.n_pixels.numpy()
+    states = {
+        Flag.OUTLIERS: prepared.n_outliers.numpy() > 0,
+        Flag.TRUNCATED: [_at_edge(item.values) > EDGE_SHARE for item in maps],
+        Flag.RESAMPLED: prepared.radius.numpy() < config["domain"]["radius"],
+        Flag.LOW_SNR: noise > 0,
+        Flag.FEW_PIXELS: few < FEW_PIXELS,
+        Flag.OUT_OF_DOMAIN: ((scalars < low) | (scalars > high)).any(1),
+        Flag.PA_UNDETERMINED: angle_error > 45,
+        Flag.CENTER_ASSUMED: [math.isnan(item.center[0]) for item in maps],
+    }
+    flags = np.array([item.flags for item in maps], dtype=int)
+    for bit, state in states.items():
+        flags |= np.where(state, int(bit), 0)
+    return flags
+
+
+def _at_edge(values):
+    """Share of the image's border where something was measured."""
+    seen = np.isfinite(values)
+    border = np.concatenate([seen[0], seen[-1], seen[1:-1, 0], seen[1:-1, -1]])
+    return border.mean()

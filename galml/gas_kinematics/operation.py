@@ -1,0 +1,333 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The operation `circularity`."""
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+
+from galml.core.exceptions import GalmlError, InputError, ModelError
+from galml.core.flags import Flag
+from galml.core.inference import infer, resolve_device
+from galml.core.inputs import Failure, stream
+from galml.core.results import build_table, warn_batch
+from galml.core.weights import load_model
+from galml.gas_kinematics import kinematic, published
+from galml.gas_kinematics.velocities import to_velocity
+
+__all__ = ["circularity", "read_maps"]
+
+CHUNK = 256
+SYSTEMS = {"kinematic": kinematic, "merlin": published}
+
+
+def circularity(
+    data,
+    *,
+    dispersion=None,
+    center=None,
+    redshift=None,
+    beam=None,
+    unit=None,
+    model="default",
+    device="auto",
+    dtype="float32",
+    batch_size=None,
+    n_samples=0,
+    seed=None,
+    hdu=None,
+    progress=False,
+):
+    r"""Measure how ordered gas velocity fields are, and their position angles.
+
+    The circularity is the fraction of kinetic energy in ordered rotation [1]_,
+
+    .. math:: \kappa = \frac{\sum \frac12 m (j_z / R)^2}{\sum \frac12 m v^2},
+
+    also known as :math:`\kappa_\mathrm{rot}`, of the gas inside the deprojected radius
+    of the map. It is 1 for circular orbits in one plane, 1/3 for isotropic motions,
+    and less for radial ones. It is not the orbital circularity
+    :math:`j_z / j_\mathrm{circ}(E)` of single particles.
+
+    Parameters
+    ----------
+    data : object
+        One velocity map, shape (ny, nx), 4 to 20000 pixels a side, in a velocity (or
+        a redshift, or a frequency or wavelength with its rest value in the header): a
+        `~astropy.nddata.CCDData`, `~astropy.nddata.NDData`, `~astropy.nddata.Cutout2D`,
+        `~astropy.units.Quantity`, array with ``unit=``, image HDU or FITS path; a cube
+        with its spectral axis, such as a specutils ``Spectrum``, whose moments are
+        then taken; or a sequence, iterator or table column of these. NaN and masked
+        pixels are no measurements.
+    dispersion : object, optional
+        The maps of velocity dispersion, in the same order and shape as ``data``.
+        Disorder that the beam blurs shows only there. A cube has its own.
+    center : pair of float, `~astropy.coordinates.SkyCoord`, optional
+        Pixel (x, y) counted from 0, or sky position; or one for each map. By default
+        the centroid of the mask.
+    redshift : float, optional
+        Velocities are divided by 1 + redshift; one number, or one for each map.
+    beam : `~astropy.units.Quantity`, optional
+        FWHM of the beam or PSF, in an angle or in pixels; or one for each map. By
+        default the header's ``BMAJ`` and ``BMIN``.
+    unit : `~astropy.units.Unit` or str, optional
+        Unit of data that have none.
+    model : str, path or `~galml.core.model.GalaxyModel`, optional
+        Name of a model, file of a model, or model.
+    device : str, optional
+        "auto", "cpu", "cuda" or "mps".
+    dtype : {"float32", "bfloat16"}, optional
+        Precision of the network.
+    batch_size : int, optional
+        Maps that the network sees at once; 64 by default. It changes no result.
+    n_samples : int, optional
+        Add columns with this many draws from the distributions.
+    seed : int, optional
+        Seed of these draws, which depend on it and on the map alone.
+    hdu : int or str, optional
+        FITS extension; its partners with errors and masks are found by its header.
+    progress : bool or callable, optional
+        Show a progress bar, or call ``progress(done, total)``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per map, in order: ``circularity`` with ``circularity_err`` (1 sigma),
+        ``circularity_lo`` and ``circularity_hi`` (68 %); ``disturbed_probability``,
+        that of a circularity below 0.5; ``position_angle`` (to the receding side, east
+        of north where the WCS is celestial, otherwise counter-clockwise from +y) with
+        its error; ``inclination`` with its error, NaN where the map cannot tell;
+        ``map_quality``, the probability that the angle is right to 10 degrees and the
+        circularity to 0.15; ``latent``; and ``flags``, see
+        `~galml.core.decode_flags`.
+
+    Raises
+    ------
+    galml.core.InputError
+        When the one map cannot be used. A map of a batch that cannot be used is a row
+        of NaN with flags, and one `~galml.core.GalmlWarning` sums up.
+    galml.core.ModelError
+        When there is no such model.
+
+    References
+    ----------
+    .. [1] Sales et al. (2012), MNRAS 423, 1544; velocity maps: Dawson et al. (2020),
+       MNRAS 491, 2506.
+    """
+    call = {
+        key: value
+        for key, value in {
+            "center": center, "redshift": redshift, "beam": beam, "unit": unit,
+            "hdu": hdu, "n_samples": n_samples or None,
+        }.items()
+        if value is not None
+    }  # fmt: skip
+    model = load_model(model, "circularity")
+    system = _system(model)
+    is_single, length, maps = read_maps(
+        data,
+        dispersion=dispersion,
+        center=center,
+        redshift=redshift,
+        beam=beam,
+        unit=unit,
+        hdu=hdu,
+    )
+    waiting, results = deque(), []
+    outputs = infer(
+        model.network,
+        _chunks(maps, system, waiting, is_single),
+        views=system.VIEWS,
+        device=device,
+        dtype=dtype,
+        batch_size=64 if batch_size is None else batch_size,
+        n_samples=n_samples,
+        seed=seed,
+        progress=progress,
+        total=length,
+    )
+    for output in outputs:
+        while waiting:
+            chunk, usable, prepared = waiting.popleft()
+            answer = None
+            if usable:
+                good = [chunk[i] for i in usable]
+                answer = system.columns(output, prepared, good, model.config)
+            results.append((chunk, usable, answer))
+            if usable:
+                break
+    results += [(chunk, usable, None) for chunk, usable, _ in waiting]
+    rows = [member for chunk, _, _ in results for member in chunk]
+    columns, flags = _merge(results, system, model, n_samples)
+    table = build_table(
+        columns,
+        operation="circularity",
+        model=model,
+        names=[row.name for row in rows],
+        flags=flags,
+        device=str(resolve_device(device)),
+        dtype=dtype,
+        seed=seed,
+        call=call,
+    )
+    if not is_single:
+        warn_batch(flags, [row.error for row in rows if isinstance(row, Failure)])
+    return table
+
+
+def _system(model):
+    """Module that prepares maps for a model and reads its answers."""
+    name = model.config.get("preparation")
+    if name not in SYSTEMS:
+        raise ModelError(
+            f"model {model.name!r}: unknown preparation {name!r}; known are "
+            f"{sorted(SYSTEMS)}"
+        )
+    return SYSTEMS[name]
+
+
+def read_maps(
+    data, *, dispersion=None, center=None, redshift=None, beam=None, unit=None, hdu=None
+):
+    """Read data as velocity maps in km/s, one at a time.
+
+    Parameters
+    ----------
+    data, dispersion, center, redshift, beam, unit, hdu
+        As in `circularity`.
+
+    Returns
+    -------
+    is_single : bool
+        Whether ``data`` is one map. It has been read.
+    length : int or None
+        Number of maps, where known.
+    maps : iterator
+        Of `~galml.gas_kinematics.velocities.VelocityMap`, and of
+        `~galml.core.inputs.Failure` where a member of a batch cannot be used.
+    """
+    is_single, length, members = stream(data, unit=unit, hdu=hdu, ndim=(2, 3))
+    second = None
+    if dispersion is not None:
+        alone, count, second = stream(
+            dispersion, argument="dispersion", unit=unit, ndim=(2,)
+        )
+        if alone != is_single or None not in (count, length) and count != length:
+            raise InputError(
+                "dispersion",
+                "one map" if alone else f"{count} maps",
+                "one map" if is_single else f"{length} maps, as many as data",
+            )
+    options = {"center": center, "redshift": redshift, "beam": beam}
+    for name, value in options.items():
+        _check_length(name, value, is_single, length)
+    return is_single, length, _convert(members, second, options, is_single)
+
+
+def _convert(members, second, options, is_single):
+    """Convert each member; in a batch an error becomes a `Failure`."""
+    for index, member in enumerate(members):
+        extra = None if second is None else next(second, None)
+        if second is not None and extra is None:
+            missing = InputError("dispersion", f"{index} maps", "as many as data")
+            extra = Failure(missing)
+        if isinstance(member, Failure):
+            yield member
+            continue
+        try:
+            if isinstance(extra, Failure):
+                raise extra.error
+            own = {k: _of_row(k, v, index, is_single) for k, v in options.items()}
+            yield to_velocity(member, dispersion=extra, **own)
+        except (GalmlError, OSError, ValueError, TypeError, KeyError) as error:
+            if is_single:
+                raise
+            yield Failure(error, member.name)
+
+
+def _is_per_row(name, value):
+    """Tell one value for all maps from one for each."""
+    if isinstance(value, SkyCoord | u.Quantity | np.ndarray):
+        return np.ndim(value) == (2 if name == "center" and not _is_sky(value) else 1)
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        return False
+    value = list(value)
+    return name != "center" or bool(value) and np.size(value[0]) == 2
+
+
+def _is_sky(value):
+    return isinstance(value, SkyCoord)
+
+
+def _check_length(name, value, is_single, length):
+    """Raise where there are values for another number of maps."""
+    if _is_per_row(name, value) and (is_single or len(value) != (length or len(value))):
+        expected = "one value" if is_single else f"one value, or {length}"
+        raise InputError(name, f"{len(value)} values", expected)
+
+
+def _of_row(name, value, index, is_single):
+    """Value for one map."""
+    if is_single or not _is_per_row(name, value):
+        return value
+    if index >= len(value):
+        raise InputError(name, f"{len(value)} values", "one for each map")
+    return value[index]
+
+
+def _chunks(maps, system, waiting, is_single):
+    """Prepare maps chunk by chunk; leave what belongs to them in ``waiting``."""
+    while chunk := list(islice(maps, CHUNK)):
+        usable = []
+        for index, member in enumerate(chunk):
+            if isinstance(member, Failure):
+                continue
+            seen = int(np.isfinite(member.values).sum())
+            if seen >= system.MIN_PIXELS:
+                usable.append(index)
+                continue
+            error = InputError(
+                "data",
+                f"a map with {seen} measured pixels",
+                f"at least {system.MIN_PIXELS}",
+            )
+            if is_single:
+                raise error
+            chunk[index] = Failure(error, member.name)
+        prepared = None
+        if usable:
+            prepared = system.prepare_maps([chunk[i] for i in usable])
+        waiting.append((chunk, usable, prepared))
+        if usable:
+            yield system.inputs(prepared)
+
+
+def _merge(results, system, model, n_samples):
+    """Concatenate the answers, with NaN where there is none."""
+    total = sum(len(chunk) for chunk, _, _ in results)
+    flags = np.zeros(total, dtype=int)
+    columns = {
+        name: np.full((total, *shape), np.nan) * (1 if kind is None else kind)
+        for name, (shape, kind) in system.layout(model, n_samples).items()
+    }
+    start = 0
+    for chunk, usable, answer in results:
+        rows = start + np.array(usable, dtype=int)
+        if answer is not None:
+            for key, values in answer[0].items():
+                columns[key][rows] = values
+            flags[rows] = answer[1]
+        for index, member in enumerate(chunk, start=start):
+            if isinstance(member, Failure):
+                flags[index] = int(Flag.FAILED) | _unreadable(member.error)
+        start += len(chunk)
+    return columns, flags
+
+
+def _unreadable(error):
+    """Flag of a member that could not even be read."""
+    unread = isinstance(error, OSError) or not isinstance(error, GalmlError)
+    return int(Flag.UNREADABLE) if unread else 0

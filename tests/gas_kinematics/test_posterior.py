@@ -1,0 +1,162 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from galml.gas_kinematics.posterior import (
+    angle_components,
+    angle_log_density,
+    angle_quantile,
+    bin_centers,
+    histogram_log_density,
+    histogram_quantile,
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def angle_outputs(n=12):
+    draw = torch.randn(n, 6, generator=generator(1)) * 1.5
+    odd = torch.randn(n, 1, generator=generator(2)) * 2
+    return {"angle_even": draw, "angle_odd": odd}
+
+
+@pytest.mark.parametrize("upper", [1.0, 90.0])
+def test_bin_centers_are_halfway(upper):
+    centers = bin_centers(torch.zeros(3, 4), upper)
+    expected = torch.tensor([0.125, 0.375, 0.625, 0.875]) * upper
+    torch.testing.assert_close(centers, expected)
+
+
+@pytest.mark.parametrize("upper", [1.0, 90.0])
+def test_quantiles_agree_with_numpy_on_draws(upper):
+    bins, n_draws = 32, 200_000
+    probability = torch.softmax(torch.randn(5, bins, generator=generator()), 1)
+    levels = torch.tensor([0.05, 0.16, 0.5, 0.84, 0.95])
+    quantiles = histogram_quantile(probability, levels, upper)
+    rng = np.random.default_rng(1)
+    for row, expected in zip(probability.double().numpy(), quantiles, strict=True):
+        place = rng.choice(bins, n_draws, p=row / row.sum()) + rng.random(n_draws)
+        drawn = np.quantile(place * upper / bins, levels.numpy())
+        np.testing.assert_allclose(expected, drawn, rtol=0, atol=0.008 * upper)
+
+
+def test_quantiles_agree_with_numpy_on_a_fine_histogram():
+    bins = 4000
+    centers = (np.arange(bins) + 0.5) / bins
+    density = np.exp(-0.5 * ((centers - 0.4) / 0.1) ** 2)
+    levels = np.array([0.025, 0.16, 0.5, 0.84, 0.975])
+    cumulative = np.cumsum(density) / density.sum()
+    expected = np.interp(levels, cumulative, (np.arange(bins) + 1) / bins)
+    quantiles = histogram_quantile(
+        torch.from_numpy(density / density.sum())[None], torch.from_numpy(levels), 1.0
+    )
+    np.testing.assert_allclose(quantiles[0], expected, rtol=0, atol=1e-9)
+
+
+def test_quantiles_of_each_row_and_their_ends():
+    probability = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    levels = torch.tensor([[0.0, 0.5, 1.0], [0.25, 0.5, 1.0]])
+    quantiles = histogram_quantile(probability, levels, 4.0)
+    expected = torch.tensor([[0.0, 1.0, 2.0], [3.25, 3.5, 4.0]])
+    torch.testing.assert_close(quantiles, expected)
+
+
+def test_quantiles_rise_with_their_levels():
+    probability = torch.softmax(4 * torch.randn(50, 18, generator=generator()), 1)
+    levels = torch.linspace(0, 1, 101)
+    quantiles = histogram_quantile(probability, levels, 90.0)
+    assert (quantiles.diff(dim=1) >= 0).all()
+    assert quantiles.min() >= 0
+    assert quantiles.max() <= 90
+
+
+def test_histogram_density_prefers_the_truth():
+    truth = torch.tensor([0.1, 0.5, 0.93])
+    centers = bin_centers(torch.zeros(1, 32), 1.0)
+    right = -0.5 * ((centers - truth[:, None]) / 0.03) ** 2
+    wrong = right.roll(8, dims=1)
+    score = histogram_log_density(right, truth, 1.0, 0.03)
+    flat = histogram_log_density(torch.zeros(3, 32), truth, 1.0, 0.03)
+    assert (score > flat).all()
+    assert (flat > histogram_log_density(wrong, truth, 1.0, 0.03)).all()
+    torch.testing.assert_close(flat, torch.full((3,), -math.log(32)))
+    # The cross-entropy is highest for the blurred truth itself.
+    closer = histogram_log_density(right * 1.2, truth, 1.0, 0.03)
+    wider = histogram_log_density(right * 0.8, truth, 1.0, 0.03)
+    assert (score > closer).all()
+    assert (score > wider).all()
+
+
+def test_angle_density_integrates_to_one():
+    outputs = angle_outputs()
+    angles = (torch.arange(4000) + 0.5) / 4000 * 2 * math.pi - math.pi
+    density = torch.stack([angle_log_density(outputs, a) for a in angles], 1).exp()
+    total = density.sum(1) * 2 * math.pi / 4000
+    torch.testing.assert_close(total, torch.ones(12), rtol=0, atol=1e-3)
+
+
+def test_angle_density_has_its_period_and_peaks_at_the_mean():
+    outputs = angle_outputs()
+    mean, concentration, log_weight = angle_components(outputs)
+    peak = angle_log_density(outputs, mean)
+    turned = angle_log_density(outputs, mean + 2 * math.pi)
+    torch.testing.assert_close(turned, peak, rtol=0, atol=2e-3)
+    for offset in (0.05, -0.05, 1.0, -1.0, math.pi):
+        assert (angle_log_density(outputs, mean + offset) < peak).all()
+    torch.testing.assert_close(log_weight.exp().sum(1), torch.ones(12))
+    assert (concentration[:, 0] > concentration[:, 1]).all()
+    assert (concentration[:, 2] == 0).all()
+
+
+def test_mirrored_maps_reverse_the_angle():
+    outputs = angle_outputs()
+    mirrored = outputs | {"angle_odd": -outputs["angle_odd"]}
+    mean, *_ = angle_components(outputs)
+    torch.testing.assert_close(angle_components(mirrored)[0], -mean)
+    angle = torch.linspace(-3, 3, 12)
+    torch.testing.assert_close(
+        angle_log_density(mirrored, -angle), angle_log_density(outputs, angle)
+    )
+
+
+def test_extreme_outputs_stay_finite():
+    outputs = {
+        "angle_even": torch.tensor([[1e4] * 6, [-1e4] * 6, [0, 50.0, 50, 80, -80, 0]]),
+        "angle_odd": torch.tensor([[1e4], [-1e4], [0.0]]),
+    }
+    for angle in (0.0, 3.0):
+        density = angle_log_density(outputs, torch.full((3,), angle))
+        assert torch.isfinite(density).all()
+
+
+def test_half_widths_hold_their_share():
+    outputs = angle_outputs()
+    _, concentration, log_weight = angle_components(outputs)
+    levels = torch.tensor([0.2, 0.68, 0.95]).expand(12, -1)
+    width = angle_quantile(concentration, log_weight, levels)
+    assert (width.diff(dim=1) > 0).all()
+    assert (width <= math.pi).all()
+    angles = ((torch.arange(40_000) + 0.5) / 40_000 * math.pi).double()
+    parts = torch.exp((angles.cos() - 1) * concentration.double()[..., None])
+    parts = parts / torch.special.i0e(concentration.double())[..., None]
+    density = (parts * log_weight.double().exp()[..., None]).sum(1) / 40_000
+    for column, level in enumerate((0.2, 0.68, 0.95)):
+        held = (density * (angles <= width[:, column : column + 1])).sum(1)
+        torch.testing.assert_close(
+            held, torch.full_like(held, level), rtol=0, atol=5e-3
+        )
+
+
+def test_half_widths_of_the_uniform_and_the_narrow_distribution():
+    concentration = torch.tensor([[0.0, 0, 0], [1e4, 1e4, 0]])
+    log_weight = torch.tensor([[0.0, -50, -50], [0.0, -50, -50]])
+    levels = torch.tensor([[0.5], [0.6827]])
+    width = angle_quantile(concentration, log_weight, levels)
+    assert width[0].item() == pytest.approx(math.pi / 2, rel=1e-3)
+    # One standard deviation of the normal distribution that it tends to.
+    assert width[1].item() == pytest.approx(0.01, rel=0.01)
