@@ -20,7 +20,7 @@ from galml.core.model import OPERATIONS, GalaxyModel
 __all__ = ["import_weights", "list_models", "load_model"]
 
 #: The module of each published system; it has a function ``import_weights``.
-PUBLISHED = {"merlin": "galml.gas_kinematics.published"}
+PUBLISHED = {"merlin": "galml.gas_kinematics.published_weights"}
 
 DATA = resources.files("galml") / "data"
 

@@ -6,10 +6,10 @@ import importlib
 __all__ = ["Moments", "circularity", "fit", "moments"]
 
 _HOMES = {
-    "Moments": "moments",
+    "Moments": "moment_maps",
     "circularity": "operation",
     "fit": "fitting",
-    "moments": "moments",
+    "moments": "moment_maps",
 }
 
 
@@ -17,9 +17,7 @@ def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    # Importing the submodule ``moments`` puts the module itself under this name.
-    value = globals()[name] = getattr(home, name)
-    return value
+    return getattr(home, name)
 
 
 def __dir__():

@@ -87,34 +87,60 @@ def calibrate(outputs, data):
     dict
         As `~galml.gas_kinematics.kinematic.posterior` takes it.
     """
-    known = torch.isfinite(data["kappa"] + data["left"])
-    outputs = {key: value[known] for key, value in outputs.items()}
-    kappa = data["kappa"][known].numpy()
-    left = torch.rad2deg(data["left"][known]).numpy()
+    kappa = data["kappa"].numpy()
+    left = torch.rad2deg(data["left"]).numpy()
     result = dict(NEUTRAL)
-    raw = posterior(outputs, result)
-    result["angle_threshold"] = _threshold(raw["turn"].numpy(), left)
-
-    def kappa_share(rows, factor):
-        found = _posterior(outputs, rows, result, "kappa", factor)
-        bounds = found["kappa_quantiles"].numpy()
-        return _share((kappa[rows] >= bounds[:, 0]) & (kappa[rows] <= bounds[:, 2]))
-
-    def angle_share(rows, factor):
-        found = _posterior(outputs, rows, result, "angle", factor)
-        error = np.abs(_wrap(left[rows] - found["turn"].numpy()))
-        return _share(error <= found["turn_error"].numpy())
-
-    quantiles = raw["kappa_quantiles"].numpy()
-    width = (quantiles[:, 2] - quantiles[:, 0]) / 2
-    result["kappa"] = _widening(width, kappa_share)
-    result["angle"] = _widening(raw["turn_error"].numpy(), angle_share)
-    final = posterior(outputs, result)
-    near = np.abs(final["kappa_quantiles"][:, 1].numpy() - kappa) < QUALITY_KAPPA
-    error = np.abs(_wrap(left - final["turn"].numpy()))
-    right = near & (error < np.degrees(QUALITY_ANGLE))
-    result["quality"] = _logistic(outputs["quality"][:, 0].numpy(), right)
+    known = np.isfinite(kappa)
+    if known.any():
+        result["kappa"] = _kappa_factors(_rows(outputs, known), kappa[known])
+    known = np.isfinite(left)
+    if known.any():
+        result |= _angle_factors(_rows(outputs, known), left[known])
+    known &= np.isfinite(kappa)
+    if known.any():
+        outputs, kappa, left = _rows(outputs, known), kappa[known], left[known]
+        final = posterior(outputs, result)
+        near = np.abs(final["kappa_quantiles"][:, 1].numpy() - kappa) < QUALITY_KAPPA
+        error = np.abs(_wrap(left - final["turn"].numpy()))
+        right = near & (error < np.degrees(QUALITY_ANGLE))
+        result["quality"] = _logistic(outputs["quality"][:, 0].numpy(), right)
     return result
+
+
+def _rows(outputs, rows):
+    """Choose the outputs of some objects by a boolean array."""
+    return {key: value[torch.from_numpy(rows)] for key, value in outputs.items()}
+
+
+def _kappa_factors(outputs, kappa):
+    """Widening of the distributions of kappa, against their width."""
+
+    def share(rows, factor):
+        found = posterior(_rows(outputs, rows), _constant("kappa", factor))
+        low, _, high = found["kappa_quantiles"].numpy().T
+        return np.mean((kappa[rows] >= low) & (kappa[rows] <= high))
+
+    low, _, high = posterior(outputs, NEUTRAL)["kappa_quantiles"].numpy().T
+    return _widening((high - low) / 2, share)
+
+
+def _angle_factors(outputs, left):
+    """Threshold of the turn, and widening of its distributions against their width."""
+    raw = posterior(outputs, NEUTRAL)
+    threshold = {"angle_threshold": _threshold(raw["turn"].numpy(), left)}
+
+    def share(rows, factor):
+        calibration = _constant("angle", factor) | threshold
+        found = posterior(_rows(outputs, rows), calibration)
+        error = np.abs(_wrap(left[rows] - found["turn"].numpy()))
+        return np.mean(error <= found["turn_error"].numpy())
+
+    return threshold | {"angle": _widening(raw["turn_error"].numpy(), share)}
+
+
+def _constant(name, factor):
+    """Give a calibration with one factor for the distributions of one name."""
+    return NEUTRAL | {name: {"width": [0.0], "factor": [factor]}}
 
 
 def _wrap(degrees):
@@ -133,41 +159,35 @@ def _threshold(turn, left):
     return max(allowed)
 
 
-def _posterior(outputs, rows, calibration, name, factor):
-    """Distributions of some objects, with one factor for those of one name."""
-    constant = {"width": [0.0], "factor": [factor]}
-    chosen = {key: value[rows] for key, value in outputs.items()}
-    return posterior(chosen, calibration | {name: constant})
-
-
-def _share(inside):
-    return inside.mean() if len(inside) else ONE_SIGMA
-
-
 def _widening(width, share):
     """Factors, in bins of width, with which intervals hold the share they should.
 
     ``share(rows, factor)`` is what the intervals of these objects hold.
     """
     count = int(np.clip(len(width) // SMALLEST_BIN, 1, MOST_BINS))
-    edges = np.quantile(width, np.linspace(0, 1, count + 1))
-    place = np.clip(np.searchsorted(edges, width, side="right") - 1, 0, count - 1)
     result = {"width": [], "factor": []}
-    for index in range(count):
-        rows = torch.from_numpy(place == index)
-        misses = [abs(share(rows, factor) - ONE_SIGMA) for factor in FACTORS]
-        result["width"].append(float(np.median(width[place == index])))
-        result["factor"].append(float(FACTORS[np.argmin(misses)]))
+    for places in np.array_split(np.argsort(width, kind="stable"), count):
+        rows = np.zeros(len(width), dtype=bool)
+        rows[places] = True
+        misses = np.array([abs(share(rows, f) - ONE_SIGMA) for f in FACTORS])
+        # Few objects hold the same share over a range of factors: take its middle.
+        best = np.flatnonzero(misses <= misses.min() + 1e-9)
+        result["width"].append(float(np.median(width[rows])))
+        result["factor"].append(float(FACTORS[best[len(best) // 2]]))
     return result
 
 
 def _logistic(logit, outcome):
-    """Slope and offset of a logistic regression."""
+    """Slope and offset of a logistic regression.
+
+    A normal prior of width 1 around the identity counts where there are few objects.
+    """
 
     def loss(parameters):
         slope, offset = parameters
         probability = expit(slope * logit + offset).clip(1e-7, 1 - 1e-7)
         likelihood = np.where(outcome, probability, 1 - probability)
-        return -np.log(likelihood).mean()
+        prior = ((slope - 1) ** 2 + offset**2) / 2
+        return (prior - np.log(likelihood).sum()) / len(logit)
 
     return [float(value) for value in minimize(loss, [1.0, 0.0]).x]

@@ -8,9 +8,8 @@ import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.exceptions import GalmlWarning, InputError
+from galml.core.exceptions import GalmlWarning, InputError, InputUnitError
 from galml.core.geometry import pixel_angle
-from galml.core.inputs import Failure
 from galml.core.model import GalaxyModel
 from galml.core.training import train
 from galml.core.weights import load_model
@@ -19,7 +18,7 @@ from galml.gas_kinematics.autoencoder import MerlinAutoencoder
 from galml.gas_kinematics.calibration import calibrate, domain, evaluate
 from galml.gas_kinematics.kinematic import posterior, prepare_maps
 from galml.gas_kinematics.network import KinematicNet
-from galml.gas_kinematics.operation import read_maps
+from galml.gas_kinematics.operation import SYSTEMS, problem_of, read_maps
 from galml.gas_kinematics.training import (
     augment,
     autoencoder_loss,
@@ -107,7 +106,8 @@ def fit(
         hdu=hdu,
     )
     members = list(members)
-    usable = [i for i, item in enumerate(members) if _is_usable(item)]
+    fewest = SYSTEMS[architecture].MIN_PIXELS
+    usable = [i for i, item in enumerate(members) if problem_of(item, fewest) is None]
     if single or len(usable) < FEWEST:
         raise InputError("data", f"{len(usable)} usable maps", f"at least {FEWEST}")
     if len(usable) < len(members):
@@ -119,8 +119,11 @@ def fit(
     order = torch.randperm(len(maps), generator=generator)
     first = max(1, round(validation * len(maps)))
     if architecture == "merlin":
-        images = published.prepare(maps)["image"]
-        parts = ({"image": images[rows]} for rows in (order[first:], order[:first]))
+        columns = published.prepare(maps)
+        if truth is not None:
+            columns |= _latent_truth(maps, _truth(truth, len(members), usable))
+        splits = (order[first:], order[:first])
+        parts = ({k: v[rows] for k, v in columns.items()} for rows in splits)
         return fit_autoencoder(*parts, **common)
     if truth is None:
         raise InputError("truth", "None", "a table with a column circularity")
@@ -129,10 +132,6 @@ def fit(
     splits = (order[second:], order[:first], order[first:second])
     data_sets = ({k: v[rows] for k, v in columns.items()} for rows in splits)
     return fit_kinematic(*data_sets, **common)
-
-
-def _is_usable(item):
-    return not isinstance(item, Failure) and np.isfinite(item.values).sum() >= 6
 
 
 def _truth(truth, count, usable):
@@ -145,29 +144,57 @@ def _truth(truth, count, usable):
                 raise InputError("truth", "no circularity", "a column circularity")
             result[key] = np.full(len(usable), np.nan)
             continue
-        values = truth[key]
-        if kind is not None:
-            values = u.Quantity(values, kind).to_value(kind)
-        values = np.asarray(values, dtype=float)
+        values = _numbers(truth[key], f"truth[{key!r}]", kind)
         if values.shape != (count,):
             raise InputError(f"truth[{key!r}]", f"shape {values.shape}", f"({count},)")
         result[key] = values[usable]
-    kappa = result["circularity"]
-    if np.any((kappa < 0) | (kappa > 1)):
-        raise InputError("truth['circularity']", "a value beyond 0 to 1", "0 to 1")
+    for key, upper in (("circularity", 1.0), ("inclination", 90.0)):
+        values = result[key]
+        if np.any((values < 0) | (values > upper)):
+            got = f"a value beyond 0 to {upper:g}"
+            raise InputError(f"truth[{key!r}]", got, f"0 to {upper:g}")
+    if not np.isfinite(result["circularity"]).any():
+        raise InputError("truth['circularity']", "no number", "some known values")
     return result
 
 
+def _numbers(values, argument, unit):
+    """Plain numbers of a column in a unit, NaN where it is masked."""
+    if hasattr(values, "filled"):
+        values = values.astype(float).filled(np.nan)
+    try:
+        if unit is not None:
+            values = u.Quantity(values, unit).to_value(unit)
+        return np.asarray(values, dtype=float)
+    except u.UnitConversionError as error:
+        raise InputUnitError(argument, f"values in {values.unit}", unit) from error
+    except (TypeError, ValueError) as error:
+        raise InputError(argument, repr(values), "numbers") from error
+
+
+def _image_angles(position_angle, maps, centers):
+    """Position angles on the sky as image angles in degrees."""
+    rows = zip(position_angle, maps, centers, strict=True)
+    angles = [pixel_angle(pa, m.wcs, tuple(c)).to_value(u.deg) for pa, m, c in rows]
+    return np.array(angles)
+
+
+def _latent_truth(maps, truth):
+    """Truths as `fit_autoencoder` takes them."""
+    middles = [published.middle(item.values.shape) for item in maps]
+    angle = _image_angles(truth["position_angle"], maps, middles)
+    return {
+        "kappa": torch.from_numpy(truth["circularity"]),
+        "angle": torch.from_numpy(angle),
+    }
+
+
 def _data_set(maps, truth):
-    """Prepared maps beside their truth, as `fit_kinematic` takes them."""
+    """Give prepared maps beside their truth, as `fit_kinematic` takes them."""
     prepared = prepare_maps(maps)
-    angle = [
-        pixel_angle(pa, item.wcs, tuple(center)).to_value(u.deg)
-        for pa, item, center in zip(
-            truth["position_angle"], maps, prepared.center.numpy(), strict=True
-        )
-    ]
-    left = np.radians(np.array(angle) - prepared.angle.numpy())
+    centers = prepared.center.numpy()
+    angle = _image_angles(truth["position_angle"], maps, centers)
+    left = np.radians(angle - prepared.angle.numpy())
     columns = {
         "kappa": truth["circularity"],
         "left": np.arctan2(np.sin(left), np.cos(left)),

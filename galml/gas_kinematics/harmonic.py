@@ -176,9 +176,11 @@ def fit_harmonics(velocity, weight):
     systemic = amplitude[:, 0]
     variance = (used * (velocity - systemic[:, None]) ** 2).sum(1) / total
     mean_square = (used * velocity**2).sum(1) / total
-    free_explained = (free * moment).sum(1)
+    # Sum of squares of a ridge solution: its penalty is no residual.
+    free_explained = (free * moment).sum(1) + RIDGE * (free**2).sum(1)
+    shared_explained = explained[:, 0] + RIDGE * (amplitude**2).sum(1)
     tiny = 1e-6 * variance + 1e-30
-    left = (mean_square - explained[:, 0]).maximum(tiny)
+    left = (mean_square - shared_explained).maximum(tiny)
     left_free = (mean_square - free_explained).maximum(tiny)
     scale = variance.sqrt().clamp_min(1e-6)
     return HarmonicFit(

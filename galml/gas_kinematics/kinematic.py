@@ -161,7 +161,7 @@ def posterior(outputs, calibration):
 
 
 def inputs(prepared):
-    """What the network takes of prepared maps."""
+    """Give what the network takes of prepared maps."""
     return {"image": prepared.image, "scalars": prepared.scalars}
 
 

@@ -223,8 +223,8 @@ def summarise(table, truth, *, boundary=BOUNDARY, margin=MARGIN, rotating=ROTATI
     table : `~astropy.table.QTable`
         What `galml.circularity` gave.
     truth : mapping of str to array_like or `~astropy.units.Quantity`
-        ``circularity``, ``position_angle`` and ``inclination``, one value for each row
-        of the table; angles in degrees unless they have a unit.
+        ``circularity`` and, if known, ``position_angle`` and ``inclination``, one value
+        for each row of the table; angles in degrees unless they have a unit.
     boundary : float
         Circularity below which a galaxy is disturbed.
     margin : float
@@ -235,9 +235,10 @@ def summarise(table, truth, *, boundary=BOUNDARY, margin=MARGIN, rotating=ROTATI
     Returns
     -------
     dict of str to float
-        ``count`` of rows with a result; of the circularity ``circularity_scatter``
-        (68 %), ``circularity_bias`` (median), ``balanced_accuracy`` of all and
-        ``balanced_accuracy_clear``, ``circularity_coverage`` of the 68 % intervals and
+        NaN for what cannot be judged. ``count`` of rows with a result; of the
+        circularity ``circularity_scatter`` (68 %), ``circularity_bias`` (median),
+        ``balanced_accuracy`` of all and ``balanced_accuracy_clear``,
+        ``circularity_coverage`` of the 68 % intervals and
         ``circularity_pit_distance``, the largest distance of the cumulative
         distribution of the `pit` from a uniform one; ``position_angle_scatter`` and
         ``inclination_scatter`` (68 %, degrees) with ``position_angle_coverage`` and
@@ -247,6 +248,10 @@ def summarise(table, truth, *, boundary=BOUNDARY, margin=MARGIN, rotating=ROTATI
     lo, hi = np.asarray(table["circularity_lo"]), np.asarray(table["circularity_hi"])
     error = kappa - true_kappa
     clear = np.abs(true_kappa - boundary) >= margin
+    unknown = dict.fromkeys(
+        ("position_angle", "inclination"), np.full(len(kappa), np.nan)
+    )
+    truth = unknown | {key: truth[key] for key in getattr(truth, "colnames", truth)}
     turn = angle_error(table["position_angle"], truth["position_angle"])
     turn_error = _plain(table["position_angle_err"])
     tilt = _plain(table["inclination"]) - _plain(truth["inclination"])

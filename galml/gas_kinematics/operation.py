@@ -2,10 +2,7 @@
 """The operation `circularity`."""
 
 from collections import deque
-from collections.abc import Iterable
-from itertools import islice
 
-import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
@@ -18,9 +15,11 @@ from galml.core.weights import load_model
 from galml.gas_kinematics import kinematic, published
 from galml.gas_kinematics.velocities import to_velocity
 
-__all__ = ["circularity", "read_maps"]
+__all__ = ["circularity", "problem_of", "read_maps"]
 
+# Maps, and pixels of all maps, that are prepared at once.
 CHUNK = 256
+CHUNK_PIXELS = 4_000_000
 SYSTEMS = {"kinematic": kinematic, "merlin": published}
 
 
@@ -136,10 +135,10 @@ def circularity(
         unit=unit,
         hdu=hdu,
     )
-    waiting, results = deque(), []
+    rows, waiting, answers = [], deque(), []
     outputs = infer(
         model.network,
-        _chunks(maps, system, waiting, is_single),
+        _chunks(maps, system, rows, waiting, is_single),
         views=system.VIEWS,
         device=device,
         dtype=dtype,
@@ -150,23 +149,14 @@ def circularity(
         total=length,
     )
     for output in outputs:
-        while waiting:
-            chunk, usable, prepared = waiting.popleft()
-            answer = None
-            if usable:
-                good = [chunk[i] for i in usable]
-                answer = system.columns(output, prepared, good, model.config)
-            results.append((chunk, usable, answer))
-            if usable:
-                break
-    results += [(chunk, usable, None) for chunk, usable, _ in waiting]
-    rows = [member for chunk, _, _ in results for member in chunk]
-    columns, flags = _merge(results, system, model, n_samples)
+        places, good, prepared = waiting.popleft()
+        answers.append((places, system.columns(output, prepared, good, model.config)))
+    columns, flags = _merge(rows, answers, system.layout(model, n_samples))
     table = build_table(
         columns,
         operation="circularity",
         model=model,
-        names=[row.name for row in rows],
+        names=[name for name, _ in rows],
         flags=flags,
         device=str(resolve_device(device)),
         dtype=dtype,
@@ -174,12 +164,12 @@ def circularity(
         call=call,
     )
     if not is_single:
-        warn_batch(flags, [row.error for row in rows if isinstance(row, Failure)])
+        warn_batch(flags, [error for _, error in rows if error is not None])
     return table
 
 
 def _system(model):
-    """Module that prepares maps for a model and reads its answers."""
+    """Find the module that prepares maps for a model and reads its answers."""
     name = model.config.get("preparation")
     if name not in SYSTEMS:
         raise ModelError(
@@ -249,17 +239,15 @@ def _convert(members, second, options, is_single):
 
 
 def _is_per_row(name, value):
-    """Tell one value for all maps from one for each."""
-    if isinstance(value, SkyCoord | u.Quantity | np.ndarray):
-        return np.ndim(value) == (2 if name == "center" and not _is_sky(value) else 1)
-    if not isinstance(value, Iterable) or isinstance(value, str):
+    """Tell one value for each map from one for all."""
+    if isinstance(value, SkyCoord):
+        return not value.isscalar
+    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) == 0:
         return False
-    value = list(value)
-    return name != "center" or bool(value) and np.size(value[0]) == 2
-
-
-def _is_sky(value):
-    return isinstance(value, SkyCoord)
+    # A pair of numbers is one centre.
+    return name != "center" or any(
+        np.ndim(one) or one is None or isinstance(one, SkyCoord) for one in value
+    )
 
 
 def _check_length(name, value, is_single, length):
@@ -278,56 +266,82 @@ def _of_row(name, value, index, is_single):
     return value[index]
 
 
-def _chunks(maps, system, waiting, is_single):
-    """Prepare maps chunk by chunk; leave what belongs to them in ``waiting``."""
-    while chunk := list(islice(maps, CHUNK)):
-        usable = []
-        for index, member in enumerate(chunk):
-            if isinstance(member, Failure):
-                continue
-            seen = int(np.isfinite(member.values).sum())
-            if seen >= system.MIN_PIXELS:
-                usable.append(index)
-                continue
-            error = InputError(
-                "data",
-                f"a map with {seen} measured pixels",
-                f"at least {system.MIN_PIXELS}",
-            )
-            if is_single:
-                raise error
-            chunk[index] = Failure(error, member.name)
-        prepared = None
-        if usable:
-            prepared = system.prepare_maps([chunk[i] for i in usable])
-        waiting.append((chunk, usable, prepared))
-        if usable:
-            yield system.inputs(prepared)
+def problem_of(member, min_pixels):
+    """Tell why a member of a batch cannot be used.
+
+    Parameters
+    ----------
+    member : `~galml.gas_kinematics.velocities.VelocityMap` or Failure
+        As `read_maps` gives it.
+    min_pixels : int
+        Fewest pixels that must have been measured.
+
+    Returns
+    -------
+    Exception or None
+        None for a map that can be used.
+    """
+    if isinstance(member, Failure):
+        return member.error
+    values = member.values[np.isfinite(member.values)]
+    if values.size < min_pixels:
+        got = f"a map with {values.size} measured pixels"
+        return InputError("data", got, f"at least {min_pixels}")
+    if values.max() == values.min():
+        got = f"a map of {values[0]:g} km / s everywhere"
+        return InputError("data", got, "velocities that differ")
+    return None
 
 
-def _merge(results, system, model, n_samples):
-    """Concatenate the answers, with NaN where there is none."""
-    total = sum(len(chunk) for chunk, _, _ in results)
-    flags = np.zeros(total, dtype=int)
+def _chunks(maps, system, rows, waiting, is_single):
+    """Prepare maps chunk by chunk.
+
+    Name and error of every member are noted in ``rows``; ``waiting`` holds the places
+    of a chunk's members there, its maps, and what was prepared of them.
+    """
+
+    def prepared():
+        chunk = system.prepare_maps(good)
+        waiting.append((places, good, chunk))
+        return system.inputs(chunk)
+
+    places, good = [], []
+    for index, member in enumerate(maps):
+        error = problem_of(member, system.MIN_PIXELS)
+        if is_single and error is not None:
+            raise error
+        rows.append((member.name, error))
+        if error is not None:
+            continue
+        places.append(index)
+        good.append(member)
+        if len(good) == CHUNK or sum(m.values.size for m in good) > CHUNK_PIXELS:
+            yield prepared()
+            places, good = [], []
+    if good:
+        yield prepared()
+
+
+def _merge(rows, answers, layout):
+    """Put the answers into columns, with NaN where there is none."""
     columns = {
-        name: np.full((total, *shape), np.nan) * (1 if kind is None else kind)
-        for name, (shape, kind) in system.layout(model, n_samples).items()
+        name: np.full((len(rows), *shape), np.nan) * (1 if unit is None else unit)
+        for name, (shape, unit) in layout.items()
     }
-    start = 0
-    for chunk, usable, answer in results:
-        rows = start + np.array(usable, dtype=int)
-        if answer is not None:
-            for key, values in answer[0].items():
-                columns[key][rows] = values
-            flags[rows] = answer[1]
-        for index, member in enumerate(chunk, start=start):
-            if isinstance(member, Failure):
-                flags[index] = int(Flag.FAILED) | _unreadable(member.error)
-        start += len(chunk)
+    flags = np.array([_flags_of(error) for _, error in rows], dtype=int)
+    for places, (values, bits) in answers:
+        for name, column in values.items():
+            columns[name][places] = column
+        flags[places] = bits
     return columns, flags
 
 
-def _unreadable(error):
-    """Flag of a member that could not even be read."""
-    unread = isinstance(error, OSError) or not isinstance(error, GalmlError)
-    return int(Flag.UNREADABLE) if unread else 0
+def _flags_of(error):
+    """Give the flags of a member, from why it could not be used."""
+    if error is None:
+        return 0
+    # A damaged file is an `InputError` whose cause is what reading it raised.
+    unread = not isinstance(error, GalmlError) or isinstance(
+        error.__cause__, OSError | EOFError
+    )
+    return int(Flag.FAILED | Flag.UNREADABLE if unread else Flag.FAILED)

@@ -8,9 +8,9 @@ matplotlib, which is imported on first use.
 import astropy.units as u
 import numpy as np
 
+from galml.core.exceptions import InputError
 from galml.core.flags import decode_flags
 from galml.core.geometry import angle_difference, pixel_angle
-from galml.core.inputs import read
 
 __all__ = ["VELOCITY_COLORS", "plot_galaxy", "plot_history", "plot_table"]
 
@@ -22,6 +22,8 @@ VELOCITY_COLORS = "coolwarm"
 
 ACCENT = "black"
 BOUNDARY = 0.5
+#: Colours saturate at this many velocity scales, which outliers do not move.
+LIMIT = 2.0
 
 
 def plot_galaxy(
@@ -63,21 +65,23 @@ def plot_galaxy(
     Raises
     ------
     galml.core.InputError
-        As `galml.circularity` does, when the map cannot be read.
+        As `galml.circularity` does for a map that cannot be used, and for a batch.
     """
     from galml.gas_kinematics.kinematic import prepare_maps
-    from galml.gas_kinematics.velocities import to_velocity
+    from galml.gas_kinematics.operation import read_maps
 
-    def taken(obj, argument):
-        return read(obj, argument=argument, unit=unit, hdu=hdu, ndim=(2, 3))
-
-    item = to_velocity(
-        taken(velocity_map, "velocity_map"),
-        dispersion=None if dispersion is None else taken(dispersion, "dispersion"),
+    is_single, _, maps = read_maps(
+        velocity_map,
+        dispersion=dispersion,
         center=center,
         redshift=redshift,
         beam=beam,
+        unit=unit,
+        hdu=hdu,
     )
+    if not is_single:
+        raise InputError("velocity_map", "a batch of maps", "one map")
+    item = next(maps)
     prepared = prepare_maps([item])
     figure = _figure(figure, (11.5, 4.6))
     axes = figure.subplot_mosaic(
@@ -175,10 +179,10 @@ def _figure(figure, size):
 
 
 def _draw_map(figure, panel, item, prepared):
-    """Observed velocities around the systemic one, limits free of outliers."""
+    """Observed velocities around the systemic one, in the colours of the turned map."""
     velocity = item.values - float(prepared.systemic[0])
-    seen = np.abs(velocity[np.isfinite(velocity)])
-    limit = (float(np.quantile(seen, 0.98)) if seen.size else 0.0) or 1.0
+    seen = np.isfinite(velocity)
+    limit = LIMIT * float(prepared.scale[0])
     image = panel.imshow(
         velocity,
         origin="lower",
@@ -190,7 +194,7 @@ def _draw_map(figure, panel, item, prepared):
     bar = figure.colorbar(image, ax=panel, location="left", shrink=0.75, extend="both")
     bar.set_label("velocity − systemic (km/s)")
     # Empty margins tell nothing; a square shows both panels at one size.
-    used = np.argwhere(np.isfinite(velocity) | (seen.size == 0))
+    used = np.argwhere(seen | ~seen.any())
     low, high = used.min(axis=0), used.max(axis=0)
     (y, x), half = (low + high) / 2, 0.54 * (high - low).max() + 1
     panel.set(xlim=(x - half, x + half), ylim=(y - half, y + half), aspect="equal")
@@ -234,8 +238,8 @@ def _draw_prepared(figure, panel, prepared):
         np.where(cover > 0.15, velocity, np.nan),
         origin="lower",
         cmap=VELOCITY_COLORS,
-        vmin=-2,
-        vmax=2,
+        vmin=-LIMIT,
+        vmax=LIMIT,
         interpolation="nearest",
         extent=(-1, 1, -1, 1),
     )
@@ -264,12 +268,7 @@ def _draw_circularity(panel, row):
 
 def _describe(row):
     """Say in two lines what was found and what the flags tell."""
-    angle, tilt = (
-        f"{_degrees(row[key]):.0f}° ± {_degrees(row[key + '_err']):.0f}°"
-        if np.isfinite(row[key])
-        else "unknown"
-        for key in ("position_angle", "inclination")
-    )
+    angle, tilt = (_angle(row, key) for key in ("position_angle", "inclination"))
     flags = f"flags: {', '.join(decode_flags(int(row['flags']))) or 'none'}"
     if not np.isfinite(row["circularity"]):
         return f"no circularity,  PA = {angle}\n{flags}"
@@ -279,6 +278,14 @@ def _describe(row):
         f"κ = {kappa:.2f} ± {error:.2f},  P(disturbed) = {odds:.2f},  PA = {angle},"
         f"  i = {tilt},  map quality {quality:.2f}\n{flags}"
     )
+
+
+def _angle(row, key):
+    """Write an angle with its error, where there is one."""
+    angle, error = _degrees(row[key]), _degrees(row[f"{key}_err"])
+    if not np.isfinite(angle):
+        return "unknown"
+    return f"{angle:.0f}°" + (f" ± {error:.0f}°" if np.isfinite(error) else "")
 
 
 def _degrees(angle):

@@ -6,7 +6,6 @@ centre, fitted with rings, and turned so that the receding side of the fit point
 The network sees the turned map, told apart from its mask, and numbers about it.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch

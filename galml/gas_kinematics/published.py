@@ -1,20 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The published system (MERLIN): preparation, latent plane, checkpoint."""
-
-import io
-import os
-import pickle
-import types
-import warnings
-from collections import OrderedDict
+"""The published system (MERLIN): preparation, latent plane, columns."""
 
 import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.exceptions import InputError, WeightsError
+from galml.core.exceptions import InputError
 from galml.core.geometry import sky_angle
-from galml.core.model import GalaxyModel
 from galml.gas_kinematics.autoencoder import MerlinAutoencoder
 
 __all__ = [
@@ -22,9 +14,14 @@ __all__ = [
     "PCA_COMPONENTS",
     "PCA_MEAN",
     "classify",
-    "import_weights",
+    "columns",
+    "inputs",
     "latent_angle",
+    "latent_plane",
+    "layout",
+    "middle",
     "prepare",
+    "prepare_maps",
     "rho",
     "rotate_latents",
 ]
@@ -178,6 +175,79 @@ def latent_angle(latents, offset=ANGLE_OFFSET, **pca):
     return np.mod(offset - angle, 360.0)
 
 
+def latent_plane(latents, kappa=None, angle=None):
+    """
+    Principal plane of the latents of a training, oriented like the published one.
+
+    Parameters
+    ----------
+    latents : array_like
+        Latents of the network, shape (n, 3).
+    kappa : array_like, optional
+        True circularities, shape (n,), NaN where unknown. They set the boundary with
+        the best balanced accuracy for a circularity above 0.5.
+    angle : array_like, optional
+        True directions of the receding side in degrees counter-clockwise from +y,
+        shape (n,), NaN where unknown. Where ``kappa`` is known too, only galaxies
+        above 0.7 count. They set handedness and zero of the latent angle.
+
+    Returns
+    -------
+    dict
+        Lists and numbers ``pca_mean``, ``pca_components``, ``boundary`` and
+        ``angle_offset``; the last two are None where the truths do not tell.
+    """
+    latents = np.asarray(latents, dtype=float)
+    mean = latents.mean(axis=0)
+    axes = np.linalg.svd(np.cov(latents, rowvar=False))[2]
+    # The sign of a principal axis is arbitrary: the largest loading is positive.
+    axes *= np.sign(np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], axis=1))
+    boundary = offset = None
+    if angle is not None:
+        axes, offset = _orient(latents, mean, axes, kappa, np.asarray(angle, float))
+    if kappa is not None:
+        radius = rho(latents, mean=mean, components=axes)
+        boundary = _best_boundary(radius, np.asarray(kappa, float))
+    return {
+        "pca_mean": mean.tolist(),
+        "pca_components": axes.tolist(),
+        "boundary": boundary,
+        "angle_offset": offset,
+    }
+
+
+def _orient(latents, mean, axes, kappa, angle):
+    """Choose the axes whose latent angle runs clockwise, and its zero in degrees."""
+    known = np.isfinite(angle)
+    if kappa is not None:
+        known &= np.asarray(kappa, float) > 0.7
+    if not known.any():
+        return axes, None
+    turned = np.diag([1.0, -1.0, 1.0]) @ axes
+    found = []
+    for choice in (axes, turned):
+        z = rotate_latents(latents[known], mean, choice)
+        sums = np.radians(angle[known]) + np.arctan2(z[:, 1], z[:, 0])
+        found.append(np.exp(1j * sums).mean())
+    best = int(abs(found[1]) > abs(found[0]))
+    offset = np.degrees(np.angle(found[best])) % 360
+    return (axes, turned)[best], float(offset)
+
+
+def _best_boundary(radius, kappa):
+    """Latent radius that best separates circularities above and below one half."""
+    known = np.isfinite(kappa)
+    order = np.argsort(radius[known])
+    radius, ordered = radius[known][order], kappa[known][order] > 0.5
+    n_above, n_below = ordered.sum(), (~ordered).sum()
+    if not (n_above and n_below):
+        return None
+    below = np.cumsum(~ordered)[:-1] / n_below
+    above = 1 - np.cumsum(ordered)[:-1] / n_above
+    index = int(np.argmax(below + above))
+    return float((radius[index] + radius[index + 1]) / 2)
+
+
 #: The published system averages over no symmetries.
 VIEWS = ()
 MIN_PIXELS = 1
@@ -189,7 +259,7 @@ def prepare_maps(maps):
 
 
 def inputs(prepared):
-    """What the network takes of prepared maps."""
+    """Give what the network takes of prepared maps."""
     return prepared
 
 
@@ -226,178 +296,27 @@ def columns(outputs, prepared, maps, config):
     Returns
     -------
     columns : dict of numpy.ndarray or astropy.units.Quantity
-        Latents, class and position angle; the system gives no circularity.
+        Latents, class and position angle, as far as the model knows them; the system
+        gives no circularity.
     flags : numpy.ndarray
         Bits of `galml.core.Flag`.
     """
     latents = outputs["latent"].numpy().astype(float)
     pca = {"mean": config["pca_mean"], "components": config["pca_components"]}
-    angle = latent_angle(latents, offset=config["angle_offset"], **pca)
-    middle = [tuple((n - 1) / 2 for n in item.values.shape[::-1]) for item in maps]
-    values = {
-        "latent": latents,
-        "rotating": classify(latents, config["boundary"], **pca).astype(float),
-        "position_angle": u.Quantity(
+    values = {"latent": latents}
+    if config["boundary"] is not None:
+        values["rotating"] = classify(latents, config["boundary"], **pca).astype(float)
+    if config["angle_offset"] is not None:
+        angle = latent_angle(latents, offset=config["angle_offset"], **pca)
+        values["position_angle"] = u.Quantity(
             [
-                sky_angle(*row)
-                for row in zip(angle, (m.wcs for m in maps), middle, strict=True)
+                sky_angle(turn, item.wcs, middle(item.values.shape))
+                for turn, item in zip(angle, maps, strict=True)
             ]
-        ),
-    }
+        )
     return values, np.array([item.flags for item in maps], dtype=int)
 
 
-def import_weights(path):
-    """
-    Read the published checkpoint.
-
-    The file is a pickle. It is read without running any code from it: only the
-    few names that such a file needs are known, and most of them stand for inert
-    classes from which the tensors are taken.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The published file ``CAE_Epoch_300.pt``.
-
-    Returns
-    -------
-    galml.core.model.GalaxyModel
-        Model of the operation ``circularity``, architecture ``merlin``.
-
-    Raises
-    ------
-    galml.core.WeightsError
-        When the file cannot be read, asks for any other name, or does not hold
-        this network.
-    OSError
-        When there is no file to open.
-    """
-    path = os.fspath(path)
-    with open(path, "rb") as file:
-        content = file.read()
-    with torch.random.fork_rng(devices=()):  # initial weights are random
-        network = MerlinAutoencoder()
-    try:
-        network.load_state_dict(_parameters(_unpickle(content)))
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    # Damaged bytes can raise anything inside the unpickler.
-    except Exception as error:
-        raise WeightsError(
-            f"{path}: not the published autoencoder, or damaged "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
-        raise WeightsError(f"{path}: holds weights that are not finite")
-    return GalaxyModel(
-        network,
-        operation="circularity",
-        architecture="merlin",
-        options={},
-        config={
-            "preparation": "merlin",
-            "pca_mean": list(PCA_MEAN),
-            "pca_components": [list(row) for row in PCA_COMPONENTS],
-            "boundary": BOUNDARY,
-            "angle_offset": ANGLE_OFFSET,
-        },
-        card={
-            "title": "MERLIN, the published autoencoder of velocity maps",
-            "paper": "Dawson et al. 2020, MNRAS 491, 2506",
-            "date": "2020-01",
-            "training": "velocity maps of simulated EAGLE galaxies, 300 epochs",
-            "licence": "MIT",
-            "source": "https://github.com/SpaceMeerkat/CAE",
-        },
-        name="merlin",
-    )
-
-
-class _Inert:
-    """Stand-in for a class or function that a checkpoint names."""
-
-    dump_patches = False
-
-    def __init__(self, *arguments):
-        pass
-
-
-_LAYERS = {
-    "conv": ("Conv2d", "ConvTranspose2d"),
-    "linear": ("Linear",),
-    "pooling": ("MaxPool2d", "MaxUnpool2d"),
-    "activation": ("ReLU",),
-}
-_INERT_NAMES = (
-    ("Networks", "Autoencoder"),
-    ("torch.nn.backends.thnn", "_get_thnn_function_backend"),
-    *(
-        (f"torch.nn.modules.{module}", name)
-        for module, names in _LAYERS.items()
-        for name in names
-    ),
-)
-
-
-def _known_names():
-    """Everything that a file may name, made anew: a pickle can alter classes."""
-
-    def rebuild_tensor(storage, offset, size, stride, *unused):
-        return torch._utils._rebuild_tensor(storage, offset, size, stride)
-
-    def rebuild_parameter(tensor, *unused):
-        return tensor
-
-    known = {
-        ("collections", "OrderedDict"): OrderedDict,
-        ("__builtin__", "set"): set,
-        ("builtins", "set"): set,
-        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
-        ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
-    }
-    for module, name in _INERT_NAMES:
-        known[module, name] = type(name, (_Inert,), {"__module__": module})
-    return known
-
-
-def _unpickle(content):
-    """Read a torch file of the format before zip archives; refuse unknown names."""
-    if content.startswith(b"PK"):
-        raise WeightsError("a zip archive, which the published file is not")
-    known = _known_names()
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module, name):
-            try:
-                return known[module, name]
-            except KeyError:
-                raise WeightsError(
-                    f"asks for {module}.{name}, which the published file does not"
-                ) from None
-
-    restricted = types.SimpleNamespace(
-        __name__="galml_restricted_pickle",
-        Unpickler=Unpickler,
-        load=lambda file, **options: Unpickler(file, **options).load(),
-    )
-    with warnings.catch_warnings():
-        # torch compares the source text in the file with that of the stand-ins.
-        warnings.simplefilter("ignore")
-        # A buffer rather than a file: torch tries no tar archive on it.
-        return torch.load(
-            io.BytesIO(content),
-            map_location="cpu",
-            weights_only=False,
-            mmap=False,
-            pickle_module=restricted,
-        )
-
-
-def _parameters(module):
-    """Tensors of an inert module by the names of a state dict."""
-    return {
-        f"{layer}.{name}": tensor
-        for layer, member in module._modules.items()
-        for name, tensor in vars(member).get("_parameters", {}).items()
-    }
+def middle(shape):
+    """Pixel (x, y) in the middle of an image, where angles are told."""
+    return (shape[1] - 1) / 2, (shape[0] - 1) / 2

@@ -58,14 +58,14 @@ def draw_gas(n, generator):
     p = {
         "radius": power(0.5, 1.5),
         "curve": torch.randint(len(CURVES), (n,), generator=generator),
-        "speed": power(1.6, 2.5),
+        "speed": power(1.75, 2.5),
         "turnover": power(-1.6, -0.4),
         "sharpness": uniform(1, 4),
         "scale_length": uniform(0.2, 0.8),
         "hole": sometimes(0.2, uniform(0.1, 0.5)),
         "ring": sometimes(0.15, uniform(0.3, 0.9)),
         "thickness": power(-2, -0.7),
-        "dispersion": torch.where(chance(0.85), cold, uniform(40, 150)),
+        "dispersion": torch.where(chance(0.9), cold, uniform(40, 150)),
         "arms": sometimes(0.4, uniform(0.2, 0.8)),
         "arm_number": choose([1.0, 2.0, 1.0]) + 1.0,
         "arm_pitch": uniform(2, 8),
@@ -76,21 +76,21 @@ def draw_gas(n, generator):
         "warp": sometimes(0.25, uniform(0.05, 0.6)),
         "warp_start": uniform(0.2, 0.7),
         "warp_twist": uniform(-2, 2),
-        "turbulence": power(-2.0, 0.1),
-        "clumps": sometimes(0.35, uniform(0.3, 1)),
-        "clump_number": uniform(8, 80),
+        "turbulence": power(-1.5, 0.35),
+        "clumps": sometimes(0.4, uniform(0.3, 1)),
+        "clump_number": uniform(12, 90),
         "clump_size": uniform(0.02, 0.08),
-        "clump_motion": sometimes(0.6, uniform(0.0, 1.4)),
-        "wave_length": power(-0.8, 0.3, N_MODES),
+        "clump_motion": sometimes(0.7, uniform(0.1, 1.6)),
+        "wave_length": power(-0.95, -0.1, N_MODES),
         "wave_direction": torch.randn(n, 3, N_MODES, generator=generator),
         "wave_amplitude": torch.randn(n, N_MODES, 3, generator=generator),
         "wave_phase": uniform(0, 2 * math.pi, N_MODES),
     }
     # Strong in- and outflows, alone able to bring kappa below one third.
     flow = power(-0.5, 0.8) * torch.where(chance(0.7), -1.0, 1.0)
-    p["radial_flow"] = torch.where(chance(0.07), flow, p["radial_flow"])
+    p["radial_flow"] = torch.where(chance(0.05), flow, p["radial_flow"])
     # A second component: none, counter-rotating, misaligned disc, stream on infall.
-    p["second"] = second = choose([0.7, 0.06, 0.12, 0.12])
+    p["second"] = second = choose([0.76, 0.05, 0.1, 0.09])
     p["second_fraction"] = torch.where(second > 0, uniform(0.1, 0.6), torch.zeros(n))
     p["second_radius"] = uniform(0.2, 0.9)
     p["second_width"] = uniform(0.05, 0.3)
@@ -100,7 +100,7 @@ def draw_gas(n, generator):
         second == 1, torch.full((n,), math.pi), torch.arccos(uniform(-1, 1))
     ) * (second > 0)
     # A satellite on infall.
-    p["satellite_fraction"] = sometimes(0.14, uniform(0.05, 0.4))
+    p["satellite_fraction"] = sometimes(0.11, uniform(0.05, 0.4))
     p["satellite_place"] = torch.nn.functional.normalize(
         torch.randn(n, 3, generator=generator), dim=-1
     ) * uniform(0.3, 0.9, 1)
@@ -204,9 +204,10 @@ def _streaming(p, radius, azimuth, second):
     speed = circular_speed(
         radius, p["curve"], p["speed"], p["turnover"], p["sharpness"]
     )
-    # Asymmetric drift of an isothermal exponential disc.
+    # Asymmetric drift of an isothermal exponential disc, where it is small; where the
+    # pressure outweighs the circular speed, rotation fades instead of ending.
     pressure = 2 * (p["dispersion"] ** 2 / p["scale_length"])[:, None] * radius
-    rotation = (speed**2 - pressure).clamp_min(0).sqrt()
+    rotation = speed**2 * (speed**2 + pressure).clamp_min(1e-6).rsqrt()
     rotation = torch.where(second, speed, rotation)
 
     bar = (p["bar"][:, None] * speed) * torch.exp(

@@ -13,6 +13,9 @@ __all__ = ["GasMaps", "observe_gas", "project_gas"]
 
 FWHM = 2 * math.sqrt(2 * math.log(2))
 N_BINS = 256
+#: Fewest pixels in the FWHM of a beam.
+SAMPLING = 1.7
+VORONOI_CHUNK = 2
 
 
 @dataclass
@@ -161,7 +164,8 @@ def observe_gas(particles, radius, beams_across, n_pixels, generator, noisy=True
         0, 1
     )
     extent = radius * torch.maximum(field, torch.tensor(0.9)) * 1.05
-    beam = n_pixels / (2 * extent) * (2 * radius / beams_across)
+    beam = (n_pixels / extent * radius / beams_across).clamp_min(SAMPLING)
+    beams_across = n_pixels / extent * radius / beam
     flux, velocity, dispersion = project_gas(
         particles,
         n_pixels,
@@ -339,9 +343,12 @@ def _voronoi(flux, mask, generator):
     grid = torch.arange(size).float()
     pixel_y = (grid[None, :, None] - seed_y[:, None]) ** 2
     pixel_x = (grid[None, :, None] - seed_x[:, None]) ** 2 + far[:, None]
-    # Nearest seed: argmin over the last axis of the sum of the two squared offsets.
-    distance = pixel_y[:, :, None] + pixel_x[:, None]
-    return distance.argmin(-1).flatten(1)
+    # Nearest seed by the sum of the two squared offsets, a few maps at a time: all
+    # distances at once would take gigabytes.
+    parts = zip(pixel_y.split(VORONOI_CHUNK), pixel_x.split(VORONOI_CHUNK), strict=True)
+    return torch.cat(
+        [(y[:, :, None] + x[:, None]).argmin(-1).flatten(1) for y, x in parts]
+    )
 
 
 def _pick(image, assignment):

@@ -15,7 +15,7 @@ from galml.core import WeightsError
 from galml.core.inputs import Observation, read
 from galml.core.model import GalaxyModel
 from galml.core.weights import import_weights
-from galml.gas_kinematics import published
+from galml.gas_kinematics import published, published_weights
 from galml.gas_kinematics.autoencoder import MerlinAutoencoder
 
 # What the published file says about its class; the layers stand for themselves.
@@ -161,7 +161,7 @@ def test_published_latents(shared):
 
 def test_published_reconstruction_and_angle(shared):
     path = shared / "merlin_alma" / "CAE_Epoch_300.pt"
-    network = published.import_weights(path).network
+    network = published_weights.import_weights(path).network
     angles = np.arange(0, 360, 15.0)
     inputs = published.prepare([observation(disc(angle)) for angle in angles])
     with torch.inference_mode():
@@ -180,7 +180,7 @@ def test_import_of_file_with_source(checkpoint, monkeypatch):
     monkeypatch.delitem(sys.modules, "Networks")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = published.import_weights(str(path))
+        model = published_weights.import_weights(str(path))
     assert isinstance(model, GalaxyModel)
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(
@@ -188,14 +188,14 @@ def test_import_of_file_with_source(checkpoint, monkeypatch):
         )
     assert "Networks" not in sys.modules
     state = torch.random.get_rng_state()
-    again = published.import_weights(path)
+    again = published_weights.import_weights(path)
     assert again.sha256 == model.sha256
     torch.testing.assert_close(torch.random.get_rng_state(), state)
     assert not model.network.training
 
 
 def test_imported_model_saves(checkpoint, tmp_path):
-    model = published.import_weights(checkpoint[0])
+    model = published_weights.import_weights(checkpoint[0])
     model.save(tmp_path / "merlin.safetensors")
     again = GalaxyModel.load(tmp_path / "merlin.safetensors", operation="circularity")
     image = {"image": torch.rand(2, 1, 64, 64)}
@@ -228,7 +228,7 @@ def test_malicious_file_is_refused(tmp_path, zipped, function):
         Malicious(function, argument), path, _use_new_zipfile_serialization=zipped
     )
     with pytest.raises(WeightsError, match="bad.pt"):
-        published.import_weights(path)
+        published_weights.import_weights(path)
     assert not trace.exists()
 
 
@@ -236,7 +236,7 @@ def test_plain_pickle_is_refused(tmp_path):
     path = tmp_path / "bad.pt"
     path.write_bytes(pickle.dumps(Malicious(os.mkdir, str(tmp_path / "trace"))))
     with pytest.raises(WeightsError, match="mkdir"):
-        published.import_weights(path)
+        published_weights.import_weights(path)
     assert not (tmp_path / "trace").exists()
 
 
@@ -246,7 +246,7 @@ def test_truncated_file_is_refused(checkpoint, part):
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
     with pytest.raises(WeightsError, match="published.pt"):
-        published.import_weights(path)
+        published_weights.import_weights(path)
 
 
 def test_other_networks_are_refused(networks, tmp_path):
@@ -255,13 +255,13 @@ def test_other_networks_are_refused(networks, tmp_path):
     module.conv1 = torch.nn.Conv2d(1, 4, 3)
     torch.save(module, path, _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match="other.pt"):
-        published.import_weights(path)
+        published_weights.import_weights(path)
     torch.save({"weight": 1}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match="other.pt"):
-        published.import_weights(path)
+        published_weights.import_weights(path)
     path.write_text("no checkpoint")
     with pytest.raises(WeightsError, match="other.pt"):
-        published.import_weights(path)
+        published_weights.import_weights(path)
 
 
 def test_weights_that_are_not_finite_are_refused(networks, tmp_path):
@@ -271,12 +271,12 @@ def test_weights_that_are_not_finite_are_refused(networks, tmp_path):
     torch.nn.init.constant_(module.lc1.bias, np.nan)
     torch.save(module, tmp_path / "nan.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match="finite"):
-        published.import_weights(tmp_path / "nan.pt")
+        published_weights.import_weights(tmp_path / "nan.pt")
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
-        published.import_weights(tmp_path / "none.pt")
+        published_weights.import_weights(tmp_path / "none.pt")
 
 
 def test_file_cannot_alter_torch(tmp_path):
@@ -286,7 +286,7 @@ def test_file_cannot_alter_torch(tmp_path):
     path = tmp_path / "poison.pt"
     path.write_bytes(body)
     with pytest.raises(WeightsError):
-        published.import_weights(path)
+        published_weights.import_weights(path)
     assert not hasattr(torch._utils._rebuild_parameter, "bad")
     pickle.loads(body)
     assert hasattr(torch._utils._rebuild_parameter, "bad")

@@ -8,7 +8,7 @@ from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty
 from astropy.wcs import WCS
 
 from galml.core import InputError, InputUnitError
-from galml.gas_kinematics.moments import Moments, moments
+from galml.gas_kinematics.moment_maps import Moments, moments
 
 REST = 115.271 * u.GHz
 SHAPE = 24, 26

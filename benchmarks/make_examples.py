@@ -1,0 +1,106 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The example data of the package: a few mock velocity maps with noise.
+
+Run ``python benchmarks/make_examples.py``. The files are as `astropy.nddata.CCDData`
+writes them, and their headers hold the truth: KAPPA, PA (east of north, to the
+receding side) and INCL.
+"""
+
+import numpy as np
+import torch
+from astropy.io import fits
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.wcs import WCS
+from common import ROOT
+
+from galml.mocks import build_gas, draw_gas, observe_gas, rotation_matrix
+from galml.mocks.surveys import GAS_SURVEYS
+
+N_PARTICLES = 8192
+FOLDER = ROOT / "galml" / "data" / "examples"
+#: FWHM of the beam of each survey, in arcsec.
+BEAMS = {"ALMA": 0.8, "SKA precursor": 12.0, "MaNGA": 2.5}
+#: Of a settled disc: what the population draws at random is switched off.
+SETTLED = {
+    "hole": 0.0, "ring": 0.0, "radial_flow": 0.0, "warp": 0.0, "turbulence": 0.05,
+    "clumps": 0.0, "second": 0, "second_fraction": 0.0, "satellite_fraction": 0.0,
+    "bar": 0.0, "dispersion": 12.0, "speed": 180.0, "thickness": 0.03,
+}  # fmt: skip
+#: Name, seed, pixels a side, beams across, inclination, and what differs from SETTLED.
+EXAMPLES = (
+    ("settled disc", 30, 64, 22.0, 55.0, {}),
+    ("few beams", 22, 32, 5.0, 55.0, {}),
+    ("warped disc", 27, 48, 14.0, 50.0, {"warp": 0.6, "warp_start": 0.3}),
+    ("turbulent disc", 8, 48, 14.0, 60.0, {"turbulence": 0.85}),
+    ("disordered gas", 27, 48, 14.0, 50.0, {"turbulence": 1.26, "speed": 90.0}),
+    ("merger", 27, 64, 22.0, 60.0, {"satellite_fraction": 0.35, "turbulence": 0.2}),
+    ("face-on disc", 30, 48, 14.0, 5.0, {}),
+    ("mostly noise", 15, 48, 14.0, 45.0, {}),
+)
+
+
+def observe(seed, n_pixels, beams_across, inclination, changes):
+    """One galaxy of the population with some of its parameters set."""
+    generator = torch.Generator().manual_seed(seed)
+    parameters = draw_gas(1, generator)
+    for key, value in (SETTLED | changes).items():
+        parameters[key] = torch.full_like(parameters[key], value)
+    particles = build_gas(parameters, N_PARTICLES, generator)
+    turn = 2 * torch.pi * torch.rand(1, generator=generator)
+    tilt = torch.deg2rad(torch.tensor([inclination]))
+    x, z = torch.eye(3)[None, 0], torch.eye(3)[None, 2]
+    particles = particles.rotated(rotation_matrix(z, turn) @ rotation_matrix(x, tilt))
+    across = torch.tensor([beams_across])
+    return observe_gas(particles, parameters["radius"], across, n_pixels, generator)
+
+
+def as_ccd(number, name, maps):
+    """Dress one mock as an observed map."""
+    velocity, std = (
+        image[0].numpy().astype(np.float32)
+        for image in (maps.velocity, maps.uncertainty)
+    )
+    survey = GAS_SURVEYS[int(maps.survey[0])].name
+    scale = BEAMS[survey] / 3600 / float(maps.beam[0])
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.crpix = (maps.center[0] + 1).tolist()
+    wcs.wcs.crval = [150 + 15 * number, 2 - 4 * number]
+    wcs.wcs.cdelt = [-scale, scale]
+    header = fits.Header()
+    header["OBJECT"] = f"mock-{number:02d} {name}"
+    header["TELESCOP"] = (survey, "simulated")
+    header["BMAJ"] = (BEAMS[survey] / 3600, "FWHM of the beam (deg)")
+    header["BMIN"] = (BEAMS[survey] / 3600, "FWHM of the beam (deg)")
+    header["BPA"] = 0.0
+    for keyword, value, comment in (
+        ("KAPPA", maps.truth.kappa, "true circularity"),
+        ("PA", maps.truth.position_angle, "true position angle (deg)"),
+        ("INCL", maps.truth.inclination, "true inclination (deg)"),
+    ):
+        header[keyword] = (round(float(value[0]), 3), comment)
+    return CCDData(
+        velocity,
+        unit="km/s",
+        uncertainty=StdDevUncertainty(std),
+        mask=~np.isfinite(velocity),
+        wcs=wcs,
+        meta=header,
+    )
+
+
+def main():
+    """Write the files and print what they hold."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for number, (name, *recipe) in enumerate(EXAMPLES, start=1):
+        path = FOLDER / f"mock-{number:02d}.fits"
+        ccd = as_ccd(number, name, observe(*recipe))
+        ccd.write(path, overwrite=True)
+        truth = {key: ccd.meta[key] for key in ("KAPPA", "PA", "INCL")}
+        print(path.relative_to(ROOT), path.stat().st_size, name, truth)
+
+
+if __name__ == "__main__":
+    main()
