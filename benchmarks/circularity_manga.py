@@ -150,7 +150,8 @@ def plot(panels, tracer, truth, quality, angles, score):
         shown = np.nan_to_num(score[quality == value])
         panels[1].hist(shown, np.linspace(0, 1, 41), histtype="step", label=name)
     panels[1].set(xlabel="map_quality", ylabel=f"maps, {tracer}", yscale="log")
-    panels[1].legend(fontsize=8, loc="upper center")
+    panels[1].margins(y=0.3)
+    panels[1].legend(fontsize=8, loc="upper center", ncols=3)
 
 
 def main():
@@ -174,8 +175,8 @@ def main():
         }
         own = {k: judge(*answer, truth, quality) for k, answer in answers.items()}
         rows += [(tracer, name, *row.values()) for name, row in own.items()]
-        sigma, error = table["position_angle_err"].value, angle_error(angle, truth)
-        sigma, error = sigma[clean], error[clean]
+        error = angle_error(angle, truth)[clean]
+        sigma = table["position_angle_err"].value[clean]
         own["galml"]["position_angle_coverage"] = coverage(error, -sigma, sigma)
         own["galml"]["position_angle_err"] = float(np.nanmedian(sigma))
         print(f"{tracer}, galml: {own['galml']}")
@@ -190,7 +191,6 @@ def main():
     table.pprint(max_lines=-1, max_width=-1)
     figures["misalignment"] = misalignment(tables[::-1], labels, both)
     print(f"gas and stars: {figures['misalignment']}")
-    IMAGE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGE, dpi=80)
     write_figures("circularity_manga", figures)
 

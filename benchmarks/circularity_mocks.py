@@ -113,7 +113,6 @@ def plot(truth, table, bins):
             panel.axhspan(0.65, 0.71, color="0.85", zorder=0)
             panel.set_ylim(0.5, 0.9)
     figure.axes[1].legend(fontsize=7)
-    IMAGE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGE, dpi=80)
     print(f"written: {IMAGE.relative_to(ROOT)}")
 

@@ -33,7 +33,7 @@ EXAMPLES = (
     ("few beams", 22, 32, 5.0, 55.0, {}),
     ("warped disc", 27, 48, 14.0, 50.0, {"warp": 0.6, "warp_start": 0.3}),
     ("turbulent disc", 8, 48, 14.0, 60.0, {"turbulence": 0.85}),
-    ("disordered gas", 27, 48, 14.0, 50.0, {"turbulence": 1.26, "speed": 90.0}),
+    ("disordered gas", 33, 48, 14.0, 50.0, {"turbulence": 1.26, "speed": 90.0}),
     ("merger", 27, 64, 22.0, 60.0, {"satellite_fraction": 0.35, "turbulence": 0.2}),
     ("face-on disc", 30, 48, 14.0, 5.0, {}),
     ("mostly noise", 15, 48, 14.0, 45.0, {}),

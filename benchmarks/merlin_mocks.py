@@ -2,7 +2,7 @@
 """
 The published autoencoder, trained on the mocks that the default model was trained on.
 
-    python benchmarks/merlin_mocks.py FILE [--epochs 10]
+    python benchmarks/merlin_mocks.py FILE [--epochs 8]
 
 Writes the model to FILE, for ``circularity_mocks.py --merlin FILE``.
 """
@@ -16,7 +16,7 @@ from galml.gas_kinematics import metrics, published
 from galml.gas_kinematics.fitting import fit_autoencoder
 from galml.mocks import gas_maps
 
-BATCHES, SEEDS = 235, (21, 22)
+BATCHES, SEEDS = 200, (21, 22)
 VALIDATION = (20, 23)
 
 
@@ -69,6 +69,6 @@ def judge_merlin(model, data):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     args = parser.parse_args()
     train_merlin(args.epochs).save(args.file)

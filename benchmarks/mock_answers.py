@@ -23,6 +23,7 @@ CHECK = 1002
 #: What is withheld from the network.
 INPUTS = {
     "velocity": (*DISPERSION, *BEAM, *UNCERTAINTY),
+    "with beam, error": DISPERSION,
     "with dispersion": (*BEAM, *UNCERTAINTY),
     "with dispersion, beam, error": (),
 }

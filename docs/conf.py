@@ -2,11 +2,14 @@
 """Configuration of Sphinx; what is not set here is shared by Astropy's packages."""
 
 import os
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 from sphinx_astropy.conf.v2 import *  # noqa: F403
 from sphinx_astropy.conf.v2 import (
     exclude_patterns,
+    extensions,
     html_theme_options,
     intersphinx_mapping,
     suppress_warnings,
@@ -18,9 +21,11 @@ project_copyright = f"2026, {author}"
 release = installed_version("galml")
 version = ".".join(release.split(".")[:2])
 
-html_title = f"galml {release}"
+html_title = f"galml {version}"
 htmlhelp_basename = "galmldoc"
 html_static_path = []
+# The pages have no sections of their own to navigate.
+html_sidebars = {"**": []}
 html_theme_options |= {"navbar_align": "left"}
 
 intersphinx_mapping |= {
@@ -41,6 +46,9 @@ if os.environ.get("GALML_OFFLINE"):
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!galml).*")]
 
+# A directive of our own shows what the benchmarks have measured.
+sys.path.insert(0, str(Path(__file__).parent))
+extensions += ["figure_tables"]
 exclude_patterns += ["_templates", "api/README*"]
 suppress_warnings += ["config.cache"]
 

@@ -245,7 +245,7 @@ def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed)
 
 def _noise(inputs, n_samples, n_noise, seed):
     """Draw uniform noise for each object, from its own generator."""
-    tensors = [inputs[key].cpu() for key in sorted(inputs)]
+    tensors = [_rounded(inputs[key].cpu()) for key in sorted(inputs)]
     noise = torch.stack(
         [
             torch.rand(n_samples, n_noise, generator=keyed_generator(seed, *parts))
@@ -253,6 +253,13 @@ def _noise(inputs, n_samples, n_noise, seed):
         ]
     )
     return noise.clamp_(min=2**-25)  # quantile functions diverge at 0
+
+
+def _rounded(tensor):
+    """Round real numbers: their last bits may depend on the batch, keys must not."""
+    if not tensor.is_floating_point():
+        return tensor
+    return (tensor.float() * 1024).round() + 0.0  # no negative zeros
 
 
 @contextlib.contextmanager

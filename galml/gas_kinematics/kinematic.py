@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from galml.core.flags import Flag
-from galml.core.geometry import sky_angle
+from galml.core.geometry import sky_angle, wrap_angle
 from galml.core.views import View
 from galml.gas_kinematics.posterior import (
     angle_components,
@@ -18,7 +18,15 @@ from galml.gas_kinematics.posterior import (
 )
 from galml.gas_kinematics.preparation import SCALARS, Prepared, VelocityMaps, prepare
 
-__all__ = ["VIEWS", "columns", "inputs", "layout", "posterior", "prepare_maps"]
+__all__ = [
+    "VIEWS",
+    "columns",
+    "evidence",
+    "inputs",
+    "layout",
+    "posterior",
+    "prepare_maps",
+]
 
 ONE_SIGMA = 0.6826894921370859
 LEVELS = (0.5 - ONE_SIGMA / 2, 0.5, 0.5 + ONE_SIGMA / 2)
@@ -27,6 +35,8 @@ MIN_PIXELS = 6
 #: An inclination that is not known better than this is not given.
 INCLINATION_LIMIT = 15.0
 EDGE_SHARE = 0.05
+#: How many errors a turn away from the classical angle must have to be believed.
+SIGNIFICANCE = 2.0
 NAMES = (
     "circularity",
     "circularity_err",
@@ -113,15 +123,18 @@ def _interpolate(calibration, width):
 def posterior(outputs, calibration):
     """Turn the network's outputs into calibrated distributions.
 
+    The turn away from the classical angle is made as far as it is significant: it
+    shrinks by the factor 1 - (SIGNIFICANCE * error / turn)**2, or to nothing.
+
     Parameters
     ----------
     outputs : dict of str to `torch.Tensor`
-        See `~galml.gas_kinematics.network.KinematicNet`.
+        See `~galml.gas_kinematics.network.KinematicNet`; and ``scalars``, which the
+        network was given.
     calibration : dict
         For "kappa" and "angle": the factors by which to widen distributions, against
-        their own width; for "quality": slope and offset of the logit; and
-        "angle_threshold", in degrees: a smaller turn away from the classical angle is
-        not made.
+        their own width; for "quality": offset and slopes of a logistic regression on
+        the `evidence`.
 
     Returns
     -------
@@ -145,19 +158,31 @@ def posterior(outputs, calibration):
     )
     turn, concentration, log_weight = angle_components(outputs)
     level = torch.full((len(turn), 1), ONE_SIGMA)
-    width = angle_quantile(concentration, log_weight, level)[:, 0]
-    widen = _interpolate(calibration["angle"], torch.rad2deg(width).numpy())
+    width = torch.rad2deg(angle_quantile(concentration, log_weight, level)[:, 0])
+    turn = torch.rad2deg(turn)
+    noise = SIGNIFICANCE * width / turn.abs().clamp_min(1e-6)
+    result["turn"] = turn * (1 - noise**2).clamp_min(0)
+    widen = _interpolate(calibration["angle"], width.numpy())
     concentration = concentration / widen[:, None] ** 2
     width = angle_quantile(concentration, log_weight, level)[:, 0]
-    turn = torch.rad2deg(turn)
-    threshold = calibration["angle_threshold"]
-    result["turn"] = turn.sign() * (turn.abs() - threshold).clamp_min(0)
     result["turn_error"] = torch.rad2deg(width)
     result["turn_concentration"] = concentration
     result["turn_log_weight"] = log_weight
-    slope, offset = calibration["quality"]
-    result["quality"] = torch.sigmoid(slope * outputs["quality"][:, 0] + offset)
+    slopes = torch.tensor(calibration["quality"], dtype=torch.float32)
+    logit = slopes[0] + evidence(result["kappa_quantiles"][:, 1], outputs["scalars"]) @ slopes[1:]
+    result["quality"] = torch.sigmoid(logit)
     return result
+
+
+def evidence(kappa, scalars):
+    """Tell how much a map says: what its quality is judged by, shape (n, 3).
+
+    The likelihood ratio of rotation to none, as a logarithm of a logarithm; the
+    number of independent measurements, as a logarithm; and the circularity.
+    """
+    left = scalars[:, SCALARS.index("log_unexplained")].clamp(max=-1e-3)
+    independent = scalars[:, SCALARS.index("log_independent")]
+    return torch.stack([torch.log(-left), independent, kappa], 1)
 
 
 def inputs(prepared):
@@ -196,14 +221,14 @@ def columns(outputs, prepared, maps, config):
     flags : `~numpy.ndarray`
         Bits of `galml.core.Flag`.
     """
+    outputs = outputs | {"scalars": prepared.scalars}
     result = posterior(outputs, config["calibration"])
     angle = (prepared.angle + result["turn"]).numpy()
-    position_angle = np.array(
-        [
-            sky_angle(a, item.wcs, tuple(c)).to_value(u.deg)
-            for a, item, c in zip(angle, maps, prepared.center.numpy(), strict=True)
-        ]
-    )
+    position_angle = wrap_angle(angle).to_value(u.deg)
+    for row, center in enumerate(prepared.center.numpy()):
+        if maps[row].wcs is not None:
+            turned = sky_angle(angle[row], maps[row].wcs, tuple(center))
+            position_angle[row] = turned.to_value(u.deg)
     low, middle, high = result["kappa_quantiles"].numpy().astype(float).T
     tilt = result["inclination_quantiles"].numpy().astype(float)
     tilt_error = (tilt[:, 2] - tilt[:, 0]) / 2
@@ -266,7 +291,10 @@ def _flags(prepared, maps, angle_error, config):
         Flag.RESAMPLED: prepared.radius.numpy() < config["domain"]["radius"],
         Flag.LOW_SNR: noise > 0,
         Flag.FEW_PIXELS: few < FEW_PIXELS,
-        Flag.OUT_OF_DOMAIN: ((scalars < low) | (scalars > high)).any(1),
+        # Zero also stands for what is not known, which training has seen.
+        Flag.OUT_OF_DOMAIN: (
+            ((scalars < low) | (scalars > high)) & (scalars != 0)
+        ).any(1),
         Flag.PA_UNDETERMINED: angle_error > 45,
         Flag.CENTER_ASSUMED: [math.isnan(item.center[0]) for item in maps],
     }

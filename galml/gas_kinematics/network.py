@@ -89,7 +89,6 @@ class KinematicNet(nn.Module):
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(latent, 64), nn.ReLU())
         self.kappa = nn.Linear(64, kappa_bins)
         self.inclination = nn.Linear(64, inclination_bins)
-        self.quality = nn.Linear(64, 1)
         self.angle_even = nn.Linear(160, 6)
         self.angle_odd = nn.Linear(160, 1)
 
@@ -105,7 +104,7 @@ class KinematicNet(nn.Module):
         -------
         dict of str to `torch.Tensor`
             ``latent`` (n, latent), ``kappa`` (n, kappa_bins) and ``inclination``
-            (n, inclination_bins) as logits, ``quality`` (n, 1) as a logit,
+            (n, inclination_bins) as logits,
             ``angle_even`` (n, 6), ``angle_odd`` (n, 1).
         """
         numbers = (inputs["scalars"] - self.mean) / self.spread
@@ -117,7 +116,6 @@ class KinematicNet(nn.Module):
             "latent": latent,
             "kappa": self.kappa(head),
             "inclination": self.inclination(head),
-            "quality": self.quality(head),
             "angle_even": self.angle_even(joint),
             "angle_odd": self.angle_odd(joint),
         }

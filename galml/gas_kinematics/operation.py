@@ -2,7 +2,9 @@
 """The operation `circularity`."""
 
 from collections import deque
+from numbers import Real
 
+import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
@@ -240,14 +242,16 @@ def _convert(members, second, options, is_single):
 
 def _is_per_row(name, value):
     """Tell one value for each map from one for all."""
-    if isinstance(value, SkyCoord):
-        return not value.isscalar
-    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) == 0:
+    if isinstance(value, SkyCoord | np.ndarray) and value.ndim == 0:
+        return False
+    if not isinstance(value, SkyCoord | np.ndarray | list | tuple):
         return False
     # A pair of numbers is one centre.
-    return name != "center" or any(
-        np.ndim(one) or one is None or isinstance(one, SkyCoord) for one in value
-    )
+    return name != "center" or not all(_is_number(one) for one in value)
+
+
+def _is_number(value):
+    return isinstance(value, Real) or isinstance(value, u.Quantity) and value.isscalar
 
 
 def _check_length(name, value, is_single, length):

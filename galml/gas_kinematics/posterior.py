@@ -18,7 +18,8 @@ __all__ = [
 def bin_centers(logits, upper):
     """Centres of equal bins between 0 and ``upper``, one for each logit."""
     count = logits.shape[-1]
-    return (torch.arange(count, dtype=logits.dtype) + 0.5) * upper / count
+    steps = torch.arange(count, dtype=logits.dtype, device=logits.device)
+    return (steps + 0.5) * upper / count
 
 
 def histogram_quantile(probability, levels, upper):

@@ -129,8 +129,11 @@ def prepare(maps):
     native = radius
     if max(velocity.shape[1:]) > LARGEST:
         planes, center, radius = _shrink(planes, center, radius)
-    features = _statistics(planes)
-    grid = _regrid(_derived(planes), center, radius, SIZE)
+    seen = planes[:, 0] > 0.25
+    neighbours = list(_neighbours(planes, seen))
+    edges = _edges(planes, neighbours)
+    features = _statistics(planes, seen, neighbours, edges)
+    grid = _regrid(_derived(planes, edges), center, radius, SIZE)
     cell = (2 * radius / SIZE) ** 2
     coverage = (grid[:, 0] / cell[:, None, None]).clamp(0, 1)
     coverage = torch.where(coverage > 0.15, coverage, 0.0)
@@ -194,8 +197,9 @@ def _radius(good, center):
     x = torch.arange(nx) - center[:, :1]
     distance = torch.hypot(y[:, :, None], x[:, None, :])
     count = good.sum((1, 2))
-    ordered = torch.where(good, distance, -1.0).flatten(1).sort(descending=True).values
     index = (0.02 * count).long()
+    distance = torch.where(good, distance, -1.0).flatten(1)
+    ordered = distance.topk(int(index.max()) + 1).values
     return ordered.gather(1, index[:, None])[:, 0].clamp_min(0.5) + 0.5
 
 
@@ -239,58 +243,51 @@ def _shrink(planes, center, radius):
     return planes, middle, radius / cell
 
 
-def _derived(planes):
+def _derived(planes, edges):
     """Planes to average: weight, velocity, its square, edges, dispersion."""
     weight = planes[:, :1]
-    edges = _edges(planes)[:, None] * weight
     dispersion = planes[:, 4:5] / planes[:, 3:4].clamp_min(1e-9) * weight
-    return torch.cat([planes[:, :3], edges, dispersion], 1)
+    return torch.cat([planes[:, :3], edges[:, None] * weight, dispersion], 1)
 
 
-def _neighbours(planes):
-    """Differences of velocity between neighbours, and where both are known."""
-    good = planes[:, 0] > 0.25
+def _neighbours(planes, good):
+    """Differences of velocity between neighbours, where both are known and differ.
+
+    For each axis: where the first and the second neighbours are, whether both are
+    known, whether they differ by more than what makes them one measurement (a bin or a
+    plateau), and the differences.
+    """
     velocity = planes[:, 1] / planes[:, 0].clamp_min(1e-9)
+    typical = torch.where(good, velocity.abs(), torch.nan).flatten(1)
+    typical = typical.nanmedian(1).values.nan_to_num(0.0)[:, None, None]
+    tolerance = EDGE_TOLERANCE * 3 * typical
     for axis in (1, 2):
-        length = velocity.shape[axis] - 1
-        first, second = (slice(0, length), slice(1, None))
-        index = [(slice(None),) * axis + (part,) for part in (first, second)]
-        both = good[index[0]] & good[index[1]]
-        yield axis, (velocity[index[1]] - velocity[index[0]]).abs(), both
+        before = (slice(None),) * axis
+        first, second = before + (slice(0, -1),), before + (slice(1, None),)
+        both = good[first] & good[second]
+        difference = (velocity[second] - velocity[first]).abs()
+        yield first, second, both, both & (difference > tolerance), difference
 
 
-def _tolerance(planes):
-    """Difference below which neighbours are one measurement: a bin or a plateau."""
-    good = planes[:, 0] > 0.25
-    velocity = (planes[:, 1] / planes[:, 0].clamp_min(1e-9)).abs()
-    typical = torch.where(good, velocity, torch.nan).flatten(1).nanmedian(1).values
-    return EDGE_TOLERANCE * 3 * typical.nan_to_num(0.0)[:, None, None]
-
-
-def _edges(planes):
+def _edges(planes, neighbours):
     """Share of a pixel's neighbours that differ from it: 1 where none were binned."""
     differ = torch.zeros_like(planes[:, 0])
     known = torch.zeros_like(differ)
-    tolerance = _tolerance(planes)
-    for axis, difference, both in _neighbours(planes):
-        for end in ((0, 1), (1, 0)):
-            pad = end + (0, 0) if axis == 2 else (0, 0) + end
-            known += torch.nn.functional.pad(both.double(), pad)
-            step = (both & (difference > tolerance)).double()
-            differ += torch.nn.functional.pad(step, pad)
+    for first, second, both, step, _ in neighbours:
+        for end in (first, second):
+            known[end] += both
+            differ[end] += step
     return torch.where(known > 0, differ / known.clamp_min(1), 1.0)
 
 
-def _statistics(planes):
+def _statistics(planes, good, neighbours, edges):
     """Numbers about a map on its own pixels."""
-    good = planes[:, 0] > 0.25
-    tolerance = _tolerance(planes)
     steps = [
-        torch.where(both & (difference > tolerance), difference, torch.nan).flatten(1)
-        for _, difference, both in _neighbours(planes)
+        torch.where(step, difference, torch.nan).flatten(1)
+        for *_, step, difference in neighbours
     ]
     difference = torch.cat(steps, 1).nanmedian(1).values
-    independent = torch.where(good, _edges(planes) ** 2, 0.0).sum((1, 2))
+    independent = torch.where(good, edges**2, 0.0).sum((1, 2))
     noise = planes[:, 6] / planes[:, 5].clamp_min(1e-9)
     noise = torch.where(planes[:, 5] > 0.1, noise, torch.nan).flatten(1)
     noise = noise.nanmedian(1).values

@@ -6,7 +6,6 @@ import math
 import torch
 
 from galml.gas_kinematics.posterior import (
-    angle_components,
     angle_log_density,
     bin_centers,
     histogram_log_density,
@@ -28,8 +27,6 @@ DISPERSION = ("has_dispersion", "log_dispersion", "dispersion_gradient")
 BEAM = ("has_beam", "log_beams_across")
 UNCERTAINTY = ("has_uncertainty", "log_noise")
 
-QUALITY_ANGLE = math.radians(10)
-QUALITY_KAPPA = 0.15
 
 
 def mock_data_set(n_batches, *, seed, noisy=None, first=0):
@@ -122,10 +119,9 @@ def augment(batch, generator):
 
 
 def kinematic_loss(network, batch):
-    """Negative log-likelihood of circularity, angle, inclination and quality.
+    """Negative log-likelihood of circularity, angle and inclination.
 
-    Truths that are NaN do not count. The quality is the chance that, with the answers
-    that the network gives now, the angle is right to 10 degrees and kappa to 0.15.
+    Truths that are NaN do not count.
     """
     outputs = network(batch)
     known = {
@@ -142,19 +138,13 @@ def kinematic_loss(network, batch):
         probability = torch.softmax(outputs["kappa"], 1)
         half = torch.tensor([0.5], device=probability.device)
         error = histogram_quantile(probability, half, 1.0)[:, 0] - truth["kappa"]
-        turn = _wrap(truth["left"] - angle_components(outputs)[0])
-        right = (error.abs() < QUALITY_KAPPA) & (turn.abs() < QUALITY_ANGLE)
-    quality = torch.nn.functional.binary_cross_entropy_with_logits(
-        outputs["quality"][:, 0], right.float(), reduction="none"
-    )
     terms = {
         "kappa": -_mean(kappa, known["kappa"]),
         "sharpness": _mean(ranked, known["kappa"]),
         "angle": -_mean(angle, known["left"]),
         "inclination": -_mean(tilt, known["inclination"]),
-        "quality": _mean(quality, known["kappa"] & known["left"]),
     }
-    weights = {"sharpness": 20.0, "angle": 0.7, "inclination": 0.3, "quality": 0.3}
+    weights = {"sharpness": 20.0, "angle": 0.7, "inclination": 0.3}
     loss = sum(weights.get(key, 1.0) * term for key, term in terms.items())
     return {"loss": loss, **terms, "kappa_error": _mean(error.abs(), known["kappa"])}
 
@@ -163,7 +153,7 @@ def _ranked(logits, truth):
     """Continuous ranked probability score of histograms over 0-1, per bin."""
     cumulative = torch.softmax(logits, 1).cumsum(1)
     edges = bin_centers(logits, 1.0) + 0.5 / logits.shape[1]
-    step = (edges.to(truth.device) > truth[:, None]).float()
+    step = (edges > truth[:, None]).float()
     return ((cumulative - step) ** 2).mean(1)
 
 

@@ -9,6 +9,7 @@ from astropy.coordinates import SkyCoord
 
 from galml.core.axes import celestial
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.flags import Flag
 from galml.core.geometry import beam_of, pixel_scale
 from galml.gas_kinematics.moment_maps import measure
 
@@ -75,9 +76,12 @@ def to_velocity(observation, *, dispersion=None, center=None, redshift=None, bea
     galml.core.InputError
         If a value is out of range, shapes differ or units cannot be converted.
     """
+    flags = observation.flags
     if observation.values.ndim == 3:
         values, std, sigma = _from_cube(observation)
         wcs = celestial(observation.wcs)
+        if np.isfinite(std).any():
+            flags &= ~int(Flag.NO_UNCERTAINTY)
     else:
         values, std = _in_kms(observation, "data")
         wcs, sigma = observation.wcs, None
@@ -99,7 +103,7 @@ def to_velocity(observation, *, dispersion=None, center=None, redshift=None, bea
         center=place,
         beam=_beam(beam, observation, wcs, values.shape),
         wcs=wcs,
-        flags=observation.flags,
+        flags=flags,
         name=observation.name,
     )
 

@@ -196,7 +196,7 @@ def test_model_disc_is_understood():
     calm = np.full(disc.shape, 8.0) * KMS
     row = galml.circularity((disc + 900) * KMS, dispersion=calm, beam=3 * u.pix)[0]
     assert row["position_angle"].to_value(u.deg) == pytest.approx(35, abs=2)
-    assert row["circularity"] > 0.85 and row["disturbed_probability"] < 0.05
+    assert row["circularity"] > 0.85 and row["disturbed_probability"] < 0.1
     assert row["map_quality"] > 0.7
     assert abs(row["inclination"] - 53 * u.deg) < 3 * row["inclination_err"]
 

@@ -12,6 +12,7 @@ import torch
 from astropy.table import Table
 
 from galml.core import WeightsError
+from galml.core.exceptions import InputError
 from galml.core.inputs import Observation, read
 from galml.core.model import GalaxyModel
 from galml.core.weights import import_weights
@@ -141,6 +142,73 @@ def test_latent_plane():
     np.testing.assert_array_equal(published.classify(latents, boundary=2.5), [0, 1, 1])
     angles = published.latent_angle(latents[1:], offset=10.0)
     np.testing.assert_allclose(angles, [10, 100], atol=1e-5)
+
+
+def fake_training(n=4000, seed=3, turn=40.0, handed=1):
+    """Latents on a turned plane: radius grows with kappa, angle with the direction."""
+    rng = np.random.default_rng(seed)
+    kappa = rng.random(n)
+    angle = rng.random(n) * 360
+    radius = 6 * kappa + rng.normal(size=n) * 0.1
+    phase = np.radians(handed * (turn - angle))
+    plane = np.stack(
+        [1.05 * radius * np.cos(phase), radius * np.sin(phase), rng.normal(size=n)], 1
+    )
+    axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    return plane @ axes + [1.0, -5.0, 3.0], kappa, angle
+
+
+@pytest.mark.parametrize("handed", [1, -1])
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_latent_plane_of_a_training(handed, seed):
+    latents, kappa, angle = fake_training(handed=handed, seed=seed)
+    angle[::5] = np.nan
+    kappa[1::5] = np.nan
+    plane = published.latent_plane(latents, kappa, angle)
+    axes = np.array(plane["pca_components"])
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(plane["pca_mean"], latents.mean(axis=0))
+    pca = {"mean": plane["pca_mean"], "components": axes}
+    assert plane["boundary"] == pytest.approx(3, abs=0.25)
+    rotating = published.classify(latents, plane["boundary"], **pca)
+    known = np.isfinite(kappa)
+    assert ((kappa > 0.5) == rotating)[known].mean() > 0.95
+    found = published.latent_angle(latents, offset=plane["angle_offset"], **pca)
+    error = np.abs((found - angle + 180) % 360 - 180)[kappa > 0.7]
+    assert np.nanquantile(error, 0.95) < 5
+    assert 0 <= plane["angle_offset"] < 360
+
+
+def test_latent_plane_without_truths():
+    latents, kappa, angle = fake_training(200)
+    plane = published.latent_plane(latents)
+    assert plane["boundary"] is None and plane["angle_offset"] is None
+    axes = np.array(plane["pca_components"])
+    # The sign of an axis does not depend on how it was found.
+    again = np.array(published.latent_plane(latents[::-1])["pca_components"])
+    np.testing.assert_allclose(again, axes, atol=1e-9)
+    variance = published.rotate_latents(latents, plane["pca_mean"], axes).var(axis=0)
+    assert np.all(np.diff(variance) < 0)
+    nothing = np.full(200, np.nan)
+    assert published.latent_plane(latents, nothing, nothing) == plane
+    one_class = published.latent_plane(latents, np.full(200, 0.4), angle)
+    assert one_class["boundary"] is None and one_class["angle_offset"] is None
+    alone = published.latent_plane(latents, angle=angle)
+    assert alone["boundary"] is None and alone["angle_offset"] is not None
+
+
+def test_columns_without_truths():
+    plane = published.latent_plane(np.random.default_rng(0).normal(size=(20, 3)))
+    maps = [observation(disc(a)) for a in (0, 90)]
+    outputs = {"latent": torch.ones(2, 3)}
+    values, flags = published.columns(outputs, None, maps, plane)
+    assert set(values) == {"latent"}
+    assert len(flags) == 2
+
+
+def test_no_samples():
+    with pytest.raises(InputError, match="n_samples"):
+        published.layout(None, 3)
 
 
 def test_published_latents(shared):

@@ -1,0 +1,145 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+from astropy.nddata import CCDData, StdDevUncertainty
+
+import galml
+from galml.core import decode_flags
+from galml.core.weights import load_model
+from galml.gas_kinematics import kinematic
+from galml.gas_kinematics.operation import read_maps
+
+KMS = u.km / u.s
+
+
+@pytest.fixture(scope="module")
+def disc():
+    """Clean disc of 40 pixels, receding side up; blank at the border."""
+    y, x = np.mgrid[:40, :40] - 19.5
+    radius = np.hypot(x / 0.7, y)
+    return np.where(
+        radius < 17, 150 * np.tanh(radius / 4) * y / (radius + 1e-9), np.nan
+    )
+
+
+def flags(data, **options):
+    options = {"center": (19.5, 19.5), "beam": 3 * u.pix} | options
+    return set(decode_flags(int(galml.circularity(data, **options)["flags"][0])))
+
+
+def with_error(values, error):
+    return CCDData(values, StdDevUncertainty(np.full(values.shape, error)), unit=KMS)
+
+
+def test_clean_disc_has_no_complaints(disc):
+    data = with_error(np.nan_to_num(disc), 2.0)
+    data.mask = np.isnan(disc)
+    assert flags(data) == {"no_wcs"}
+    calm = np.full(disc.shape, 20.0) * KMS
+    assert flags(data, dispersion=calm) == {"no_wcs"}
+
+
+def test_what_is_not_given_is_noted_but_not_out_of_domain(disc):
+    assert flags(disc * KMS, center=None, beam=None) == {
+        "no_wcs", "nonfinite", "no_uncertainty", "center_assumed"
+    }  # fmt: skip
+
+
+def test_outliers(disc):
+    disc = disc.copy()
+    disc[12, 20] = 5e4
+    assert "outliers" in flags(with_error(disc, 2.0))
+
+
+def test_one_outlier_changes_little(disc):
+    plain = galml.circularity(disc * KMS)[0]
+    disc = disc.copy()
+    disc[12, 20] = 5e4
+    row = galml.circularity(disc * KMS)[0]
+    assert row["circularity"] == pytest.approx(plain["circularity"], abs=0.05)
+    turn = (row["position_angle"] - plain["position_angle"]).to_value(u.deg)
+    assert abs((turn + 180) % 360 - 180) < 1
+
+
+def test_nonfinite(disc):
+    data = CCDData(np.nan_to_num(disc, nan=np.inf), unit=KMS)
+    assert "nonfinite" in flags(data)
+    masked = CCDData(disc, unit=KMS, mask=np.isnan(disc))
+    assert "nonfinite" not in flags(masked)
+
+
+def test_truncated(disc):
+    window = disc[10:30, 10:30]
+    assert np.isfinite(window).all()
+    assert "truncated" in flags(with_error(window, 2.0), center=(9.5, 9.5))
+
+
+def test_few_pixels_and_resampled(disc):
+    small = np.full((12, 12), np.nan)
+    small[4:8, 4:8] = disc[16:24:2, 16:24:2]
+    found = flags(with_error(small, 2.0), center=(5.5, 5.5))
+    assert {"few_pixels", "resampled"} <= found
+
+
+def test_noise_has_no_position_angle(disc):
+    rng = np.random.default_rng(0)
+    noise = np.where(np.isfinite(disc), rng.normal(0, 20, disc.shape), np.nan)
+    found = flags(with_error(noise, 20.0))
+    assert {"pa_undetermined", "low_snr"} <= found
+    row = galml.circularity(with_error(noise, 20.0))[0]
+    assert row["position_angle_err"] > 45 * u.deg
+    assert row["map_quality"] < 0.1
+
+
+def test_out_of_domain(disc):
+    assert "out_of_domain" in flags(with_error(disc * 1e4, 2.0))
+
+
+def test_an_inclination_that_nobody_can_tell_is_nan(mocks):
+    table = galml.circularity(mocks.velocity.double().numpy() * KMS)
+    unknown = np.isnan(table["inclination"])
+    np.testing.assert_array_equal(unknown, np.isnan(table["inclination_err"]))
+    limit = kinematic.INCLINATION_LIMIT * u.deg
+    assert (table["inclination_err"][~unknown] <= limit).all()
+    assert unknown.any()
+
+
+def test_maps_of_several_shapes_keep_their_order(mocks):
+    planes = mocks.velocity[:6].double().numpy()
+    cuts = [planes[i][: 20 - (i % 3)] * KMS for i in range(6)]
+    dispersion = mocks.dispersion[:6].double().numpy()
+    cuts[1] = CCDData(
+        planes[1][:19], StdDevUncertainty(np.full((19, 20), 3.0)), unit=KMS
+    )
+    members = list(read_maps(cuts)[2])
+    members[4].dispersion = dispersion[4][:19]
+    together = kinematic.prepare_maps(members)
+    for row, member in enumerate(members):
+        alone = kinematic.prepare_maps([member])
+        for key, value in vars(alone).items():
+            torch.testing.assert_close(
+                getattr(together, key)[row], value[0], rtol=1e-5, atol=1e-5
+            )
+
+
+def test_layout_names_every_column():
+    model = load_model("default", "circularity")
+    names = list(kinematic.layout(model, 0))
+    assert names == list(kinematic.NAMES)
+    assert list(kinematic.layout(model, 5)) == [
+        *names, "circularity_samples", "position_angle_samples"
+    ]  # fmt: skip
+
+
+def test_views_are_inverse():
+    first, second = kinematic.VIEWS
+    image = torch.rand(2, 5, 4, 4)
+    outputs = {"angle_odd": torch.rand(2, 1), "kappa": torch.rand(2, 3)}
+    assert first.apply({"image": image})["image"] is image
+    twice = second.apply(second.apply({"image": image}))["image"]
+    torch.testing.assert_close(twice, image, rtol=0, atol=0)
+    restored = second.restore(outputs)
+    torch.testing.assert_close(restored["angle_odd"], -outputs["angle_odd"])
+    assert restored["kappa"] is outputs["kappa"]
