@@ -71,7 +71,7 @@ def train(
     """
     Train a network in place and leave it with the weights of its best epoch.
 
-    AdamW [1]_ with one cycle of the learning rate (linear warm-up, then a cosine to
+    AdamW (Loshchilov & Hutter 2019, ICLR) with one cycle of the learning rate (linear warm-up, then a cosine to
     zero) and gradients clipped to a norm of 1. Shuffling, augmentation and dropout
     draw from generators that depend on ``seed`` and the epoch alone, so that a
     training that was killed and resumed ends with the weights of an unbroken one.
@@ -135,10 +135,6 @@ def train(
         If the checkpoint cannot be read.
     ImportError
         If ``log_dir`` is given and TensorBoard is not installed.
-
-    References
-    ----------
-    .. [1] Loshchilov & Hutter 2019, "Decoupled weight decay regularization", ICLR
     """
     _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience, dtype)
     train_data = _Data(data, "data", batch_size)

@@ -169,7 +169,10 @@ def posterior(outputs, calibration):
     result["turn_concentration"] = concentration
     result["turn_log_weight"] = log_weight
     slopes = torch.tensor(calibration["quality"], dtype=torch.float32)
-    logit = slopes[0] + evidence(result["kappa_quantiles"][:, 1], outputs["scalars"]) @ slopes[1:]
+    logit = (
+        slopes[0]
+        + evidence(result["kappa_quantiles"][:, 1], outputs["scalars"]) @ slopes[1:]
+    )
     result["quality"] = torch.sigmoid(logit)
     return result
 
@@ -292,9 +295,9 @@ def _flags(prepared, maps, angle_error, config):
         Flag.LOW_SNR: noise > 0,
         Flag.FEW_PIXELS: few < FEW_PIXELS,
         # Zero also stands for what is not known, which training has seen.
-        Flag.OUT_OF_DOMAIN: (
-            ((scalars < low) | (scalars > high)) & (scalars != 0)
-        ).any(1),
+        Flag.OUT_OF_DOMAIN: (((scalars < low) | (scalars > high)) & (scalars != 0)).any(
+            1
+        ),
         Flag.PA_UNDETERMINED: angle_error > 45,
         Flag.CENTER_ASSUMED: [math.isnan(item.center[0]) for item in maps],
     }

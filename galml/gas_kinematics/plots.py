@@ -26,18 +26,7 @@ BOUNDARY = 0.5
 LIMIT = 2.0
 
 
-def plot_galaxy(
-    velocity_map,
-    row,
-    *,
-    dispersion=None,
-    center=None,
-    redshift=None,
-    beam=None,
-    unit=None,
-    hdu=None,
-    figure=None,
-):
+def plot_galaxy(velocity_map, row, *, figure=None, **options):
     """Draw one galaxy and what was found.
 
     On the left the map, with the receding side of the line of nodes and its error
@@ -47,15 +36,16 @@ def plot_galaxy(
 
     Parameters
     ----------
-    velocity_map, dispersion : object
+    velocity_map : object
         What was given to `galml.circularity`; a cube is reduced to its moments.
     row : `~astropy.table.Row` or mapping
         The galaxy's row of the result. Where the operation failed, the map is drawn
         alone.
-    center, redshift, beam, unit, hdu
-        As they were given to `galml.circularity`.
     figure : `~matplotlib.figure.Figure`, optional
         An empty figure to draw into; a new one by default.
+    **options
+        ``dispersion``, ``center``, ``redshift``, ``beam``, ``unit`` and ``hdu``, as
+        they were given to `galml.circularity`.
 
     Returns
     -------
@@ -70,15 +60,7 @@ def plot_galaxy(
     from galml.gas_kinematics.kinematic import prepare_maps
     from galml.gas_kinematics.operation import read_maps
 
-    is_single, _, maps = read_maps(
-        velocity_map,
-        dispersion=dispersion,
-        center=center,
-        redshift=redshift,
-        beam=beam,
-        unit=unit,
-        hdu=hdu,
-    )
+    is_single, _, maps = read_maps(velocity_map, **options)
     if not is_single:
         raise InputError("velocity_map", "a batch of maps", "one map")
     item = next(maps)

@@ -28,7 +28,6 @@ BEAM = ("has_beam", "log_beams_across")
 UNCERTAINTY = ("has_uncertainty", "log_noise")
 
 
-
 def mock_data_set(n_batches, *, seed, noisy=None, first=0):
     """Prepare mocks as the network sees them, beside their truth.
 

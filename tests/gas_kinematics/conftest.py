@@ -1,4 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
@@ -34,3 +35,33 @@ def tiny_merlin():
         card={},
         name="tiny",
     )
+
+
+@pytest.fixture(scope="module")
+def maps(mocks):
+    """Eight velocity maps in float64, km/s."""
+    return mocks.velocity[:8].double().numpy()
+
+
+def _assert_same(first, second, atol=1e-5, skip=()):
+    """Compare all columns of numbers; angles may differ by whole turns."""
+    assert first.colnames == second.colnames
+    for name in first.colnames:
+        if name in skip or name == "name":
+            continue
+        one, two = (
+            np.asarray(u.Quantity(t[name]).value, float) for t in (first, second)
+        )
+        difference = one - two
+        if name == "position_angle":
+            difference = (difference + 180) % 360 - 180
+        scale = 180 / np.pi if first[name].unit == u.deg else 1
+        np.testing.assert_array_equal(np.isnan(one), np.isnan(two), err_msg=name)
+        worst = np.nanmax(np.abs(difference), initial=0)
+        assert worst <= atol * scale * (10 if name == "latent" else 1), name
+
+
+@pytest.fixture(scope="session")
+def assert_same():
+    """Compare two tables of results."""
+    return _assert_same
