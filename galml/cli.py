@@ -11,6 +11,7 @@ from pathlib import Path
 
 import galml
 from galml._journal import Journal
+from galml.core.flags import decode_flags
 
 __all__ = ["main"]
 
@@ -348,9 +349,16 @@ def _print_table(table, table_format):
 
 
 def _show(table):
-    """Print what a person can read of a table."""
-    columns = [name for name in table.colnames if table[name].ndim == 1]
-    table[columns].pprint(max_lines=-1, max_width=-1)
+    """Print what a person can read of a table: few digits, flags by name."""
+    shown = table[[name for name in table.colnames if table[name].ndim == 1]]
+    for name in shown.colnames:
+        if name == "flags":
+            shown[name] = [" ".join(names) for names in decode_flags(table[name])]
+            shown[name].info.format = "<"
+        elif shown[name].dtype.kind == "f":
+            angle = getattr(shown[name], "unit", None) is not None
+            shown[name].info.format = ".1f" if angle else ".3f"
+    shown.pprint(max_lines=-1, max_width=-1)
 
 
 def _report(table):
