@@ -108,9 +108,10 @@ def crop(values):
     return values[low[0] : low[0] + side, low[1] : low[1] + side]
 
 
-def judge(score, angle, truth, quality):
+def judge(score, angle, truth, quality, shown):
     """Figures of one method on one tracer."""
-    judged = (quality == UNUSABLE) | (quality == CLEAN)
+    # Some maps of the catalogue show nothing; they are not judged by any method.
+    judged = ((quality == UNUSABLE) | (quality == CLEAN)) & shown
     # A map without an answer counts as unusable.
     ranked = np.nan_to_num(score[judged], nan=-np.inf)
     ranked = np.maximum(ranked, np.finfo(np.float32).min)
@@ -173,7 +174,8 @@ def main():
             "plane": plane(maps),
             "published": latents(maps, truth, clean),
         }
-        own = {k: judge(*answer, truth, quality) for k, answer in answers.items()}
+        seen = np.isfinite(maps).sum((1, 2)) >= 6
+        own = {k: judge(*a, truth, quality, seen) for k, a in answers.items()}
         rows += [(tracer, name, *row.values()) for name, row in own.items()]
         error = angle_error(angle, truth)[clean]
         sigma = table["position_angle_err"].value[clean]

@@ -10,6 +10,7 @@ import torch
 from galml.core.flags import Flag
 from galml.core.geometry import sky_angle, wrap_angle
 from galml.core.views import View
+from galml.gas_kinematics.harmonic import N_RINGS
 from galml.gas_kinematics.posterior import (
     angle_components,
     angle_quantile,
@@ -37,6 +38,8 @@ INCLINATION_LIMIT = 15.0
 EDGE_SHARE = 0.05
 #: How many errors a turn away from the classical angle must have to be believed.
 SIGNIFICANCE = 2.0
+#: Of the ring fit: systemic velocity, rings and third harmonic.
+N_PARAMETERS = N_RINGS + 2
 NAMES = (
     "circularity",
     "circularity_err",
@@ -180,12 +183,14 @@ def posterior(outputs, calibration):
 def evidence(kappa, scalars):
     """Tell how much a map says: what its quality is judged by, shape (n, 3).
 
-    The likelihood ratio of rotation to none, as a logarithm of a logarithm; the
-    number of independent measurements, as a logarithm; and the circularity.
+    The F statistic of rings with a shared angle against no rotation, as the logarithms
+    of its two factors: variance explained over variance left, and the measurements
+    that are independent beyond the parameters of the fit. And the circularity.
     """
-    left = scalars[:, SCALARS.index("log_unexplained")].clamp(max=-1e-3)
-    independent = scalars[:, SCALARS.index("log_independent")]
-    return torch.stack([torch.log(-left), independent, kappa], 1)
+    left = 10 ** scalars[:, SCALARS.index("log_unexplained")]
+    freedom = 10 ** scalars[:, SCALARS.index("log_independent")] - N_PARAMETERS
+    ratio = ((1 - left) / left).clamp_min(1e-3)
+    return torch.stack([ratio.log(), freedom.clamp_min(1).log(), kappa], 1)
 
 
 def inputs(prepared):
