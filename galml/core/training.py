@@ -71,10 +71,10 @@ def train(
     """
     Train a network in place and leave it with the weights of its best epoch.
 
-    AdamW (Loshchilov & Hutter 2019, ICLR) with one cycle of the learning rate (linear warm-up, then a cosine to
-    zero) and gradients clipped to a norm of 1. Shuffling, augmentation and dropout
-    draw from generators that depend on ``seed`` and the epoch alone, so that a
-    training that was killed and resumed ends with the weights of an unbroken one.
+    AdamW (Loshchilov & Hutter 2019, ICLR) with one cycle of the learning rate (linear
+    warm-up, then a cosine to zero) and gradients clipped to a norm of 1. Shuffling,
+    augmentation and dropout draw from generators that depend on ``seed`` and the epoch
+    alone: a training killed and resumed ends with the weights of an unbroken one.
     The global random state is left as it was.
 
     Parameters
