@@ -21,7 +21,7 @@ FACTORS = np.geomspace(0.6, 1.8, 89)
 NEUTRAL = {
     "kappa": {"width": [0.0, 1.0], "factor": [1.0, 1.0]},
     "angle": {"width": [0.0, 180.0], "factor": [1.0, 1.0]},
-    "quality": [0.0, 0.0, 0.0, 0.0],
+    "quality": [0.0] * 5,
 }
 #: What the quality is the probability of: these errors at most (degrees, kappa).
 QUALITY_ANGLE = 10.0
@@ -74,7 +74,7 @@ def calibrate(outputs, data):
     """Fit the calibration of a network.
 
     Widths are scaled so that 68.3 % intervals hold as many of the truths, in bins of
-    the predicted width. The quality is a logistic regression on three numbers only: a
+    the predicted width. The quality is a logistic regression on four numbers only: a
     network's opinion of itself does not carry over to maps unlike the mocks.
 
     Parameters

@@ -181,16 +181,18 @@ def posterior(outputs, calibration):
 
 
 def evidence(kappa, scalars):
-    """Tell how much a map says: what its quality is judged by, shape (n, 3).
+    """Tell how much a map says: what its quality is judged by, shape (n, 4).
 
     The F statistic of rings with a shared angle against no rotation, as the logarithms
     of its two factors: variance explained over variance left, and the measurements
-    that are independent beyond the parameters of the fit. And the circularity.
+    that are independent beyond the parameters of the fit. Then the circularity, and
+    whether a dispersion map helped to find it.
     """
     left = 10 ** scalars[:, SCALARS.index("log_unexplained")]
     freedom = 10 ** scalars[:, SCALARS.index("log_independent")] - N_PARAMETERS
     ratio = ((1 - left) / left).clamp_min(1e-3)
-    return torch.stack([ratio.log(), freedom.clamp_min(1).log(), kappa], 1)
+    helped = scalars[:, SCALARS.index("has_dispersion")]
+    return torch.stack([ratio.log(), freedom.clamp_min(1).log(), kappa, helped], 1)
 
 
 def inputs(prepared):
