@@ -211,12 +211,12 @@ def test_autoencoder_without_truths(maps):
 
 @pytest.mark.slow
 def test_training_beats_a_constant():
-    data = mock_data_set(18, seed=5)
+    data = mock_data_set(40, seed=5)
     order = torch.randperm(len(data["kappa"]), generator=torch.Generator())
     test, validation, calibration = order[:300], order[300:500], order[500:700]
     parts = [{k: v[rows] for k, v in data.items()} for rows in (
         order[700:], validation, calibration)]  # fmt: skip
-    found = fit_kinematic(*parts, epochs=6)
+    found = fit_kinematic(*parts, epochs=8)
     held_out = {k: v[test] for k, v in data.items()}
     constant = (held_out["kappa"] - data["kappa"].median()).abs().quantile(0.68)
     from galml.gas_kinematics.calibration import evaluate
