@@ -1,8 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Configuration of Sphinx; what is not set here is shared by Astropy's packages."""
 
-import os
 import sys
+import urllib.request
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -37,8 +37,10 @@ intersphinx_mapping |= {
 }
 for alias in ("astropy.org", "pythonloc"):
     intersphinx_mapping.pop(alias)
-if os.environ.get("GALML_OFFLINE"):
-    # References into other projects become plain text.
+try:
+    urllib.request.urlopen(f"{intersphinx_mapping['astropy'][0]}objects.inv", timeout=10)
+except OSError:
+    # Without the internet, references into other projects become plain text.
     intersphinx_mapping.clear()
 
 # Every reference to galml has to resolve; those to other projects depend on whether
