@@ -38,7 +38,8 @@ intersphinx_mapping |= {
 for alias in ("astropy.org", "pythonloc"):
     intersphinx_mapping.pop(alias)
 try:
-    urllib.request.urlopen(f"{intersphinx_mapping['astropy'][0]}objects.inv", timeout=10)
+    inventory = f"{intersphinx_mapping['astropy'][0]}objects.inv"
+    urllib.request.urlopen(inventory, timeout=10).close()
 except OSError:
     # Without the internet, references into other projects become plain text.
     intersphinx_mapping.clear()
