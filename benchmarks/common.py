@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+DATA = ROOT / "galml" / "data"
 
 
 def shared_data(name):
@@ -26,3 +27,26 @@ def write_figures(name, figures):
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
     print(f"written: {path.relative_to(ROOT)}")
+
+
+def ship(model, name, *, domain, default=True):
+    """Write a model into the package and enter it in the list of models."""
+    from galml.core.model import GalaxyModel
+
+    path = DATA / f"{name}.safetensors"
+    model.name = name
+    model.save(path, dtype="float16")
+    entry = {
+        "operation": model.operation,
+        "name": name,
+        "default": default,
+        "file": path.name,
+        "size": path.stat().st_size,
+        "sha256": GalaxyModel.load(path).sha256,
+        "licence": model.card["licence"],
+        "domain": domain,
+    }
+    listing = DATA / "models.json"
+    others = [e for e in json.loads(listing.read_text()) if e["name"] != name]
+    listing.write_text(json.dumps([*others, entry], indent=2) + "\n")
+    print(f"{path}: {entry['size'] / 1e6:.2f} MB, figures {model.card['figures']}")

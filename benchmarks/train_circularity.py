@@ -7,17 +7,15 @@ The mocks are a recipe: 1800 batches of population gas-1 train the network, 1200
 refine it, others choose the best epoch, and others again make the errors honest.
 """
 
-import json
 from pathlib import Path
 
 import torch
+from common import ship
 
-from galml.core.model import GalaxyModel
 from galml.gas_kinematics.fitting import fit_kinematic
 from galml.gas_kinematics.training import augment, mock_data_set
 from galml.mocks import POPULATION
 
-DATA = Path(__file__).parents[1] / "galml" / "data"
 NAME = "kinematic-gas-1"
 TRAINING = ((900, 21), (900, 22))
 REFINEMENT = ((600, 31), (600, 32))
@@ -44,27 +42,6 @@ def as_used(data, seed):
     return augment(data, generator)
 
 
-def ship(model):
-    """Write the model into the package and enter it in the list of models."""
-    path = DATA / f"{NAME}.safetensors"
-    model.name = NAME
-    model.save(path, dtype="float16")
-    entry = {
-        "operation": "circularity",
-        "name": NAME,
-        "default": True,
-        "file": path.name,
-        "size": path.stat().st_size,
-        "sha256": GalaxyModel.load(path).sha256,
-        "licence": CARD["licence"],
-        "domain": "gas velocity maps, 3 to 60 beams across",
-    }
-    listing = DATA / "models.json"
-    others = [e for e in json.loads(listing.read_text()) if e["name"] != NAME]
-    listing.write_text(json.dumps([*others, entry], indent=2) + "\n")
-    print(f"{path}: {entry['size'] / 1e6:.2f} MB, figures {model.card['figures']}")
-
-
 def main():
     """Run it."""
     keys = ("image", "scalars", "kappa", "left", "inclination")
@@ -85,7 +62,7 @@ def main():
     model.history.write(
         Path(__file__).parent / "results" / "circularity_history.ecsv", overwrite=True
     )
-    ship(model)
+    ship(model, NAME, domain="gas velocity maps, 3 to 60 beams across")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from astropy.nddata import CCDData
 from astropy.table import vstack
+from figures_cutouts import draw_cutouts
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
 
@@ -154,3 +155,4 @@ if __name__ == "__main__":
     draw_turbulence()
     draw_galaxy()
     draw_table()
+    save(draw_cutouts(), "cutouts.jpg")

@@ -9,11 +9,14 @@ from importlib import import_module
 
 _FUNCTIONS = {
     "circularity": "galml.gas_kinematics.operation",
+    "extract_cutouts": "galml.cutouts.extract",
     "import_weights": "galml.core.weights",
+    "lambda_r": "galml.stellar_spin.measured",
     "list_models": "galml.core.weights",
     "load_model": "galml.core.weights",
+    "spin": "galml.stellar_spin.operation",
 }
-_SUBPACKAGES = {"core", "gas_kinematics", "mocks"}
+_SUBPACKAGES = {"core", "cutouts", "gas_kinematics", "mocks", "stellar_spin"}
 
 __all__ = sorted(_FUNCTIONS)
 

@@ -6,28 +6,27 @@ import sys
 import warnings
 from dataclasses import dataclass
 from importlib import import_module, resources
-from importlib.util import find_spec
 from pathlib import Path
 
 import galml
-from galml._journal import Journal
-from galml.core.flags import decode_flags
+from galml._field import add_field_options, run_field
+from galml._output import (
+    FORMATS,
+    UsageError,
+    add_names,
+    check_figures,
+    failed,
+    finish,
+    open_journal,
+    show,
+    stem,
+    table_format_of,
+)
 
 __all__ = ["main"]
 
-FORMATS = {
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".vot": "votable",
-    ".xml": "votable",
-    ".parquet": "parquet",
-}
 # Options that every operation takes as keywords of the same name.
 COMMON = ("device", "hdu", "n_samples", "seed", "unit")
-
-
-class UsageError(Exception):
-    """A command line that cannot be carried out."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,9 @@ class Operation:
         The same for options that name one file for each input file.
     examples : str
         Pattern of the example files that the demonstration uses.
+    field : bool
+        Whether the files are images of one field in several bands, of which galaxies
+        are cut out, and not one galaxy each.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Operation:
     options: dict
     paired: dict
     examples: str
+    field: bool = False
 
 
 OPERATIONS = (
@@ -71,7 +74,16 @@ OPERATIONS = (
             }
         },
         paired={"dispersion": {"help": "maps of the velocity dispersion"}},
-        examples="*.fits",
+        examples="mock-*.fits",
+    ),
+    Operation(
+        name="spin",
+        summary="stellar spin of the galaxies in images of a field",
+        plots="galml.stellar_spin.plots",
+        options={},
+        paired={},
+        examples="field-*.fits",
+        field=True,
     ),
 )
 
@@ -134,7 +146,10 @@ def _add_operation(commands, operation):
         operation.name, help=operation.summary, description=operation.summary
     )
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="FITS files, one galaxy each")
+    contents = "one band each" if operation.field else "one galaxy each"
+    add("files", nargs="+", metavar="FILE", help=f"FITS files, {contents}")
+    if operation.field:
+        add_field_options(add)
     add(
         "-o",
         "--output",
@@ -170,7 +185,8 @@ def _add_operation(commands, operation):
         add(f"--{name}", **options)
     for name, options in operation.paired.items():
         add(f"--{name}", nargs="+", metavar="FILE", **options)
-    parser.set_defaults(run=_run, operation=operation)
+    run = run_field if operation.field else _run
+    parser.set_defaults(run=run, operation=operation)
 
 
 def _hdu(text):
@@ -185,61 +201,19 @@ def _positive(text):
 
 
 def _run(args):
-    table_format = _table_format(args)
+    table_format = table_format_of(args)
     inputs = _inputs(args)
-    if args.figures is not None and find_spec("matplotlib") is None:
-        raise UsageError("--figures needs matplotlib: pip install 'galml[all]'")
+    check_figures(args)
     model = galml.load_model(args.model, operation=args.operation.name)
     keywords = {
         name: getattr(args, name) for name in (*COMMON, *args.operation.options)
     }
-    journal = Journal(
-        args.output,
-        [
-            galml.__version__,
-            args.operation.name,
-            model.sha256,
-            keywords,
-            _paired(args),
-        ],
-    )
-    if journal.is_other():
-        if not args.overwrite:
-            raise UsageError(
-                f"{journal.folder} holds an interrupted run with other options: "
-                "remove it, or pass --overwrite to start again"
-            )
-        journal.remove()
+    configuration = [args.operation.name, model.sha256, keywords, _paired(args)]
+    journal = open_journal(args, configuration)
     table = _compute(args, inputs, journal, keywords | {"model": model})
     if args.figures is not None:
         _write_figures(args, table)
-    if args.output is None:
-        _print_table(table, table_format)
-    else:
-        _write_table(table, args.output, table_format)
-        journal.remove()
-    return _report(table)
-
-
-def _table_format(args):
-    """Format of the table; None to show it on a terminal."""
-    output = args.output
-    if output is None:
-        if args.format not in (None, "ascii.ecsv", "votable"):
-            raise UsageError(f"{args.format} needs a file: pass --output")
-        return args.format or (None if sys.stdout.isatty() else "ascii.ecsv")
-    if output.exists() and not args.overwrite:
-        raise UsageError(f"{output} exists: pass --overwrite to replace it")
-    if not output.absolute().parent.is_dir():
-        raise UsageError(f"{output.parent} is not a folder")
-    table_format = args.format or FORMATS.get(output.suffix.lower())
-    if table_format is None:
-        raise UsageError(
-            f"{output}: the suffix is none of {' '.join(FORMATS)}: pass --format"
-        )
-    if table_format == "parquet" and find_spec("pyarrow") is None:
-        raise UsageError("parquet needs pyarrow: pip install 'galml[all]'")
-    return table_format
+    return finish(args, table, table_format, journal)
 
 
 def _inputs(args):
@@ -288,31 +262,10 @@ def _compute(args, inputs, journal, keywords):
                 # What it says of each chunk is reported once, at the end.
                 warnings.simplefilter("ignore", GalmlWarning)
                 table = function(files, **keywords)
-            _add_names(table, files)
+            add_names(table, files)
             journal.add(table, chunk)
             progress.update(len(chunk))
     return journal.table(inputs)
-
-
-def _add_names(table, files):
-    """Name each galaxy: as its data say, or after its file."""
-    names = table["name"] if "name" in table.colnames else [""] * len(files)
-    names = [str(name) or _stem(file) for name, file in zip(names, files, strict=True)]
-    if "name" in table.colnames:
-        table["name"] = names
-    else:
-        table.add_column(names, name="name", index=0)
-
-
-def _stem(file):
-    name = Path(file).name
-    return name.removesuffix(".gz").rpartition(".")[0] or name
-
-
-def _failed(row):
-    from galml.core.flags import Flag
-
-    return bool(int(row["flags"]) & (Flag.FAILED | Flag.UNREADABLE))
 
 
 def _write_figures(args, table):
@@ -321,59 +274,21 @@ def _write_figures(args, table):
 
     plots = import_module(args.operation.plots)
     args.figures.mkdir(parents=True, exist_ok=True)
-    stems = [_stem(file) for file in table["file"]]
-    if len(set(stems)) < len(stems):
-        stems = [f"{number:06d}_{stem}" for number, stem in enumerate(stems)]
-    for row, stem in zip(table, stems, strict=True):
-        if not _failed(row):
+    names = [stem(file) for file in table["file"]]
+    if len(set(names)) < len(names):
+        names = [f"{number:06d}_{name}" for number, name in enumerate(names)]
+    for row, name in zip(table, names, strict=True):
+        if not failed(row):
             figure = plots.plot_galaxy(
                 str(row["file"]), row, hdu=args.hdu, unit=args.unit, figure=Figure()
             )
-            figure.savefig(args.figures / f"{stem}.png")
+            figure.savefig(args.figures / f"{name}.png")
     figure = plots.plot_table(table, figure=Figure())
     figure.savefig(args.figures / f"{args.operation.name}.png")
 
 
-def _write_table(table, output, table_format):
-    """Write the table whole or not at all."""
-    temporary = output.with_name(f".{output.name}.tmp")
-    table.write(temporary, format=table_format, overwrite=True)
-    temporary.replace(output)
-
-
-def _print_table(table, table_format):
-    if table_format is None:
-        _show(table)
-    else:
-        table.write(sys.stdout, format=table_format)
-
-
-def _show(table):
-    """Print what a person can read of a table: few digits, flags by name."""
-    shown = table[[name for name in table.colnames if table[name].ndim == 1]]
-    for name in shown.colnames:
-        if name == "flags":
-            shown[name] = [" ".join(names) for names in decode_flags(table[name])]
-            shown[name].info.format = "<"
-        elif shown[name].dtype.kind == "f":
-            angle = getattr(shown[name], "unit", None) is not None
-            shown[name].info.format = ".1f" if angle else ".3f"
-    shown.pprint(max_lines=-1, max_width=-1)
-
-
-def _report(table):
-    """Say on the standard error what failed; return the exit code."""
-    failed = [row["file"] for row in table if _failed(row)]
-    if not failed:
-        return 0
-    print(f"galml: {len(failed)} of {len(table)} failed:", file=sys.stderr)
-    for file in failed:
-        print(f"  {file}", file=sys.stderr)
-    return 1
-
-
 def _models(args):
-    _show(galml.list_models())
+    show(galml.list_models())
     return 0
 
 
@@ -385,13 +300,16 @@ def _demo(args):
     for operation in OPERATIONS:
         examples = resources.files("galml") / "data" / "examples"
         files = sorted(str(path) for path in Path(examples).glob(operation.examples))
+        if not files:
+            continue
         output = args.output / f"{operation.name}.ecsv"
         figures = args.output / operation.name
         command = [operation.name, *files, "-o", str(output), "--overwrite"]
         status = max(status, main([*command, "--figures", str(figures)]))
         if output.exists():
             table = QTable.read(output)
-            table.remove_column("file")
-            _show(table)
+            if "file" in table.colnames:
+                table.remove_column("file")
+            show(table)
         print(f"Table: {output}\nFigures: {figures}")
     return status

@@ -11,7 +11,7 @@ import pytest
 from astropy.table import QTable
 
 import galml
-from galml import cli
+from galml import _output, cli
 from galml.core.exceptions import GalmlWarning, ModelError
 from galml.core.flags import Flag
 
@@ -293,7 +293,7 @@ def test_figures_of_equal_names(operation, plots, files, tmp_path):
 
 
 def test_figures_need_matplotlib(operation, files, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(_output, "find_spec", lambda name: None)
     assert run("circularity", *files, "--figures", tmp_path) == 2
     assert "galml[all]" in capsys.readouterr().err
 
@@ -302,13 +302,13 @@ def test_demo(operation, plots, files, tmp_path, monkeypatch, capsys):
     examples = tmp_path / "package" / "data" / "examples"
     examples.mkdir(parents=True)
     for file in files:
-        Path(file).rename(examples / Path(file).name)
+        Path(file).rename(examples / Path(file).name.replace("map_", "mock-"))
     monkeypatch.setattr(cli.resources, "files", lambda name: tmp_path / "package")
     folder = tmp_path / "demo"
     for _ in range(2):
         assert run("demo", "-o", folder) == 0
         printed = capsys.readouterr().out
-        assert "map_5" in printed
+        assert "mock-5" in printed
         assert str(folder / "circularity.ecsv") in printed
         assert len(QTable.read(folder / "circularity.ecsv")) == 5
         assert len(list((folder / "circularity").glob("*.png"))) == 6

@@ -51,7 +51,9 @@ def test_public_functions(name):
     assert name in dir(galml)
 
 
-@pytest.mark.parametrize("name", ["core", "gas_kinematics", "mocks"])
+@pytest.mark.parametrize(
+    "name", ["core", "cutouts", "gas_kinematics", "mocks", "stellar_spin"]
+)
 def test_subpackages(name):
     assert getattr(galml, name) is sys.modules[f"galml.{name}"]
 

@@ -26,6 +26,10 @@ class Flag(enum.IntFlag):
     CENTER_ASSUMED = 1024
     NO_UNCERTAINTY = 2048
     UNREADABLE = 4096
+    NEIGHBOURS = 8192
+    MASKED = 16384
+    SATURATED = 32768
+    SIZE_MEASURED = 65536
 
 
 #: One sentence for each bit.
@@ -43,6 +47,10 @@ DESCRIPTIONS = {
     Flag.CENTER_ASSUMED: "No centre was given; one was found or assumed.",
     Flag.NO_UNCERTAINTY: "The input has no uncertainty.",
     Flag.UNREADABLE: "The input could not be read; the row is NaN.",
+    Flag.NEIGHBOURS: "Another source lies close by.",
+    Flag.MASKED: "A noticeable part of the pixels is masked.",
+    Flag.SATURATED: "Pixels reach the level of saturation.",
+    Flag.SIZE_MEASURED: "The effective radius was measured on the image, not given.",
 }
 
 

@@ -19,7 +19,10 @@ from galml.core.exceptions import InputError, ModelError, WeightsError
 __all__ = ["OPERATIONS", "GalaxyModel", "find_network"]
 
 #: The package of each operation; its module ``network`` has ``ARCHITECTURES``.
-OPERATIONS = {"circularity": "galml.gas_kinematics"}
+OPERATIONS = {
+    "circularity": "galml.gas_kinematics",
+    "spin": "galml.stellar_spin",
+}
 
 FORMAT = 1
 METADATA_KEY = "galml"

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from galml.core.checkpoint import State, load_checkpoint, save_checkpoint
 from galml.core.exceptions import InputError, ModelError
 from galml.core.inference import resolve_device, stable_seed, to_device
+from galml.core.schedules import cycle, plateau
 
 __all__ = ["Training", "train"]
 
@@ -59,6 +60,7 @@ def train(
     learning_rate=1e-3,
     weight_decay=0.0,
     warmup=0.05,
+    schedule="cycle",
     patience=None,
     seed=0,
     device="auto",
@@ -71,11 +73,11 @@ def train(
     """
     Train a network in place and leave it with the weights of its best epoch.
 
-    AdamW (Loshchilov & Hutter 2019, ICLR) with one cycle of the learning rate (linear
-    warm-up, then a cosine to zero) and gradients clipped to a norm of 1. Shuffling,
-    augmentation and dropout draw from generators that depend on ``seed`` and the epoch
-    alone: a training killed and resumed ends with the weights of an unbroken one.
-    The global random state is left as it was.
+    AdamW (Loshchilov & Hutter 2019, ICLR), by default with one cycle of the learning
+    rate (linear warm-up, then a cosine to zero), and gradients clipped to a norm of 1.
+    Shuffling, augmentation and dropout draw from generators that depend on ``seed`` and
+    the epoch alone: a training killed and resumed ends with the weights of an unbroken
+    one. The global random state is left as it was.
 
     Parameters
     ----------
@@ -95,11 +97,14 @@ def train(
     batch_size : int, optional
         The largest number of objects in a batch; streams have their own.
     learning_rate : float, optional
-        The peak of the cycle, positive.
+        The peak of the cycle, or where the plateaus begin; positive.
     weight_decay : float, optional
         Of AdamW, not negative.
     warmup : float, optional
-        Fraction of the training in which the learning rate rises, 0 <= warmup < 1.
+        Fraction of the training in which the cycle rises, 0 <= warmup < 1.
+    schedule : {"cycle", "plateau"}, optional
+        "plateau" keeps the learning rate, and multiplies it by 0.2 whenever 5 epochs
+        in a row have not lowered the validation loss by 1e-4; 1e-5 is the lowest.
     patience : int, optional
         Stop after this many epochs in a row without a new best validation loss.
     seed : int, optional
@@ -137,6 +142,8 @@ def train(
         If ``log_dir`` is given and TensorBoard is not installed.
     """
     _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience, dtype)
+    if schedule not in ("cycle", "plateau"):
+        raise InputError("schedule", repr(schedule), "'cycle' or 'plateau'")
     train_data = _Data(data, "data", batch_size)
     validation_data = _Data(validation, "validation", batch_size)
     device = resolve_device(device)
@@ -150,6 +157,7 @@ def train(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "warmup": warmup,
+        "schedule": schedule,
         "patience": patience,
         "seed": seed,
         "dtype": dtype,
@@ -164,6 +172,12 @@ def train(
         weight_decay=weight_decay,
     )
     state = State()
+
+    def rate(epoch):
+        if schedule == "cycle":
+            return learning_rate * cycle(epoch / epochs, warmup)
+        return plateau(learning_rate, [r["validation_loss"] for r in state.history])
+
     try:
         if checkpoint is not None and os.path.exists(checkpoint):
             state = load_checkpoint(checkpoint, config, network, optimizer)
@@ -175,7 +189,7 @@ def train(
                 network,
                 partial(loss, _in_precision(network, device, dtype)),
                 optimizer,
-                rate=lambda epoch: learning_rate * _cycle(epoch / epochs, warmup),
+                rate=rate,
                 augment=augment,
                 seed=seed,
                 device=device,
@@ -351,13 +365,6 @@ class _Means:
         if self.count == 0:
             raise ModelError(f"there is no batch of {self.where}")
         return {k: v / self.count for k, v in self.sums.items()}
-
-
-def _cycle(fraction, warmup):
-    """Learning rate in units of its peak, at a fraction of the training."""
-    if fraction < warmup:
-        return fraction / warmup
-    return 0.5 + 0.5 * math.cos(math.pi * (fraction - warmup) / (1 - warmup))
 
 
 @contextlib.contextmanager

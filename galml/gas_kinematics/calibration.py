@@ -1,23 +1,18 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Honest widths: calibration on maps that training has not seen."""
 
-from bisect import bisect_left
-from functools import partial
-
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from galml.core.calibration import domain as core_domain
+from galml.core.calibration import widening
 from galml.core.inference import infer
-from galml.gas_kinematics.kinematic import ONE_SIGMA, VIEWS, evidence, posterior
+from galml.gas_kinematics.kinematic import VIEWS, evidence, posterior
 
 __all__ = ["calibrate", "domain", "evaluate"]
 
-SMALLEST_BIN = 400
-MOST_BINS = 16
-MARGIN = 0.05
-FACTORS = np.geomspace(0.6, 1.8, 89)
 NEUTRAL = {
     "kappa": {"width": [0.0, 1.0], "factor": [1.0, 1.0]},
     "angle": {"width": [0.0, 180.0], "factor": [1.0, 1.0]},
@@ -61,13 +56,7 @@ def evaluate(network, data, *, device="auto", progress=False):
 
 def domain(scalars):
     """Range of the numbers about the maps that a model was trained on."""
-    low, high = np.quantile(scalars.numpy(), [0.0005, 0.9995], axis=0)
-    margin = MARGIN * (high - low) + 1e-3
-    return {
-        "low": (low - margin).tolist(),
-        "high": (high + margin).tolist(),
-        "radius": 4.0,
-    }
+    return core_domain(scalars) | {"radius": 4.0}
 
 
 def calibrate(outputs, data):
@@ -123,7 +112,7 @@ def _kappa_factors(outputs, kappa):
         return np.mean((kappa[rows] >= low) & (kappa[rows] <= high))
 
     low, _, high = posterior(outputs, NEUTRAL)["kappa_quantiles"].numpy().T
-    return _widening((high - low) / 2, share)
+    return widening((high - low) / 2, share)
 
 
 def _angle_factors(outputs, left):
@@ -134,7 +123,7 @@ def _angle_factors(outputs, left):
         error = np.abs(_wrap(left[rows] - found["turn"].numpy()))
         return np.mean(error <= found["turn_error"].numpy())
 
-    return _widening(posterior(outputs, NEUTRAL)["turn_error"].numpy(), share)
+    return widening(posterior(outputs, NEUTRAL)["turn_error"].numpy(), share)
 
 
 def _constant(name, factor):
@@ -144,23 +133,6 @@ def _constant(name, factor):
 
 def _wrap(degrees):
     return (degrees + 180) % 360 - 180
-
-
-def _widening(width, share):
-    """Factors, in bins of width, with which intervals hold the share they should.
-
-    ``share(rows, factor)`` is what the intervals of these objects hold.
-    """
-    count = int(np.clip(len(width) // SMALLEST_BIN, 1, MOST_BINS))
-    result = {"width": [], "factor": []}
-    for places in np.array_split(np.argsort(width, kind="stable"), count):
-        rows = np.zeros(len(width), dtype=bool)
-        rows[places] = True
-        # The wider the intervals, the more they hold.
-        best = bisect_left(FACTORS[:-1], ONE_SIGMA, key=partial(share, rows))
-        result["width"].append(float(np.median(width[rows])))
-        result["factor"].append(float(FACTORS[best]))
-    return result
 
 
 def _logistic(numbers, outcome):

@@ -1,16 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Train or fine-tune a model on one's own maps."""
 
-import copy
-import warnings
+from functools import partial
 
 import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.exceptions import GalmlWarning, InputError, InputUnitError
+from galml.core.exceptions import InputError
+from galml.core.fitting import (
+    check_shares,
+    network_of,
+    select,
+    split_rows,
+    trained_model,
+    truth_columns,
+    usable_members,
+)
 from galml.core.geometry import pixel_angle
-from galml.core.model import GalaxyModel
 from galml.core.training import train
 from galml.core.weights import load_model
 from galml.gas_kinematics import published
@@ -28,7 +35,12 @@ from galml.gas_kinematics.training import (
 
 __all__ = ["fit", "fit_autoencoder", "fit_kinematic"]
 
-FEWEST = 20
+#: Columns of a truth: unit and largest value.
+TRUTH = {
+    "circularity": (None, 1.0),
+    "position_angle": (u.deg, None),
+    "inclination": (u.deg, 90.0),
+}
 
 
 def fit(
@@ -93,9 +105,7 @@ def fit(
     architecture = network if start is None else start.architecture
     if architecture not in ("kinematic", "merlin"):
         raise InputError("network", repr(architecture), "'kinematic' or 'merlin'")
-    for key, value in (("validation", validation), ("calibration", calibration)):
-        if not 0 < value < 0.5:
-            raise InputError(key, value, "a share between 0 and 0.5")
+    check_shares(validation=validation, calibration=calibration)
     single, _, members = read_maps(
         data,
         dispersion=dispersion,
@@ -106,70 +116,23 @@ def fit(
         hdu=hdu,
     )
     members = list(members)
-    fewest = SYSTEMS[architecture].MIN_PIXELS
-    usable = [i for i, item in enumerate(members) if problem_of(item, fewest) is None]
-    if single or len(usable) < FEWEST:
-        raise InputError("data", f"{len(usable)} usable maps", f"at least {FEWEST}")
-    if len(usable) < len(members):
-        message = f"{len(members) - len(usable)} of {len(members)} maps are left out"
-        warnings.warn(message, GalmlWarning, stacklevel=2)
+    problem = partial(problem_of, min_pixels=SYSTEMS[architecture].MIN_PIXELS)
+    usable = usable_members(members, problem, is_single=single, kind="maps")
     maps = [members[i] for i in usable]
     common = {"model": start, "name": name, "seed": seed, **options}
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(maps), generator=generator)
-    first = max(1, round(validation * len(maps)))
     if architecture == "merlin":
         columns = published.prepare(maps)
         if truth is not None:
-            columns |= _latent_truth(maps, _truth(truth, len(members), usable))
-        splits = (order[first:], order[:first])
-        parts = ({k: v[rows] for k, v in columns.items()} for rows in splits)
-        return fit_autoencoder(*parts, **common)
+            known = truth_columns(truth, len(members), usable, TRUTH)
+            columns |= _latent_truth(maps, known)
+        parts = split_rows(len(maps), seed, validation)
+        return fit_autoencoder(*(select(columns, rows) for rows in parts), **common)
     if truth is None:
         raise InputError("truth", "None", "a table with a column circularity")
-    columns = _data_set(maps, _truth(truth, len(members), usable))
-    second = first + max(1, round(calibration * len(maps)))
-    splits = (order[second:], order[:first], order[first:second])
-    data_sets = ({k: v[rows] for k, v in columns.items()} for rows in splits)
-    return fit_kinematic(*data_sets, **common)
-
-
-def _truth(truth, count, usable):
-    """Check the truths and take those of the usable maps, in plain numbers."""
-    result = {}
-    units = {"circularity": None, "position_angle": u.deg, "inclination": u.deg}
-    for key, kind in units.items():
-        if key not in getattr(truth, "colnames", truth):
-            if key == "circularity":
-                raise InputError("truth", "no circularity", "a column circularity")
-            result[key] = np.full(len(usable), np.nan)
-            continue
-        values = _numbers(truth[key], f"truth[{key!r}]", kind)
-        if values.shape != (count,):
-            raise InputError(f"truth[{key!r}]", f"shape {values.shape}", f"({count},)")
-        result[key] = values[usable]
-    for key, upper in (("circularity", 1.0), ("inclination", 90.0)):
-        values = result[key]
-        if np.any((values < 0) | (values > upper)):
-            got = f"a value beyond 0 to {upper:g}"
-            raise InputError(f"truth[{key!r}]", got, f"0 to {upper:g}")
-    if not np.isfinite(result["circularity"]).any():
-        raise InputError("truth['circularity']", "no number", "some known values")
-    return result
-
-
-def _numbers(values, argument, unit):
-    """Plain numbers of a column in a unit, NaN where it is masked."""
-    if hasattr(values, "filled"):
-        values = values.astype(float).filled(np.nan)
-    try:
-        if unit is not None:
-            values = u.Quantity(values, unit).to_value(unit)
-        return np.asarray(values, dtype=float)
-    except u.UnitConversionError as error:
-        raise InputUnitError(argument, f"values in {values.unit}", unit) from error
-    except (TypeError, ValueError) as error:
-        raise InputError(argument, repr(values), "numbers") from error
+    known = truth_columns(truth, len(members), usable, TRUTH)
+    columns = _data_set(maps, known)
+    parts = split_rows(len(maps), seed, validation, calibration)
+    return fit_kinematic(*(select(columns, rows) for rows in parts), **common)
 
 
 def _image_angles(position_angle, maps, centers):
@@ -238,13 +201,9 @@ def fit_kinematic(
         With its ``history``.
     """
     settings = {} if model is None else model.options
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
-        network = KinematicNet(**settings)
+    network = network_of(KinematicNet, settings, seed, model)
     if model is None:
         standardise(network, data["scalars"].float())
-    else:
-        network.load_state_dict(copy.deepcopy(model.network.state_dict()))
     options = {"epochs": 20, "weight_decay": 1e-2, **options}
     training = train(
         network, kinematic_loss, data, validation, augment=augment, seed=seed, **options
@@ -258,8 +217,15 @@ def fit_kinematic(
         "domain": domain(data["scalars"]),
     }
     figures = _figures(posterior(outputs, factors), calibration)
-    return _model(
-        network, "kinematic", settings, config, training, data, name, card, figures
+    return trained_model(
+        training,
+        operation="circularity",
+        architecture="kinematic",
+        options=settings,
+        config=config,
+        card={"training_maps": len(data["image"]), **(card or {})},
+        figures=figures,
+        name=name,
     )
 
 
@@ -295,11 +261,7 @@ def fit_autoencoder(data, validation, *, model=None, name=None, seed=0, **option
     `~galml.core.model.GalaxyModel`
         Without truths it gives latents but no classes.
     """
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
-        network = MerlinAutoencoder()
-    if model is not None:
-        network.load_state_dict(copy.deepcopy(model.network.state_dict()))
+    network = network_of(MerlinAutoencoder, {}, seed, model)
     options = {"epochs": 300, **options}
     images = {"image": data["image"]}
     training = train(
@@ -312,26 +274,13 @@ def fit_autoencoder(data, validation, *, model=None, name=None, seed=0, **option
     config = {"preparation": "merlin"} | published.latent_plane(
         latents.numpy(), data.get("kappa"), data.get("angle")
     )
-    return _model(network, "merlin", {}, config, training, data, name, None, {})
-
-
-def _model(
-    network, architecture, settings, config, training, data, name, card, figures
-):
-    """Put a trained network into a model that knows its history."""
-    model = GalaxyModel(
-        network,
+    return trained_model(
+        training,
         operation="circularity",
-        architecture=architecture,
-        options=settings,
+        architecture="merlin",
+        options={},
         config=config,
-        card={
-            "training_maps": len(data["image"]),
-            "best_epoch": training.best_epoch,
-            "figures": figures,
-            **(card or {}),
-        },
+        card={"training_maps": len(data["image"])},
+        figures={},
         name=name,
     )
-    model.history = training.history
-    return model

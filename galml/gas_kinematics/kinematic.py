@@ -7,6 +7,8 @@ import astropy.units as u
 import numpy as np
 import torch
 
+from galml.core.batches import in_groups
+from galml.core.calibration import LEVELS, ONE_SIGMA, interpolate
 from galml.core.flags import Flag
 from galml.core.geometry import sky_angle, wrap_angle
 from galml.core.views import View
@@ -17,7 +19,7 @@ from galml.gas_kinematics.posterior import (
     bin_centers,
     histogram_quantile,
 )
-from galml.gas_kinematics.preparation import SCALARS, Prepared, VelocityMaps, prepare
+from galml.gas_kinematics.preparation import SCALARS, VelocityMaps, prepare
 
 __all__ = [
     "VIEWS",
@@ -29,8 +31,6 @@ __all__ = [
     "prepare_maps",
 ]
 
-ONE_SIGMA = 0.6826894921370859
-LEVELS = (0.5 - ONE_SIGMA / 2, 0.5, 0.5 + ONE_SIGMA / 2)
 FEW_PIXELS = 24
 MIN_PIXELS = 6
 #: An inclination that is not known better than this is not given.
@@ -81,16 +81,8 @@ def prepare_maps(maps):
     `~galml.gas_kinematics.preparation.Prepared`
         Rows in the order of ``maps``.
     """
-    groups = {}
-    for index, item in enumerate(maps):
-        groups.setdefault(item.values.shape, []).append(index)
-    parts = [prepare(_stack([maps[i] for i in rows])) for rows in groups.values()]
-    order = torch.tensor([i for rows in groups.values() for i in rows]).argsort()
-    return Prepared(
-        **{
-            key: torch.cat([getattr(part, key) for part in parts])[order]
-            for key in vars(parts[0])
-        }
+    return in_groups(
+        maps, lambda item: item.values.shape, lambda group: prepare(_stack(group))
     )
 
 
@@ -115,12 +107,6 @@ def _stack(maps):
         center=torch.tensor([item.center for item in maps], dtype=torch.float64),
         beam=torch.tensor([item.beam for item in maps], dtype=torch.float64),
     )
-
-
-def _interpolate(calibration, width):
-    """Factor by which to widen distributions of a predicted width."""
-    factor = np.interp(width, calibration["width"], calibration["factor"])
-    return torch.from_numpy(factor).to(torch.float32)
 
 
 def posterior(outputs, calibration):
@@ -152,7 +138,7 @@ def posterior(outputs, calibration):
     logits = torch.log_softmax(outputs["kappa"], 1)
     raw = histogram_quantile(logits.exp(), levels, 1.0)
     # A power of a distribution has its width over the square root of that power.
-    widen = _interpolate(calibration["kappa"], (raw[:, 2] - raw[:, 0]).numpy() / 2)
+    widen = interpolate(calibration["kappa"], (raw[:, 2] - raw[:, 0]).numpy() / 2)
     result["kappa"] = torch.softmax(logits / widen[:, None] ** 2, 1)
     result["kappa_quantiles"] = histogram_quantile(result["kappa"], levels, 1.0)
     result["inclination"] = torch.softmax(outputs["inclination"], 1)
@@ -165,7 +151,7 @@ def posterior(outputs, calibration):
     turn = torch.rad2deg(turn)
     noise = SIGNIFICANCE * width / turn.abs().clamp_min(1e-6)
     result["turn"] = turn * (1 - noise**2).clamp_min(0)
-    widen = _interpolate(calibration["angle"], width.numpy())
+    widen = interpolate(calibration["angle"], width.numpy())
     concentration = concentration / widen[:, None] ** 2
     width = angle_quantile(concentration, log_weight, level)[:, 0]
     result["turn_error"] = torch.rad2deg(width)

@@ -6,9 +6,20 @@ Plain arrays in, plain numbers out. What is NaN has no result and does not count
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
 
 from galml.core.geometry import angle_difference
+from galml.core.metrics import (
+    binned,
+    calibration_curve,
+    coverage,
+    known,
+    mean,
+    pit,
+    pit_distance,
+    quantile,
+    reliability,
+    scatter68,
+)
 
 __all__ = [
     "angle_error",
@@ -28,22 +39,6 @@ BOUNDARY = 0.5
 MARGIN = 0.05
 #: A galaxy of higher circularity has a position angle that is beyond doubt.
 ROTATING = 0.7
-
-
-def scatter68(error):
-    """Give the absolute error that 68 % of the objects do not exceed.
-
-    Parameters
-    ----------
-    error : array_like
-        Shape (n,).
-
-    Returns
-    -------
-    float
-        NaN where there is no error to judge.
-    """
-    return _quantile(np.abs(error), 0.68)
 
 
 def angle_error(predicted, truth):
@@ -77,142 +72,10 @@ def balanced_accuracy(predicted, truth, boundary=BOUNDARY):
     float
         Between 0 and 1; 0.5 for a guess. NaN where the truth has one class only.
     """
-    predicted, truth = _known(predicted, truth)
+    predicted, truth = known(predicted, truth)
     low = truth < boundary
     right = (predicted < boundary) == low
-    return (_mean(right[low]) + _mean(right[~low])) / 2
-
-
-def coverage(truth, lo, hi):
-    """Give the share of truths that lie inside their intervals.
-
-    Parameters
-    ----------
-    truth, lo, hi : array_like
-        Shape (n,).
-
-    Returns
-    -------
-    float
-        Between 0 and 1.
-    """
-    truth, lo, hi = _known(truth, lo, hi)
-    return _mean((lo <= truth) & (truth <= hi))
-
-
-def pit(truth, lo, middle, hi):
-    """Give the probability integral transform of truths under split normals.
-
-    Parameters
-    ----------
-    truth : array_like
-        Shape (n,).
-    lo, middle, hi : array_like
-        Shape (n,): the 16 %, 50 % and 84 % quantiles of what was predicted; a normal
-        distribution goes through the first two and another through the last two.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        Shape (n,), in [0, 1]: uniform where the predictions are calibrated.
-    """
-    from scipy.special import ndtr
-
-    truth, lo, middle, hi = (
-        np.asarray(x, dtype=float) for x in (truth, lo, middle, hi)
-    )
-    offset = truth - middle
-    width = np.where(offset < 0, middle - lo, hi - middle)
-    # A width of zero leaves a step, right in its middle.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return ndtr(np.where(offset == 0, 0.0, offset / width))
-
-
-def calibration_curve(values, levels):
-    """Give the share of truths that central intervals hold.
-
-    Parameters
-    ----------
-    values : array_like
-        What `pit` gave.
-    levels : array_like
-        Nominal probabilities of the intervals, between 0 and 1.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-        One share for each level; the levels themselves where all is calibrated.
-    """
-    (values,) = _known(values)
-    depth = np.abs(2 * values - 1)
-    return np.array([_mean(depth <= level) for level in levels])
-
-
-def reliability(probability, outcome, bins=10):
-    """Compare probabilities with how often what they are about is true.
-
-    Parameters
-    ----------
-    probability : array_like
-        Shape (n,), between 0 and 1.
-    outcome : array_like
-        Shape (n,), true or false.
-    bins : int or array_like
-        Number of equal bins between 0 and 1, or their edges.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        For each bin ``low``, ``high``, ``count``, the mean ``probability`` and the
-        share ``outcome`` of what was true.
-    """
-    edges = np.linspace(0, 1, bins + 1) if np.ndim(bins) == 0 else bins
-    table = binned(_mean, probability, edges, np.asarray(probability, dtype=float))
-    table.rename_column("value", "probability")
-    share = binned(_mean, probability, edges, np.asarray(outcome, dtype=float))
-    table["outcome"] = share["value"]
-    return table
-
-
-def binned(metric, values, edges, *arrays):
-    """Evaluate a metric in bins of a property.
-
-    Parameters
-    ----------
-    metric : callable
-        Takes the ``arrays``, reduced to the objects of one bin, and gives a number.
-    values : array_like
-        Shape (n,): the property, such as signal to noise or inclination.
-    edges : array_like
-        Shape (bins + 1,), ascending. A bin holds its lower edge; the last one holds
-        its upper edge, too.
-    *arrays : array_like
-        Shape (n, ...): the arguments of ``metric``.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        For each bin ``low``, ``high``, ``count`` and ``value``; NaN where a bin is
-        empty.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from galml.gas_kinematics.metrics import binned, scatter68
-    >>> table = binned(scatter68, [1, 2, 20], [0, 10, 50], [0.3, -0.3, 0.1])
-    >>> table["value"].tolist()
-    [0.3, 0.1]
-    """
-    values, edges = np.asarray(values), np.asarray(edges, dtype=float)
-    arrays = [np.asarray(array) for array in arrays]
-    rows = []
-    for index, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-        last = index == len(edges) - 2
-        inside = (values >= low) & ((values <= high) if last else (values < high))
-        count = int(inside.sum())
-        value = metric(*(a[inside] for a in arrays)) if count else np.nan
-        rows.append((low, high, count, float(value)))
-    return QTable(rows=rows, names=("low", "high", "count", "value"))
+    return (mean(right[low]) + mean(right[~low])) / 2
 
 
 def summarise(table, truth, *, boundary=BOUNDARY, margin=MARGIN, rotating=ROTATING):
@@ -259,13 +122,13 @@ def summarise(table, truth, *, boundary=BOUNDARY, margin=MARGIN, rotating=ROTATI
     return {
         "count": float(np.isfinite(kappa).sum()),
         "circularity_scatter": scatter68(error),
-        "circularity_bias": _quantile(error, 0.5),
+        "circularity_bias": quantile(error, 0.5),
         "balanced_accuracy": balanced_accuracy(kappa, true_kappa, boundary),
         "balanced_accuracy_clear": balanced_accuracy(
             kappa[clear], true_kappa[clear], boundary
         ),
         "circularity_coverage": coverage(true_kappa, lo, hi),
-        "circularity_pit_distance": _distance(pit(true_kappa, lo, kappa, hi)),
+        "circularity_pit_distance": pit_distance(pit(true_kappa, lo, kappa, hi)),
         "position_angle_scatter": scatter68(turn[true_kappa > rotating]),
         "position_angle_coverage": coverage(turn, -turn_error, turn_error),
         "inclination_scatter": scatter68(tilt),
@@ -278,31 +141,3 @@ def _plain(values):
     if isinstance(values, u.Quantity):
         return values.to_value(u.deg)
     return np.asarray(values, dtype=float)
-
-
-def _known(*arrays):
-    """Reduce arrays to where all of them are known."""
-    arrays = [np.asarray(array, dtype=float) for array in arrays]
-    known = np.logical_and.reduce([~np.isnan(array) for array in arrays])
-    return [array[known] for array in arrays]
-
-
-def _mean(values):
-    """Mean of what is known; NaN without any."""
-    (values,) = _known(values)
-    return float(values.mean()) if values.size else np.nan
-
-
-def _quantile(values, level):
-    """Quantile of what is known; NaN without any."""
-    (values,) = _known(values)
-    return float(np.quantile(values, level)) if values.size else np.nan
-
-
-def _distance(values):
-    """Largest distance of a sample's distribution from a uniform one over 0-1."""
-    (values,) = _known(values)
-    if not values.size:
-        return np.nan
-    values, steps = np.sort(values), np.arange(values.size + 1) / values.size
-    return float(np.maximum(steps[1:] - values, values - steps[:-1]).max())

@@ -4,33 +4,10 @@
 import torch
 from torch import nn
 
+from galml.core.layers import Residual, down
 from galml.gas_kinematics.autoencoder import MerlinAutoencoder
 
 __all__ = ["ARCHITECTURES", "KinematicNet"]
-
-
-class Residual(nn.Module):
-    """Two convolutions and a way around them."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-
-    def forward(self, x):
-        """Map (n, width, y, x) to the same shape."""
-        y = torch.relu(self.norm1(self.first(x)))
-        return torch.relu(x + self.norm2(self.second(y)))
-
-
-def _down(inputs, outputs):
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
 
 
 class KinematicNet(nn.Module):
@@ -70,11 +47,11 @@ class KinematicNet(nn.Module):
             nn.Conv2d(channels, a, 3, padding=1, bias=False),
             nn.BatchNorm2d(a),
             nn.ReLU(),
-            _down(a, b),
+            down(a, b),
             Residual(b),
-            _down(b, c),
+            down(b, c),
             Residual(c),
-            _down(c, d),
+            down(c, d),
             nn.Flatten(),
             nn.Linear(16 * d, 192),
             nn.ReLU(),

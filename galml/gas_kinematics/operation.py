@@ -1,27 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The operation `circularity`."""
 
-from collections import deque
-from numbers import Real
+from functools import partial
 
-import astropy.units as u
 import numpy as np
-from astropy.coordinates import SkyCoord
 
+from galml.core.batches import answer
 from galml.core.exceptions import GalmlError, InputError, ModelError
-from galml.core.flags import Flag
-from galml.core.inference import infer, resolve_device
 from galml.core.inputs import Failure, stream
-from galml.core.results import build_table, warn_batch
+from galml.core.rows import RowOptions
 from galml.core.weights import load_model
 from galml.gas_kinematics import kinematic, published
 from galml.gas_kinematics.velocities import to_velocity
 
 __all__ = ["circularity", "problem_of", "read_maps"]
 
-# Maps, and pixels of all maps, that are prepared at once.
-CHUNK = 256
-CHUNK_PIXELS = 4_000_000
 SYSTEMS = {"kinematic": kinematic, "merlin": published}
 
 
@@ -118,14 +111,6 @@ def circularity(
     .. [1] Sales et al. (2012), MNRAS 423, 1544; velocity maps: Dawson et al. (2020),
        MNRAS 491, 2506.
     """
-    call = {
-        key: value
-        for key, value in {
-            "center": center, "redshift": redshift, "beam": beam, "unit": unit,
-            "hdu": hdu, "n_samples": n_samples or None,
-        }.items()
-        if value is not None
-    }  # fmt: skip
     model = load_model(model, "circularity")
     system = _system(model)
     is_single, length, maps = read_maps(
@@ -137,37 +122,29 @@ def circularity(
         unit=unit,
         hdu=hdu,
     )
-    rows, waiting, answers = [], deque(), []
-    outputs = infer(
-        model.network,
-        _chunks(maps, system, rows, waiting, is_single),
-        views=system.VIEWS,
+    return answer(
+        maps,
+        model,
+        system,
+        problem=partial(problem_of, min_pixels=system.MIN_PIXELS),
+        prepare=system.prepare_maps,
+        is_single=is_single,
+        length=length,
         device=device,
         dtype=dtype,
-        batch_size=64 if batch_size is None else batch_size,
+        batch_size=batch_size,
         n_samples=n_samples,
         seed=seed,
         progress=progress,
-        total=length,
+        call={
+            "center": center,
+            "redshift": redshift,
+            "beam": beam,
+            "unit": unit,
+            "hdu": hdu,
+            "n_samples": n_samples or None,
+        },
     )
-    for output in outputs:
-        places, good, prepared = waiting.popleft()
-        answers.append((places, system.columns(output, prepared, good, model.config)))
-    columns, flags = _merge(rows, answers, system.layout(model, n_samples))
-    table = build_table(
-        columns,
-        operation="circularity",
-        model=model,
-        names=[name for name, _ in rows],
-        flags=flags,
-        device=str(resolve_device(device)),
-        dtype=dtype,
-        seed=seed,
-        call=call,
-    )
-    if not is_single:
-        warn_batch(flags, [error for _, error in rows if error is not None])
-    return table
 
 
 def _system(model):
@@ -213,9 +190,11 @@ def read_maps(
                 "one map" if alone else f"{count} maps",
                 "one map" if is_single else f"{length} maps, as many as data",
             )
-    options = {"center": center, "redshift": redshift, "beam": beam}
-    for name, value in options.items():
-        _check_length(name, value, is_single, length)
+    options = RowOptions(
+        {"center": center, "redshift": redshift, "beam": beam},
+        is_single=is_single,
+        length=length,
+    )
     return is_single, length, _convert(members, second, options, is_single)
 
 
@@ -232,42 +211,11 @@ def _convert(members, second, options, is_single):
         try:
             if isinstance(extra, Failure):
                 raise extra.error
-            own = {k: _of_row(k, v, index, is_single) for k, v in options.items()}
-            yield to_velocity(member, dispersion=extra, **own)
+            yield to_velocity(member, dispersion=extra, **options.row(index))
         except (GalmlError, OSError, ValueError, TypeError, KeyError) as error:
             if is_single:
                 raise
             yield Failure(error, member.name)
-
-
-def _is_per_row(name, value):
-    """Tell one value for each map from one for all."""
-    if isinstance(value, SkyCoord | np.ndarray) and value.ndim == 0:
-        return False
-    if not isinstance(value, SkyCoord | np.ndarray | list | tuple):
-        return False
-    # A pair of numbers is one centre.
-    return name != "center" or not all(_is_number(one) for one in value)
-
-
-def _is_number(value):
-    return isinstance(value, Real) or isinstance(value, u.Quantity) and value.isscalar
-
-
-def _check_length(name, value, is_single, length):
-    """Raise where there are values for another number of maps."""
-    if _is_per_row(name, value) and (is_single or len(value) != (length or len(value))):
-        expected = "one value" if is_single else f"one value, or {length}"
-        raise InputError(name, f"{len(value)} values", expected)
-
-
-def _of_row(name, value, index, is_single):
-    """Value for one map."""
-    if is_single or not _is_per_row(name, value):
-        return value
-    if index >= len(value):
-        raise InputError(name, f"{len(value)} values", "one for each map")
-    return value[index]
 
 
 def problem_of(member, min_pixels):
@@ -295,57 +243,3 @@ def problem_of(member, min_pixels):
         got = f"a map of {values[0]:g} km / s everywhere"
         return InputError("data", got, "velocities that differ")
     return None
-
-
-def _chunks(maps, system, rows, waiting, is_single):
-    """Prepare maps chunk by chunk.
-
-    Name and error of every member are noted in ``rows``; ``waiting`` holds the places
-    of a chunk's members there, its maps, and what was prepared of them.
-    """
-
-    def prepared():
-        chunk = system.prepare_maps(good)
-        waiting.append((places, good, chunk))
-        return system.inputs(chunk)
-
-    places, good = [], []
-    for index, member in enumerate(maps):
-        error = problem_of(member, system.MIN_PIXELS)
-        if is_single and error is not None:
-            raise error
-        rows.append((member.name, error))
-        if error is not None:
-            continue
-        places.append(index)
-        good.append(member)
-        if len(good) == CHUNK or sum(m.values.size for m in good) > CHUNK_PIXELS:
-            yield prepared()
-            places, good = [], []
-    if good:
-        yield prepared()
-
-
-def _merge(rows, answers, layout):
-    """Put the answers into columns, with NaN where there is none."""
-    columns = {
-        name: np.full((len(rows), *shape), np.nan) * (1 if unit is None else unit)
-        for name, (shape, unit) in layout.items()
-    }
-    flags = np.array([_flags_of(error) for _, error in rows], dtype=int)
-    for places, (values, bits) in answers:
-        for name, column in values.items():
-            columns[name][places] = column
-        flags[places] = bits
-    return columns, flags
-
-
-def _flags_of(error):
-    """Give the flags of a member, from why it could not be used."""
-    if error is None:
-        return 0
-    # A damaged file is an `InputError` whose cause is what reading it raised.
-    unread = not isinstance(error, GalmlError) or isinstance(
-        error.__cause__, OSError | EOFError
-    )
-    return int(Flag.FAILED | Flag.UNREADABLE if unread else Flag.FAILED)

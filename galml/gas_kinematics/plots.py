@@ -11,6 +11,7 @@ import numpy as np
 from galml.core.exceptions import InputError
 from galml.core.flags import decode_flags
 from galml.core.geometry import angle_difference, pixel_angle
+from galml.core.plots import marker_size, new_figure, plot_history
 
 __all__ = ["VELOCITY_COLORS", "plot_galaxy", "plot_history", "plot_table"]
 
@@ -65,7 +66,7 @@ def plot_galaxy(velocity_map, row, *, figure=None, **options):
         raise InputError("velocity_map", "a batch of maps", "one map")
     item = next(maps)
     prepared = prepare_maps([item])
-    figure = _figure(figure, (11.5, 4.6))
+    figure = new_figure(figure, (11.5, 4.6))
     axes = figure.subplot_mosaic(
         [["map", "prepared", "circularity"]],
         width_ratios=(1.0, 1.0, 0.42),
@@ -106,7 +107,7 @@ def plot_table(table, truth=None, *, figure=None):
     rows = [["latent", "histogram", "quality"]]
     if truth is not None:
         rows.append(["truth", "calibration", "reliability"])
-    figure = _figure(figure, (12.6, 4.0 * len(rows)))
+    figure = new_figure(figure, (12.6, 4.0 * len(rows)))
     axes = figure.subplot_mosaic(rows)
     for label, panel in axes.items():
         panel.set_label(label)
@@ -117,46 +118,6 @@ def plot_table(table, truth=None, *, figure=None):
         _draw_truth(figure, axes["truth"], table, truth)
         _draw_calibration(axes["calibration"], table, truth)
         _draw_reliability(axes["reliability"], table, truth)
-    return figure
-
-
-def plot_history(history, *, figure=None):
-    """Draw the losses of a training.
-
-    Parameters
-    ----------
-    history : `~astropy.table.QTable`
-        ``epoch``, ``train_loss`` and ``validation_loss``, as
-        `galml.core.training.train` gives them.
-    figure : `~matplotlib.figure.Figure`, optional
-        An empty figure to draw into; a new one by default.
-
-    Returns
-    -------
-    `~matplotlib.figure.Figure`
-        With one pair of axes, labelled ``loss``.
-    """
-    figure = _figure(figure, (6.0, 4.0))
-    panel = figure.add_subplot(label="loss")
-    epoch, loss = np.asarray(history["epoch"]), np.asarray(history["validation_loss"])
-    panel.plot(epoch, history["train_loss"], color="0.6", label="training")
-    panel.plot(epoch, loss, color="tab:blue", label="validation")
-    best = int(np.argmin(loss))
-    label = f"best: epoch {epoch[best]}, {loss[best]:.4g}"
-    panel.plot(epoch[best], loss[best], "o", color="tab:blue", label=label)
-    panel.set(xlabel="epoch", ylabel="loss")
-    panel.xaxis.get_major_locator().set_params(integer=True)
-    panel.legend(frameon=False)
-    return figure
-
-
-def _figure(figure, size):
-    """Give the figure to draw into, with room for its labels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure() if figure is None else figure
-    figure.set_size_inches(size)
-    figure.set_layout_engine("constrained")
     return figure
 
 
@@ -286,8 +247,10 @@ def _draw_latent(figure, panel, table):
     _, _, axes = np.linalg.svd(latent - latent.mean(axis=0), full_matrices=False)
     x, y = axes[:2] @ (latent - latent.mean(axis=0)).T
     # Grey remains where there is no circularity.
-    panel.scatter(x, y, _size(len(x)), color="0.8")
-    image = panel.scatter(x, y, _size(len(x)), kappa, cmap="viridis", vmin=0, vmax=1)
+    panel.scatter(x, y, marker_size(len(x)), color="0.8")
+    image = panel.scatter(
+        x, y, marker_size(len(x)), kappa, cmap="viridis", vmin=0, vmax=1
+    )
     figure.colorbar(image, ax=panel, label="circularity κ")
 
 
@@ -306,7 +269,7 @@ def _draw_quality(figure, panel, table):
     image = panel.scatter(
         np.asarray(table["circularity_err"]),
         _degrees(table["position_angle_err"]),
-        _size(len(table)),
+        marker_size(len(table)),
         np.asarray(table["map_quality"]),
         cmap="cividis",
         vmin=0,
@@ -378,8 +341,3 @@ def _draw_reliability(panel, table, truth):
     panel.errorbar(bins["probability"], bins["outcome"], error, fmt="o", ms=4)
     panel.set(xlabel="P(disturbed)", ylabel="share of disturbed galaxies")
     panel.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-
-
-def _size(count):
-    """Area of the markers, smaller where there are many."""
-    return float(np.clip(2000 / max(count, 1), 3, 30))

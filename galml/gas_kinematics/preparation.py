@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from galml.core.grids import overlap
 from galml.gas_kinematics.harmonic import fit_harmonics, unit_grid
 
 __all__ = ["CHANNELS", "SCALARS", "Prepared", "VelocityMaps", "prepare"]
@@ -217,20 +218,12 @@ def _planes(velocity, good, maps):
     return torch.stack(planes, 1)
 
 
-def _overlap(size, start, step, cells):
-    """Length of each pixel inside each cell: (n, cells, size)."""
-    low = start[:, None] + step[:, None] * torch.arange(cells)
-    pixel = torch.arange(size) - 0.5
-    upper = torch.minimum((low + step[:, None])[..., None], pixel + 1)
-    return (upper - torch.maximum(low[..., None], pixel)).clamp_min(0)
-
-
 def _regrid(planes, center, radius, cells):
     """Sum planes over the area of square cells around the centre."""
     ny, nx = planes.shape[-2:]
     step = 2 * radius / cells
-    rows = _overlap(ny, center[:, 1] - radius, step, cells)
-    columns = _overlap(nx, center[:, 0] - radius, step, cells)
+    rows = overlap(ny, center[:, 1] - radius, step, cells)
+    columns = overlap(nx, center[:, 0] - radius, step, cells)
     return rows[:, None] @ planes @ columns.transpose(1, 2)[:, None]
 
 

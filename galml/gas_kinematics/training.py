@@ -5,12 +5,13 @@ import math
 
 import torch
 
-from galml.gas_kinematics.posterior import (
-    angle_log_density,
-    bin_centers,
+from galml.core.histogram import (
     histogram_log_density,
     histogram_quantile,
+    ranked_score,
 )
+from galml.core.layers import standardise
+from galml.gas_kinematics.posterior import angle_log_density
 from galml.gas_kinematics.preparation import CHANNELS, SCALARS, VelocityMaps, prepare
 from galml.mocks import gas_maps
 
@@ -80,12 +81,6 @@ def mock_data_set(n_batches, *, seed, noisy=None, first=0):
     return {key: torch.cat(parts) for key, parts in columns.items()}
 
 
-def standardise(network, scalars):
-    """Give a network the mean and spread of the numbers that it will see."""
-    network.mean.copy_(scalars.mean(0))
-    network.spread.copy_(scalars.std(0).clamp_min(0.05))
-
-
 def augment(batch, generator):
     """Mirror maps, reverse their rotation, and forget what a user may not know.
 
@@ -128,7 +123,7 @@ def kinematic_loss(network, batch):
     }
     truth = {key: batch[key].nan_to_num(0.0) for key in known}
     kappa = histogram_log_density(outputs["kappa"], truth["kappa"], 1.0, 0.02)
-    ranked = _ranked(outputs["kappa"], truth["kappa"])
+    ranked = ranked_score(outputs["kappa"], truth["kappa"])
     tilt = histogram_log_density(
         outputs["inclination"], truth["inclination"], 90.0, 3.0
     )
@@ -146,14 +141,6 @@ def kinematic_loss(network, batch):
     weights = {"sharpness": 20.0, "angle": 0.7, "inclination": 0.3}
     loss = sum(weights.get(key, 1.0) * term for key, term in terms.items())
     return {"loss": loss, **terms, "kappa_error": _mean(error.abs(), known["kappa"])}
-
-
-def _ranked(logits, truth):
-    """Continuous ranked probability score of histograms over 0-1, per bin."""
-    cumulative = torch.softmax(logits, 1).cumsum(1)
-    edges = bin_centers(logits, 1.0) + 0.5 / logits.shape[1]
-    step = (edges > truth[:, None]).float()
-    return ((cumulative - step) ** 2).mean(1)
 
 
 def _mean(values, known):

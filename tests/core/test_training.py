@@ -9,6 +9,7 @@ from astropy.table import QTable
 
 from galml.core.checkpoint import State, load_checkpoint, save_checkpoint
 from galml.core.exceptions import InputError, ModelError, WeightsError
+from galml.core.schedules import plateau
 from galml.core.training import train
 
 
@@ -114,6 +115,23 @@ def test_schedule_rises_then_falls_to_zero():
     assert np.all(np.diff(rates[:5]) > 0) and np.all(np.diff(rates[5:]) < 0)
     assert rates.max() == pytest.approx(0.01, rel=0.01)
     assert rates[-1] < 1e-5
+
+
+def test_plateaus_lower_the_rate():
+    validation = make_data(41, seed=9)
+    validation["y"] = -validation["y"]  # learning makes this one worse
+    options = {"schedule": "plateau", "validation": validation, "learning_rate": 0.02}
+    result = run(epochs=14, **options)
+    best = result.best_epoch
+    expected = [0.02 * 0.2 ** max(0, (epoch - best - 1) // 5) for epoch in range(14)]
+    np.testing.assert_allclose(result.history["learning_rate"], expected, rtol=1e-6)
+
+
+def test_plateau_has_a_floor():
+    losses = [1.0, 0.5, *[0.49995] * 40]
+    assert plateau(1e-3, losses[:6]) == 1e-3
+    assert plateau(1e-3, losses[:7]) == pytest.approx(2e-4)
+    assert plateau(1e-3, losses) == 1e-5
 
 
 def test_same_seed_same_weights_and_global_state_is_kept():
@@ -351,6 +369,7 @@ def test_non_finite_loss(in_training):
         ("weight_decay", -1.0),
         ("warmup", 1.0),
         ("patience", 0),
+        ("schedule", "slope"),
         ("device", "abacus"),
         ("data", {"x": torch.zeros(3, 3), "y": torch.zeros(4)}),
         ("validation", {"x": torch.zeros(0, 3), "y": torch.zeros(0)}),

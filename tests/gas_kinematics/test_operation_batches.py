@@ -14,7 +14,7 @@ from astropy.nddata import (
 from astropy.table import QTable
 
 import galml
-from galml.core import GalmlWarning
+from galml.core import GalmlWarning, batches
 from galml.core.exceptions import InputError, InputTypeError, ModelError
 from galml.core.flags import Flag
 from galml.core.model import GalaxyModel
@@ -132,7 +132,7 @@ def test_threads(maps, assert_same):
 
 
 def test_iterators_are_read_lazily(maps, monkeypatch):
-    monkeypatch.setattr(operation, "CHUNK", 50)
+    monkeypatch.setattr(batches, "CHUNK", 50)
     alive, kept, counts, done = set(), set(), [], []
 
     def track(value, name, which):
@@ -164,7 +164,7 @@ def test_large_maps_are_prepared_a_few_at_a_time(maps, monkeypatch, assert_same)
     sizes = []
     system = operation.SYSTEMS["kinematic"]
     original = system.prepare_maps
-    monkeypatch.setattr(operation, "CHUNK_PIXELS", 900)
+    monkeypatch.setattr(batches, "CHUNK_PIXELS", 900)
     monkeypatch.setattr(
         system, "prepare_maps", lambda m: sizes.append(len(m)) or original(m)
     )

@@ -1,0 +1,259 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Spins and their errors on mocks that training has not seen.
+
+    python benchmarks/spin_mocks.py [--batches 150] [--published FILE]
+
+Beside the default model stand an oracle, a gradient-boosted regressor that knows what
+a perfect image could show (bulge fraction, Sersic index, inclination, colours, bar and
+arms), and, from the FILE that ``duckworth_mocks.py`` writes, the published network.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from astropy.table import QTable
+from common import ROOT, write_figures
+from sklearn.ensemble import HistGradientBoostingRegressor
+from torch.utils.flop_counter import FlopCounterMode
+
+from galml.core.model import GalaxyModel
+from galml.core.weights import load_model
+from galml.mocks.dust import starlight
+from galml.mocks.gas import random_orientation
+from galml.mocks.ifu import manga_beam, spin_truth
+from galml.mocks.images import observe_light, redshift_of
+from galml.mocks.stars import build_stars, draw_stars
+from galml.mocks.surveys import IMAGING_SURVEYS
+from galml.stellar_spin import metrics
+from galml.stellar_spin.bands import wavelengths
+from galml.stellar_spin.calibration import evaluate
+from galml.stellar_spin.light import VIEWS
+from galml.stellar_spin.network import Duckworth2020
+from galml.stellar_spin.plots import plot_table
+from galml.stellar_spin.posterior import fast_rotators, posterior
+from galml.stellar_spin.preparation import CHANNELS, SCALARS, Stamps, prepare
+from galml.stellar_spin.training import BLUE, PSF, RED, mock_data_set
+
+BANDS = ("g", "r", "i")
+TEST, ORACLE, AGREEMENT = 1040, 1041, 1042
+#: What a perfect image could show.
+VISIBLE = (
+    "bulge_fraction",
+    "sersic_index",
+    "inclination",
+    "galaxy_bar_fraction",
+    "galaxy_arm_strength",
+)
+COLORS = ("blue_color", "red_color")
+EDGES = {
+    "log_snr": (0, 1.5, 2, 2.5, 3, 4.1),
+    "log_psf": (-1.5, -0.6, -0.4, -0.25, 0.3),
+    "log_pixels": (0.4, 0.7, 0.85, 1.0, 1.2, 2),
+    "inclination": (0, 30, 50, 65, 80, 91),
+}
+#: Half-light radius (arcsec) with which galaxies are seen in all surveys.
+RADIUS = 3.0
+SURVEYS = ("SDSS", "DECaLS", "LSST")
+
+
+def answer(model, data):
+    """Answer as the operation does."""
+    result = posterior(
+        evaluate(model.network, data, VIEWS), model.config["calibration"]
+    )
+    low, _, high = result["spin_quantiles"].numpy().T
+    return QTable(
+        {
+            "spin": result["spin_mean"].numpy(),
+            "spin_err": (high - low) / 2,
+            "spin_lo": low,
+            "spin_hi": high,
+            "fast_rotator_probability": fast_rotators(result).numpy(),
+            "ellipticity": result["ellipticity"].numpy(),
+            "ellipticity_err": result["ellipticity_error"].numpy(),
+        }
+    )
+
+
+def withhold(data, *groups):
+    """Take colours or the PSF away from prepared images."""
+    image, scalars = data["image"].clone(), data["scalars"].clone()
+    for names in groups:
+        scalars[:, [SCALARS.index(name) for name in names]] = 0
+        for name, group in (("blue", BLUE), ("red", RED)):
+            if names == group:
+                image[:, CHANNELS.index(name)] = 0
+    return data | {"image": image, "scalars": scalars}
+
+
+def judge(table, data, rows=slice(None)):
+    """Figures of some rows."""
+    truth = {key: data[key].numpy()[rows] for key in ("spin", "ellipticity")}
+    return metrics.summarise(table[rows], truth)
+
+
+def in_bins(table, data, values, edges):
+    """Figures in bins of a property, keyed by their edges."""
+    bins = zip(edges[:-1], edges[1:], strict=True)
+    rows = {f"{a:g} - {b:g}": (values >= a) & (values < b) for a, b in bins}
+    return {key: judge(table, data, row) for key, row in rows.items() if row.sum() > 50}
+
+
+def visible(data):
+    """Give what the oracle knows."""
+    colors = [data["scalars"][:, SCALARS.index(name)] for name in COLORS]
+    return torch.stack([*(data[name] for name in VISIBLE), *colors], 1).numpy()
+
+
+def oracle(train, test):
+    """Spins from what a perfect image could show."""
+    model = HistGradientBoostingRegressor(
+        max_iter=1000, learning_rate=0.04, early_stopping=True, random_state=0
+    )
+    model.fit(visible(train), train["spin"].numpy())
+    return model.predict(visible(test))
+
+
+def agreement_of_surveys(model, count=512):
+    """Scatter between surveys of the same galaxies, in units of the quoted error."""
+    generator = torch.Generator().manual_seed(AGREEMENT)
+    tables, truths = {name: [] for name in SURVEYS}, []
+    for _ in range(0, count, 64):
+        p = draw_stars(64, generator)
+        stars = build_stars(p, 20_000, generator)
+        stars = stars.rotated(random_orientation(64, generator))
+        light = starlight(stars, p, BANDS)
+        truth = spin_truth(stars, light[..., 1], manga_beam(64, generator))
+        truths.append(truth.spin)
+        # All are brought to one angular size; redshifts follow from it.
+        redshift = redshift_of(truth.r_eff / RADIUS)
+        for name in SURVEYS:
+            survey = next(s for s in IMAGING_SURVEYS if s.name == name)
+            pixels = 2 * int(np.ceil(4.3 * RADIUS / survey.pixel_scale))
+            images = observe_light(
+                stars, light, survey, redshift, pixels, generator, bands=BANDS
+            )
+            stamps = Stamps(
+                images.data,
+                wavelengths(BANDS),
+                (RADIUS / images.pixel_scale).double(),
+                images.noise.double(),
+                images.psf_fwhm.double(),
+                images.center.double(),
+            )
+            prepared = prepare(stamps)
+            tables[name].append(answer(model, vars(prepared)))
+    truth, result = torch.cat(truths).numpy(), {}
+    spin, error = (
+        {n: np.concatenate([t[key] for t in parts]) for n, parts in tables.items()}
+        for key in ("spin", "spin_err")
+    )
+    for first, second in (("SDSS", "DECaLS"), ("SDSS", "LSST"), ("DECaLS", "LSST")):
+        scatter = metrics.scatter68(spin[first] - spin[second])
+        quoted = np.median(np.hypot(error[first], error[second]) / np.sqrt(2))
+        result[f"{first} - {second}"] = {"scatter": scatter, "quoted": float(quoted)}
+    for name in SURVEYS:
+        result[name] = metrics.agreement(spin[name], truth)
+    return result
+
+
+def cost(network, inputs, views):
+    """Operations and seconds of a galaxy, views included."""
+    network, count = network.eval(), len(next(iter(inputs.values())))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(inputs)
+    flops = views * counter.get_total_flops() / count
+    best = np.inf
+    with torch.no_grad():
+        for _ in range(5):
+            start = time.perf_counter()
+            for _ in range(views):
+                network(inputs)
+            best = min(best, time.perf_counter() - start)
+    return {"flops": flops, "seconds": best / count}
+
+
+def costs(model):
+    """Forward passes of both networks beside each other."""
+    own = {
+        "image": torch.rand(64, len(CHANNELS), 48, 48),
+        "scalars": torch.rand(64, len(SCALARS)),
+    }
+    return {
+        "default": cost(model.network, own, len(VIEWS)),
+        "published": cost(Duckworth2020(), {"image": torch.rand(64, 3, 80, 80)}, 1),
+    }
+
+
+def show(title, rows):
+    """Print a table of figures."""
+    table = QTable({title: list(rows)})
+    for name in ("count", "pearson", "spearman", "mean_square", "scatter", "coverage"):
+        table[name] = [row.get(name, np.nan) for row in rows.values()]
+        table[name].info.format = ".0f" if name == "count" else ".4f"
+    print()
+    table.pprint(max_lines=-1, max_width=-1)
+
+
+def main():
+    """Draw the mocks, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=int, default=150)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--published")
+    args = parser.parse_args()
+    model = load_model(args.model, "spin")
+    test = mock_data_set(args.batches, seed=TEST, bands=BANDS, colors=True)
+    train = mock_data_set(2 * args.batches, seed=ORACLE, bands=BANDS)
+    table = answer(model, test)
+    truth = {key: test[key].numpy() for key in ("spin", "ellipticity")}
+    figures = {
+        "default": judge(table, test),
+        "default, one band": judge(answer(model, withhold(test, BLUE, RED)), test),
+        "default, PSF unknown": judge(answer(model, withhold(test, PSF)), test),
+        "oracle": metrics.agreement(oracle(train, test), truth["spin"]),
+    }
+    if args.published:
+        published = GalaxyModel.load(args.published, operation="spin")
+        guess = evaluate(published.network, {"image": test["colors"]})["spin"].numpy()
+        figures["published, retrained"] = metrics.agreement(guess, truth["spin"])
+    show("g, r, i", figures)
+    bins = {}
+    for name, edges in EDGES.items():
+        values = (
+            test["scalars"][:, SCALARS.index(name)] if name in SCALARS else test[name]
+        )
+        bins[name] = in_bins(table, test, values.numpy(), edges)
+        show(name, bins[name])
+    bins["survey"] = {
+        survey.name: judge(table, test, test["survey"].numpy() == index)
+        for index, survey in enumerate(IMAGING_SURVEYS)
+        if (test["survey"] == index).sum() > 50
+    }
+    show("survey", bins["survey"])
+    surveys, forward = agreement_of_surveys(model), costs(model)
+    for title, values in (("surveys", surveys), ("forward pass", forward)):
+        print(title, values)
+    plot_table(table, truth).savefig(
+        ROOT / "docs" / "images" / "spin_mocks.png", dpi=80
+    )
+    ratio = figures["default"]["pearson"] / figures["oracle"]["pearson"]
+    print(f"Pearson over that of the oracle: {ratio:.3f}")
+    write_figures(
+        "spin_mocks",
+        {
+            "figures": figures,
+            "bins": bins,
+            "surveys": surveys,
+            "forward": forward,
+            "model": model.sha256,
+            "galaxies": len(table),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Find the galaxies and stars of an image, and measure them."""
+
+import math
+import warnings
+
+import astropy.units as u
+import numpy as np
+
+from galml.core.axes import celestial
+from galml.core.exceptions import InputError
+from galml.core.flags import Flag
+from galml.core.geometry import pixel_scale, sky_angle
+from galml.core.observation import read
+from galml.core.results import build_table
+from galml.cutouts.psf import SIGMA
+from galml.cutouts.shapes import APERTURE, measure, psf_width
+
+__all__ = ["detect", "measure"]
+
+#: Side of the boxes in which the sky is measured, in pixels.
+BOX = 64
+#: FWHM in pixels of the filter when the PSF is not known.
+FILTER = 3.0
+#: Largest share of masked pixels, in per cent, in a box whose sky counts.
+COVERED = 90.0
+#: Half the side of the image around a source in half sides of its segment, and pixels
+#: more than that.
+REACH, BORDER = 2.0, 12
+LENGTHS = ("r_eff", "r_petro")
+NUMBERS = ("flux", "flux_err", *LENGTHS, "ellipticity", "position_angle", "snr")
+
+
+def detect(
+    image,
+    *,
+    threshold=1.5,
+    n_pixels=10,
+    contrast=0.01,
+    box_size=BOX,
+    psf_fwhm=None,
+    unit=None,
+    hdu=None,
+):
+    """Detect the sources of an image and measure their sizes and shapes.
+
+    The sky of `~photutils.background.Background2D` is subtracted, measured again
+    without the sources of a first detection. Segments of the smoothed image are
+    deblended with `photutils.segmentation`; each source is then measured with
+    `measure` on an image in which the other segments are masked.
+
+    Parameters
+    ----------
+    image : object
+        One 2-D image: `~astropy.nddata.CCDData`, `~astropy.nddata.NDData`,
+        `~astropy.units.Quantity`, array, HDU or path to a FITS file. Mask and
+        uncertainty (of any kind) are used.
+    threshold : float, optional
+        Least brightness of the smoothed image, in standard deviations of a pixel
+        before smoothing.
+    n_pixels : int, optional
+        Least number of connected pixels of a source.
+    contrast : float, optional
+        Share of the light of a source that a part needs to count as its own; 1 does
+        not deblend.
+    box_size : int, optional
+        Side in pixels of the boxes in which the sky is measured; larger than the
+        galaxies.
+    psf_fwhm : float or `~astropy.units.Quantity`, optional
+        FWHM of the PSF, in pixels or as an angle: it is the filter, and sizes and
+        shapes are corrected for it.
+    unit : `~astropy.units.Unit`, optional
+        Unit of an image that has none.
+    hdu : int or str, optional
+        Extension of a FITS file.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row per source, the brightest first: ``id``; ``x``, ``y`` (centre in
+        pixels, counted from 0) and ``sky`` (SkyCoord, when there is a celestial WCS);
+        ``flux``, ``flux_err`` (in two Petrosian radii, unit of the image);
+        ``r_eff``, ``r_petro`` (semi-major half-light and Petrosian radius, in arcsec
+        with a WCS and pixels without); ``ellipticity`` (1 − b/a);
+        ``position_angle`` (degrees in [0°, 180°), east of north with a WCS and
+        counter-clockwise from +y without); ``snr``; ``flags``. What cannot be
+        measured is NaN.
+
+    Raises
+    ------
+    galml.core.InputError
+        When the image has no usable pixel or an argument is out of range.
+    galml.core.InputTypeError
+        When ``image`` is not understood.
+    """
+    for argument, value in (("threshold", threshold), ("contrast", contrast)):
+        if not 0 < value < math.inf or (argument == "contrast" and value > 1):
+            raise InputError(argument, f"{value}", "a number above zero")
+    for argument, value in (("n_pixels", n_pixels), ("box_size", box_size)):
+        if value != int(value) or value < 1:
+            raise InputError(argument, f"{value}", "a whole number above zero")
+    found = read(image, argument="image", unit=unit, hdu=hdu)
+    if found.mask.all():
+        raise InputError(
+            "image", "no usable pixel", "finite values that are not masked"
+        )
+    wcs = celestial(found.wcs)
+    width = None
+    if psf_fwhm is not None:
+        middle = [(n - 1) / 2 for n in found.values.shape[::-1]]
+        width = psf_width(psf_fwhm, pixel_scale(wcs, middle))
+    smoothing = SIGMA * (width or FILTER)
+    segments = None
+    for depth in (1.0, contrast):
+        sky, noise = _background(found.values, found.mask, segments, box_size)
+        values = found.values - sky
+        noise = noise if found.std is None else found.std
+        segments = _segments(
+            values, found.mask, threshold * noise, smoothing, n_pixels, depth
+        )
+    rows = (
+        [] if segments is None else list(_measure_all(values, noise, segments, width))
+    )
+    call = {"threshold": threshold, "n_pixels": n_pixels, "contrast": contrast}
+    return _table(rows, found, wcs, call)
+
+
+def _background(values, mask, segments, box_size):
+    """Measure the sky and its noise, with the sources masked when they are known."""
+    from photutils.background import Background2D
+
+    sources = mask
+    if segments is not None:
+        sources = mask | segments.make_source_mask(size=BORDER + 1)
+        # A galaxy that fills the image leaves no sky: the first guess has to do.
+        if sources.mean() > COVERED / 100:
+            sources = mask
+    box = [min(int(box_size), n) for n in values.shape]
+    boxes = [math.ceil(n / b) for n, b in zip(values.shape, box, strict=True)]
+    percentile = COVERED if sources is not mask else 100.0
+    sky = Background2D(
+        np.where(mask, 0.0, values),
+        box,
+        mask=sources,
+        exclude_percentile=percentile,
+        filter_size=[min(3, n - (n + 1) % 2) for n in boxes],
+    )
+    return sky.background, sky.background_rms
+
+
+def _segments(values, mask, level, smoothing, n_pixels, contrast):
+    """Find the pixels that belong to each source; None where there is none."""
+    from photutils.segmentation import deblend_sources, detect_sources
+    from photutils.utils.exceptions import NoDetectionsWarning
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(np.where(mask, 0.0, values), smoothing)
+    level = np.broadcast_to(np.nan_to_num(level, nan=np.inf), values.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDetectionsWarning)
+        segments = detect_sources(smooth, level, n_pixels, mask=mask)
+    if segments is None or contrast == 1:
+        return segments
+    return deblend_sources(
+        smooth, segments, n_pixels, contrast=contrast, progress_bar=False
+    )
+
+
+def _measure_all(values, noise, segments, width):
+    """Measure each segment on an image of its surroundings."""
+    from photutils.segmentation import SourceCatalog
+
+    catalog = SourceCatalog(values, segments)
+    labels = segments.data
+    noise = np.broadcast_to(noise, values.shape)
+    places = catalog.bbox, catalog.x_centroid, catalog.y_centroid
+    for label, box, x, y in zip(catalog.labels, *places, strict=True):
+        if not (np.isfinite(x) and np.isfinite(y)):
+            x, y = (box.ixmin + box.ixmax - 1) / 2, (box.iymin + box.iymax - 1) / 2
+        half = int(REACH * max(box.shape) / 2) + BORDER
+        corner = round(float(y)) - half, round(float(x)) - half
+        part = [
+            slice(max(c, 0), min(c + 2 * half + 1, n))
+            for c, n in zip(corner, values.shape, strict=True)
+        ]
+        pad = [
+            (p.start - c, c + 2 * half + 1 - p.stop)
+            for c, p in zip(corner, part, strict=True)
+        ]
+        part = tuple(part)
+        others = (labels[part] != 0) & (labels[part] != label)
+        row = measure(
+            np.pad(np.where(others, np.nan, values[part]), pad, constant_values=np.nan),
+            std=np.pad(noise[part], pad, constant_values=np.nan),
+            psf_fwhm=width,
+        )
+        y_others, x_others = np.nonzero(np.pad(others, pad))
+        distance = np.hypot(y_others - row["y"], x_others - row["x"])
+        if (distance < APERTURE * row["r_petro"]).any():
+            row["flags"] |= int(Flag.NEIGHBOURS)
+        # The centroid of the segment is there where nothing else is.
+        for key, start, own in (("x", corner[1], x), ("y", corner[0], y)):
+            row[key] = row[key] + start if np.isfinite(row[key]) else float(own)
+        yield row
+
+
+def _table(rows, found, wcs, call):
+    """Put the rows into a table, with units and sky coordinates."""
+    rows = sorted(rows, key=lambda row: -np.nan_to_num(row["flux"], nan=-np.inf))
+    column = {
+        key: np.array([row[key] for row in rows], dtype=float)
+        for key in ("x", "y", *NUMBERS)
+    }
+    columns = {"id": np.arange(1, len(rows) + 1)}
+    columns["x"], columns["y"] = column["x"] * u.pix, column["y"] * u.pix
+    scale = 1.0 * u.pix
+    if wcs is not None:
+        columns["sky"] = wcs.pixel_to_world(column["x"], column["y"])
+        places = list(zip(column["x"], column["y"], strict=True))
+        scales = [pixel_scale(wcs, place).value for place in places]
+        scale = np.array(scales, dtype=float) * u.arcsec
+        angles = [
+            sky_angle(angle, wcs, place).value
+            for angle, place in zip(column["position_angle"], places, strict=True)
+        ]
+        column["position_angle"] = np.array(angles, dtype=float) % 180.0
+    for key in NUMBERS:
+        columns[key] = column[key]
+    for key in ("flux", "flux_err"):
+        columns[key] = u.Quantity(column[key], found.unit)
+    for key in LENGTHS:
+        columns[key] = column[key] * scale
+    columns["position_angle"] = column["position_angle"] * u.deg
+    common = found.flags & int(Flag.NO_WCS | Flag.NO_UNCERTAINTY)
+    return build_table(
+        columns,
+        operation="detect",
+        flags=[row["flags"] | common for row in rows],
+        device="cpu",
+        dtype="float64",
+        seed=None,
+        call=call,
+    )

@@ -1,0 +1,263 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Bring images to one PSF: kernels, and their convolution with stacks of images."""
+
+import numpy as np
+import torch
+
+from galml.core.exceptions import InputError
+from galml.cutouts.psf import fwhm_of
+
+__all__ = ["margin", "match", "matching_kernel", "matching_kernels"]
+
+#: A PSF may be broader than the target by this fraction: FWHM are not known better.
+TOLERANCE = 0.01
+#: Strength of the Laplacian penalty (Boucaud+ 2016). Chosen on ACS PSFs matched to
+#: the broadest of them: a stronger one leaves the FWHM wrong by more than 1 %, a
+#: weaker one rings.
+REGULARIZATION = 1e-6
+#: Share of the kernel's absolute sum that its cropped border may hold.
+BORDER = 1e-4
+#: Least share of the kernel's weight on measured pixels that makes a usable pixel.
+COVERED = 0.5
+
+
+def matching_kernel(source, target, *, window=None, regularization=REGULARIZATION):
+    """Make the kernel that turns one PSF into a broader one.
+
+    It is the Wiener kernel with a Laplacian penalty of Boucaud et al. (2016, A&A 596,
+    A63), made by `photutils.psf_matching.make_wiener_kernel` and cropped to the
+    pixels that matter.
+
+    Parameters
+    ----------
+    source, target : array_like
+        PSF images on the same grid, as `galml.cutouts.psf.to_psf_image` gives them;
+        their odd sides may differ.
+    window : callable, optional
+        One of the windows of `photutils.psf_matching`, against noise in ``source``.
+    regularization : float, optional
+        Above zero; larger values damp the noise more and match less exactly.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (k, k) with odd k and sum 1; one pixel where the PSFs are the same.
+
+    Raises
+    ------
+    galml.core.InputError
+        When ``source`` is broader than ``target``, or one of them is no PSF image.
+    """
+    from photutils.psf_matching import make_wiener_kernel
+
+    source, target = _same_size(source, target)
+    if np.abs(source - target).max() <= 1e-6 * target.max():
+        return np.ones((1, 1))
+    widths = fwhm_of(source), fwhm_of(target)
+    if widths[0] > widths[1] * (1.0 + TOLERANCE):
+        raise InputError(
+            "psf",
+            f"a FWHM of {widths[0]:.2f} pixels",
+            f"at most the target's {widths[1]:.2f} pixels",
+        )
+    kernel = make_wiener_kernel(
+        source,
+        target,
+        window=window,
+        penalty="laplacian",
+        regularization=regularization,
+    )
+    return _crop(kernel)
+
+
+def matching_kernels(sources, targets, **options):
+    """Make the kernels of many images and bands.
+
+    Parameters
+    ----------
+    sources : array_like
+        PSF images, shape (..., k, k), for example (n, band, k, k). Equal images
+        share the work.
+    targets : array_like
+        PSF images whose leading axes broadcast with those of ``sources``.
+    **options
+        Passed to `matching_kernel`.
+
+    Returns
+    -------
+    kernels : `~numpy.ndarray`
+        Shape (..., m, m), padded with zeros to the largest; a single pixel, which
+        changes nothing, where no kernel exists.
+    matched : `~numpy.ndarray` of bool
+        Shape (...): False where the PSF is broader than its target or is not usable.
+    """
+    sources, targets = np.asarray(sources, float), np.asarray(targets, float)
+    shape = np.broadcast_shapes(sources.shape[:-2], targets.shape[:-2])
+    sources = np.broadcast_to(sources, shape + sources.shape[-2:])
+    targets = np.broadcast_to(targets, shape + targets.shape[-2:])
+    known, kernels = {}, np.empty(shape, dtype=object)
+    matched = np.zeros(shape, dtype=bool)
+    for index in np.ndindex(shape):
+        key = sources[index].tobytes(), targets[index].tobytes()
+        if key not in known:
+            try:
+                known[key] = matching_kernel(sources[index], targets[index], **options)
+            except InputError:
+                known[key] = None
+        matched[index] = known[key] is not None
+        kernels[index] = known[key] if matched[index] else np.ones((1, 1))
+    side = max((kernel.shape[0] for kernel in kernels.flat), default=1)
+    padded = [np.pad(kernel, (side - kernel.shape[0]) // 2) for kernel in kernels.flat]
+    return np.reshape(padded, (*shape, side, side)), matched
+
+
+def margin(kernels):
+    """Give the pixels that an image needs around the part that is wanted.
+
+    Parameters
+    ----------
+    kernels : array_like or `torch.Tensor`
+        Shape (..., k, k).
+
+    Returns
+    -------
+    int
+        (k − 1) / 2.
+    """
+    return kernels.shape[-1] // 2
+
+
+def match(values, kernels, *, variance=None, mask=None):
+    """Convolve a stack of images, each with its kernel.
+
+    Pixels that are masked or not finite are left out, and each sum is divided by the
+    kernel's weight on the pixels that are left: an estimate from the neighbours, as
+    `astropy.convolution.convolve_fft` makes it. The variance is carried along with
+    the square of these weights; neighbouring pixels are correlated afterwards, which
+    it does not tell.
+
+    Parameters
+    ----------
+    values : array_like or `torch.Tensor`
+        Shape (n, band, ny, nx), in floats, including `margin` pixels on each side
+        beyond the part that is wanted; mask what lies outside the image.
+    kernels : array_like or `torch.Tensor`
+        Shape (n, band, k, k) or one that broadcasts to it, with odd k.
+    variance : array_like or `torch.Tensor`, optional
+        Shape of ``values``.
+    mask : array_like or `torch.Tensor` of bool, optional
+        Shape of ``values``; True where there is no usable value.
+
+    Returns
+    -------
+    values, variance, mask : `torch.Tensor`
+        Shape (n, band, ny − k + 1, nx − k + 1). NaN and masked where less than half
+        of the kernel's weight lies on usable pixels. ``variance`` is None where none
+        was given.
+
+    Raises
+    ------
+    galml.core.InputError
+        When the images are smaller than the kernels, or the kernels' side is even.
+    """
+    values = _tensor(values)
+    kernels = _tensor(kernels).to(values)
+    _check(values, kernels)
+    kernels = kernels[(None,) * (4 - kernels.ndim)]
+    unusable = ~torch.isfinite(values)
+    if mask is not None:
+        unusable = unusable | _tensor(mask)
+    if variance is not None:
+        variance = _tensor(variance).to(values)
+        unusable = unusable | ~torch.isfinite(variance)
+        variance = _convolve(variance.masked_fill(unusable, 0.0), kernels**2)
+    values = _convolve(values.masked_fill(unusable, 0.0), kernels)
+    gaps = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    rows = unusable.flatten(1).any(dim=1)
+    if rows.any():
+        own = kernels if len(kernels) == 1 else kernels[rows]
+        weight = _convolve((~unusable[rows]).to(values), own)
+        gaps[rows] = weight < COVERED
+        weight = torch.where(weight < COVERED, torch.nan, weight)
+        values[rows] = values[rows] / weight
+        if variance is not None:
+            variance[rows] = variance[rows] / weight**2
+    if variance is not None:
+        # Rounding of the transform can leave a trace below zero.
+        variance = variance.clamp(min=0.0)
+    return values, variance, gaps
+
+
+def _tensor(array):
+    """Take tensors and arrays, those of FITS files too."""
+    if isinstance(array, torch.Tensor):
+        return array
+    array = np.asarray(array)
+    # Torch reads neither foreign byte order nor what must not be written.
+    return torch.as_tensor(
+        np.require(array, array.dtype.newbyteorder("="), ["C", "WRITEABLE"])
+    )
+
+
+def _check(values, kernels):
+    """Check what no message of torch would explain."""
+    if not values.is_floating_point() or values.ndim != 4:
+        raise InputError(
+            "values",
+            f"shape {tuple(values.shape)} of {values.dtype}",
+            "floats of shape (n, band, ny, nx)",
+        )
+    side = kernels.shape[-1]
+    if not 2 <= kernels.ndim <= 4 or kernels.shape[-2] != side or side % 2 == 0:
+        raise InputError("kernels", f"shape {tuple(kernels.shape)}", "odd squares")
+    if side > min(values.shape[-2:]):
+        raise InputError(
+            "values",
+            f"images of {tuple(values.shape[-2:])} pixels",
+            f"at least the {side} pixels of the kernels",
+        )
+
+
+def _convolve(values, kernels):
+    """Convolve where the kernel lies inside the image."""
+    from scipy.fft import next_fast_len
+
+    side = kernels.shape[-1]
+    shape = [next_fast_len(n, real=True) for n in values.shape[-2:]]
+    # What wraps around falls on the pixels that are cut off.
+    transform = torch.fft.rfft2(values, s=shape)
+    transform *= torch.fft.rfft2(kernels, s=shape)
+    result = torch.fft.irfft2(transform, s=shape)
+    ny, nx = values.shape[-2:]
+    return result[..., side - 1 : ny, side - 1 : nx].contiguous()
+
+
+def _same_size(source, target):
+    """Give both PSF images, of sum 1, the larger of their sides."""
+    images = [np.asarray(image, dtype=float) for image in (source, target)]
+    for argument, image in zip(("psf", "target_psf"), images, strict=True):
+        if (
+            image.ndim != 2
+            or image.shape[0] != image.shape[1]
+            or image.shape[0] % 2 == 0
+        ):
+            raise InputError(argument, f"shape {image.shape}", "an odd square")
+        if not (np.isfinite(image).all() and image.sum() > 0):
+            raise InputError(argument, "values without sum", "finite light above zero")
+    side = max(image.shape[0] for image in images)
+    return [
+        np.pad(image / image.sum(), (side - image.shape[0]) // 2) for image in images
+    ]
+
+
+def _crop(kernel):
+    """Cut off the border that holds next to nothing."""
+    center = kernel.shape[0] // 2
+    offset = np.abs(np.arange(kernel.shape[0]) - center)
+    ring = np.maximum(offset[:, None], offset)
+    share = np.bincount(ring.ravel(), np.abs(kernel).ravel())
+    outside = share[::-1].cumsum()[::-1] / share.sum()
+    half = max(int((outside > BORDER).sum()) - 1, 0)
+    part = slice(center - half, center + half + 1)
+    kernel = kernel[part, part]
+    return kernel / kernel.sum()

@@ -1,0 +1,272 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Stars through an integral-field spectrograph, and the spin that it measures."""
+
+from dataclasses import dataclass, fields
+
+import torch
+
+from galml.core.spin import lambda_sums
+from galml.mocks.observe import project_gas
+from galml.mocks.particles import Particles
+
+__all__ = [
+    "MANGA_BEAM",
+    "Shape",
+    "SpinTruth",
+    "aperture_maps",
+    "half_light_ellipse",
+    "manga_beam",
+    "measure_spin",
+    "observe_ifu",
+    "spin_truth",
+]
+
+#: FWHM of MaNGA's reconstructed beam, in arcsec (Law et al. 2016, AJ 152, 83).
+MANGA_BEAM = 2.5
+#: Pixels in a half-light radius of the maps that the truth is measured on.
+PIXELS = 12
+#: The maps reach to this many half-light radii without a beam, and with one.
+REACH, REACH_BEAM = 1.1, 2.0
+# Radii of the histogram of light, in units of a rough size: logarithmic.
+N_RADII, LOWEST, HIGHEST = 256, -3.5, 3.5
+
+
+@dataclass
+class Shape:
+    """Half-light ellipses of n galaxies; every tensor has shape (n,).
+
+    Attributes
+    ----------
+    r_eff : `torch.Tensor`
+        Semi-major axis in kpc.
+    ellipticity : `torch.Tensor`
+        From the moments of the light inside the ellipse.
+    position_angle : `torch.Tensor`
+        Of the major axis in degrees, counter-clockwise from +y, 0 to 180.
+    """
+
+    r_eff: torch.Tensor
+    ellipticity: torch.Tensor
+    position_angle: torch.Tensor
+
+    def radius(self, x, y):
+        """Semi-major axis of the ellipse through (x, y), of shape (n, ...)."""
+        angle, ratio = self._oriented(x)
+        major = -x * angle.sin() + y * angle.cos()
+        minor = x * angle.cos() + y * angle.sin()
+        return torch.hypot(major, minor / ratio)
+
+    def _oriented(self, like):
+        shape = (-1,) + (1,) * (like.dim() - 1)
+        angle = torch.deg2rad(self.position_angle).reshape(shape)
+        return angle, (1 - self.ellipticity).reshape(shape)
+
+
+@dataclass
+class SpinTruth(Shape):
+    """Truth about the spin of n galaxies seen from one side.
+
+    Attributes
+    ----------
+    spin : `torch.Tensor`
+        Shape (n,): light-weighted lambda_R inside the half-light ellipse, where R is
+        the semi-major axis of the ellipse through a pixel; as seen without a beam.
+    spin_beam : `torch.Tensor`
+        Shape (n,): the same through the beam, inside the same ellipse.
+    """
+
+    spin: torch.Tensor
+    spin_beam: torch.Tensor
+
+    def __len__(self):
+        return len(self.spin)
+
+    def __getitem__(self, rows):
+        """Select galaxies by a slice, an index tensor or a boolean tensor."""
+        return SpinTruth(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def observe_ifu(stars, light, half_width_kpc, n_pixels, beam=None):
+    """Project stars to maps of light, velocity and dispersion.
+
+    Parameters
+    ----------
+    stars : `~galml.mocks.Stars`
+        n galaxies, turned as they are seen.
+    light : `torch.Tensor`
+        Shape (n, p): light of each particle, in any unit.
+    half_width_kpc : `torch.Tensor`
+        Shape (n,): half the side of the square maps.
+    n_pixels : int
+        Pixels along a side.
+    beam : `torch.Tensor`, optional
+        Shape (n,): FWHM of a Gaussian beam in kpc. None by default.
+
+    Returns
+    -------
+    flux, velocity, dispersion : `torch.Tensor`
+        Shape (n, n_pixels, n_pixels): light per pixel, and light-weighted mean and
+        dispersion of the line-of-sight velocity in km/s; NaN without light.
+    """
+    seen = Particles(
+        stars.position, stars.velocity, light, stars.line_of_sight_dispersion()
+    )
+    if beam is None:
+        beam = torch.zeros_like(half_width_kpc)
+    pixels = beam * n_pixels / (2 * half_width_kpc)
+    return project_gas(seen, n_pixels, half_width_kpc, pixels)
+
+
+def half_light_ellipse(stars, light, iterations=14):
+    """Find the ellipses that hold half the light.
+
+    The shape is that of the second moments of the light inside the ellipse, in
+    iteration, about the galaxy's centre.
+
+    Parameters
+    ----------
+    stars : `~galml.mocks.Stars`
+        n galaxies, turned as they are seen.
+    light : `torch.Tensor`
+        Shape (n, p): light of each particle.
+    iterations : int
+        Number of iterations; the first ones use a part of the particles.
+
+    Returns
+    -------
+    `Shape`
+        The ellipses.
+    """
+    zero = torch.zeros(len(light))
+    shape = Shape(zero + 1, zero, zero)
+    for i in range(iterations):
+        stride = 8 if i < iterations - 2 else 1
+        x = stars.position[:, ::stride, 0]
+        y = stars.position[:, ::stride, 1]
+        weight = light[:, ::stride]
+        radius = shape.radius(x, y)
+        r_eff = _half_radius(radius, weight)
+        weight = weight * (radius <= r_eff[:, None])
+        xx, yy, xy = ((weight * v).sum(1) for v in (x * x, y * y, x * y))
+        difference = torch.hypot(xx - yy, 2 * xy)
+        ratio2 = (xx + yy - difference) / (xx + yy + difference)
+        angle = 0.5 * torch.rad2deg(torch.atan2(-2 * xy, yy - xx))
+        shape = Shape(r_eff, 1 - ratio2.clamp(1e-4, 1).sqrt(), angle % 180)
+    radius = shape.radius(stars.position[..., 0], stars.position[..., 1])
+    shape.r_eff = _half_radius(radius, light)
+    return shape
+
+
+def _half_radius(radius, light):
+    """Radius that holds half the light, from a histogram in its logarithm."""
+    logarithm = radius.clamp_min(1e-6).log10()
+    place = ((logarithm - LOWEST) / (HIGHEST - LOWEST) * N_RADII).clamp(0, N_RADII - 1)
+    bins = torch.zeros(len(light), N_RADII).scatter_add_(1, place.long(), light)
+    total = bins.cumsum(1)
+    half = total[:, -1:] / 2
+    at = (total < half).sum(1, keepdim=True)
+    content = bins.gather(1, at)
+    part = 1 - (total.gather(1, at) - half) / content.clamp_min(1e-30)
+    return 10 ** (LOWEST + (at + part)[:, 0] * (HIGHEST - LOWEST) / N_RADII)
+
+
+def aperture_maps(stars, light, shape, beam=None):
+    """Map galaxies on fine pixels, to a bit more than their half-light ellipse.
+
+    Parameters
+    ----------
+    stars : `~galml.mocks.Stars`
+        n galaxies, turned as they are seen.
+    light : `torch.Tensor`
+        Shape (n, p): light of each particle.
+    shape : `Shape`
+        Half-light ellipses.
+    beam : `torch.Tensor`, optional
+        Shape (n,): FWHM of the beam in half-light radii.
+
+    Returns
+    -------
+    flux, velocity, dispersion : `torch.Tensor`
+        Shape (n, ny, nx), see `observe_ifu`.
+    x, y : `torch.Tensor`
+        Shape (n, ny, nx): place of the pixels in kpc.
+    """
+    reach = REACH if beam is None else REACH_BEAM
+    # An odd number: the middle row crosses even the thinnest ellipse.
+    n_pixels = 2 * round(reach * PIXELS) + 1
+    extent = reach * shape.r_eff
+    width = None if beam is None else beam * shape.r_eff
+    maps = observe_ifu(stars, light, extent, n_pixels, width)
+    grid = (torch.arange(n_pixels) + 0.5) * (2 / n_pixels) - 1
+    y, x = torch.meshgrid(grid, grid, indexing="ij")
+    extent = extent[:, None, None]
+    return *maps, x * extent, y * extent
+
+
+def measure_spin(stars, light, shape, beam=None):
+    """Measure lambda_R inside given ellipses.
+
+    R is the semi-major axis of the ellipse through a pixel (van de Sande et al. 2017,
+    ApJ 835, 104).
+
+    Parameters
+    ----------
+    stars, light, shape, beam
+        As for `aperture_maps`.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,).
+    """
+    flux, velocity, dispersion, x, y = aperture_maps(stars, light, shape, beam)
+    radius = shape.radius(x, y)
+    inside = (radius <= shape.r_eff[:, None, None]) & torch.isfinite(velocity)
+    return lambda_sums(flux, velocity, dispersion, radius, inside, (1, 2))[0]
+
+
+def manga_beam(n, generator):
+    """Draw MaNGA's beam, FWHM in half-light radii, as its galaxies have it.
+
+    Half-light radii are around 5 arcsec, within a factor of 1.6, of the 2 to 12 arcsec
+    that the bundles are made for (Wake et al. 2017, AJ 154, 86).
+
+    Parameters
+    ----------
+    n : int
+        Number of galaxies.
+    generator : `torch.Generator`
+        Source of all randomness.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,).
+    """
+    r_eff = 5 * 10 ** (0.2 * torch.randn(n, generator=generator))
+    return MANGA_BEAM / r_eff.clamp(2, 12)
+
+
+def spin_truth(stars, light, beam):
+    """Measure the spin of galaxies, with and without a beam.
+
+    Parameters
+    ----------
+    stars : `~galml.mocks.Stars`
+        n galaxies, turned as they are seen.
+    light : `torch.Tensor`
+        Shape (n, p): light of each particle.
+    beam : `torch.Tensor`
+        Shape (n,): FWHM of the beam in half-light radii, as `manga_beam` draws it.
+
+    Returns
+    -------
+    `SpinTruth`
+        Spin, and the half-light ellipse that it is measured in.
+    """
+    shape = half_light_ellipse(stars, light)
+    return SpinTruth(
+        spin=measure_spin(stars, light, shape),
+        spin_beam=measure_spin(stars, light, shape, beam),
+        **vars(shape),
+    )

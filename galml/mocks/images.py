@@ -1,0 +1,317 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""From stars to the calibrated images that a survey takes."""
+
+import math
+from dataclasses import dataclass, fields
+from functools import cache
+
+import numpy as np
+import torch
+
+from galml.core.exceptions import InputError
+from galml.mocks.field import draw_field, field_spectrum, frequencies
+from galml.mocks.light import AB_ZERO, SOLAR_MAGNITUDES
+from galml.mocks.surveys import IMAGING_SURVEYS
+
+__all__ = [
+    "LightImages",
+    "distance",
+    "observe_light",
+    "redshift_of",
+    "sky_noise",
+]
+
+#: Particles are as wide as this times the distance between them (standard deviation),
+#: to the nearest of these levels, in pixels.
+SOFTENING = 0.8
+LEVELS = (0.0, 1.0, 2.0, 4.0, 8.0)
+#: The sky is subtracted to this times the noise of a pixel.
+SKY_ERROR = 0.1
+#: Scatter of depth between images of a survey, in mag.
+DEPTH_SCATTER = 0.15
+#: Galaxies that go through the memory of a processor at a time.
+CHUNK = 8
+
+
+@dataclass
+class LightImages:
+    """Mock images of n galaxies with one number of pixels.
+
+    Attributes
+    ----------
+    data : `torch.Tensor`
+        Shape (n, band, ny, nx): flux per pixel in nJy, sky subtracted.
+    noise : `torch.Tensor`
+        Shape (n, band): standard deviation of the sky in a pixel, in nJy; 0 for images
+        without noise.
+    psf_fwhm : `torch.Tensor`
+        Shape (n, band), in pixels; that of the survey, before pixels are binned.
+    center : `torch.Tensor`
+        Shape (n, 2): the galaxy's x and y in pixels.
+    pixel_scale : `torch.Tensor`
+        Shape (n,), in arcsec.
+    redshift : `torch.Tensor`
+        Shape (n,).
+    survey : `torch.Tensor`
+        Shape (n,): index into `~galml.mocks.surveys.IMAGING_SURVEYS`.
+    bands : tuple of str
+        Bands of the second axis of the data.
+    truth : `~galml.mocks.image_stream.ImageTruth`, optional
+        Known of the galaxies, in images of `~galml.mocks.galaxy_images`.
+    """
+
+    data: torch.Tensor
+    noise: torch.Tensor
+    psf_fwhm: torch.Tensor
+    center: torch.Tensor
+    pixel_scale: torch.Tensor
+    redshift: torch.Tensor
+    survey: torch.Tensor
+    bands: tuple
+    truth: object = None
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, rows):
+        """Select galaxies by a slice, an index tensor or a boolean tensor."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
+        bands, truth = chosen.pop("bands"), chosen.pop("truth")
+        chosen = {key: value[rows] for key, value in chosen.items()}
+        return LightImages(**chosen, bands=bands, truth=truth and truth[rows])
+
+
+def observe_light(
+    stars, light, survey, redshift, n_pixels, generator, *, bands, binning=1, noisy=True
+):
+    """Take pictures of galaxies.
+
+    Parameters
+    ----------
+    stars : `~galml.mocks.stars.Stars`
+        n galaxies, turned as they are seen.
+    light : `torch.Tensor`
+        Shape (n, p, bands): light of each particle, see
+        `~galml.mocks.dust.starlight`.
+    survey : `~galml.mocks.surveys.ImagingSurvey`
+        Who takes the pictures.
+    redshift : `torch.Tensor`
+        Shape (n,): sets the distance (Planck 2018 cosmology).
+    n_pixels : int
+        Pixels along a side; even.
+    generator : `torch.Generator`
+        Source of all randomness.
+    bands : sequence of str
+        Bands of the light, out of those of the survey.
+    binning : int
+        Pixels of the survey along a side of a pixel of the image; they are summed.
+    noisy : bool
+        Whether to add other galaxies, stars, noise and an error of the sky level.
+
+    Returns
+    -------
+    `LightImages`
+        The images.
+
+    Raises
+    ------
+    galml.core.InputError
+        If the survey has no such band.
+
+    Notes
+    -----
+    A galaxy shows at any redshift what it emits in the bands at rest: images are as if
+    k-corrected. Surface brightness fades with redshift as it must.
+    """
+    missing = set(bands) - set(survey.bands)
+    if missing:
+        raise InputError("bands", tuple(bands), f"bands of {survey.name}")
+    n = len(redshift)
+    scale = torch.full((n,), survey.pixel_scale * binning)
+    chosen = [survey.bands.index(band) for band in bands]
+    seeing, depth, sky = (
+        torch.tensor(getattr(survey, key))[chosen] for key in ("seeing", "depth", "sky")
+    )
+    # A bad night is bad in all bands.
+    draw = torch.randn(n, 1, generator=generator) + 0.3 * torch.randn(
+        n, len(bands), generator=generator
+    )
+    fwhm = seeing * torch.exp(survey.spread * draw) / scale[:, None]
+    shift = torch.rand(n, 2, generator=generator) - 0.5
+    modulus, kpc = distance(redshift)
+    solar = torch.tensor([SOLAR_MAGNITUDES[band] for band in bands])
+    unit = AB_ZERO * 10 ** (-0.4 * (solar + modulus[:, None]))
+    field = None
+    if noisy:
+        field = draw_field(n, n_pixels * scale, bands, depth, generator)
+    # Light beyond the edge reaches into the image by the point spread function.
+    size = n_pixels + n_pixels // 4
+    box = _pixel_response(size) if binning > 1 else 1.0
+    parts = []
+    for start in range(0, n, CHUNK):
+        rows = slice(start, start + CHUNK)
+        pixel = (scale * kpc)[rows]
+        place = stars.position[rows, :, :2] / pixel[:, None, None]
+        place = place + shift[rows, None] + (size - 1) / 2
+        width = SOFTENING * stars.spacing[rows] / pixel[:, None]
+        spectrum = _spectrum(place, light[rows] * unit[rows, None], width, size)
+        if field is not None:
+            few = {key: value[rows] for key, value in field.items()}
+            spectrum += field_spectrum(few, scale[rows], size)
+        spectrum *= _transfer(fwhm[rows], survey.moffat, size) * box
+        parts.append(torch.fft.irfft2(spectrum, s=(size, size)))
+    edge = (size - n_pixels) // 2
+    inner = slice(edge, edge + n_pixels)
+    data = torch.cat([part[..., inner, inner] for part in parts])
+    noise = torch.zeros(n, len(bands))
+    if noisy:
+        depth = depth + DEPTH_SCATTER * torch.randn(n, len(bands), generator=generator)
+        noise = scale[:, None] * sky_noise(seeing, depth, survey.moffat)
+        level = AB_ZERO * 10 ** (-0.4 * sky) * scale[:, None] ** 2
+        data = _add_noise(data, noise, level, generator)
+    return LightImages(
+        data=data,
+        noise=noise,
+        psf_fwhm=fwhm,
+        center=(n_pixels - 1) / 2 + shift,
+        pixel_scale=scale,
+        redshift=redshift,
+        survey=torch.full((n,), IMAGING_SURVEYS.index(survey)),
+        bands=tuple(bands),
+    )
+
+
+def sky_noise(fwhm, depth, moffat):
+    """Noise of the sky that lets a survey reach its depth.
+
+    Parameters
+    ----------
+    fwhm : `torch.Tensor`
+        Of the point spread function, in arcsec.
+    depth : `torch.Tensor`
+        AB magnitude of a point source detected at 5 sigma by its best aperture.
+    moffat : float
+        Exponent of the point spread function.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Standard deviation in nJy, over one square arcsec.
+    """
+    core2 = (fwhm / 2) ** 2 / (2 ** (1 / moffat) - 1)
+    area = math.pi * core2 * (2 * moffat - 1) / (moffat - 1) ** 2
+    return AB_ZERO * 10 ** (-0.4 * depth) / 5 / area.sqrt()
+
+
+def _spectrum(place, flux, width, size):
+    """Fourier transform of particles of given places, fluxes and widths in pixels."""
+    n, n_bands = len(place), flux.shape[-1]
+    edges = [math.sqrt(a * b) for a, b in zip(LEVELS[1:-1], LEVELS[2:], strict=True)]
+    level = torch.bucketize(width, torch.tensor([0.5, *edges]))
+    corner = place.floor()
+    part = place - corner
+    inside = ((corner >= 0) & (corner < size - 1)).all(-1)
+    x, y = corner.long().unbind(-1)
+    first = torch.where(inside, (level * size + y) * size + x, 0)
+    flux = (flux * inside[..., None]).permute(2, 0, 1)
+    image = torch.zeros(n_bands, n, len(LEVELS) * size**2)
+    for step in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        share = torch.where(torch.tensor(step) > 0, part, 1 - part).prod(-1)
+        index = first + step[1] * size + step[0]
+        for band in range(n_bands):
+            image[band].scatter_add_(1, index, flux[band] * share)
+    image = image.reshape(n_bands, n, len(LEVELS), size, size)
+    ky, kx = frequencies(size)
+    square = ky**2 + kx**2
+    smooth = torch.stack([torch.exp(-2 * (math.pi * s) ** 2 * square) for s in LEVELS])
+    # Particles were shared among four pixels: undo the width of that.
+    smooth = smooth / _pixel_response(size) ** 2
+    total = (torch.fft.rfft2(image) * smooth).sum(2)
+    return total.transpose(0, 1)
+
+
+def _pixel_response(size):
+    """Fourier transform of a pixel, of shape (ky, kx)."""
+    ky, kx = frequencies(size)
+    return torch.sinc(ky) * torch.sinc(kx)
+
+
+def _transfer(fwhm, moffat, size):
+    """Fourier transform of Moffat profiles, of shape (n, band, ky, kx)."""
+    step, table = _moffat_table(moffat)
+    ky, kx = frequencies(size)
+    place = torch.hypot(ky, kx) * fwhm[..., None, None] / step
+    place = place.clamp(max=len(table) - 1.001)
+    index = place.long()
+    low = table[index]
+    return low + (place - index) * (table[index + 1] - low)
+
+
+@cache
+def _moffat_table(moffat, size=4096, largest=8.0):
+    """Fourier transform of a Moffat profile by frequency in units of 1 / FWHM."""
+    from scipy.special import gamma, kv
+
+    core = 0.5 / math.sqrt(2 ** (1 / moffat) - 1)
+    frequency = np.linspace(0, largest, size)
+    x = 2 * math.pi * core * np.maximum(frequency, 1e-9)
+    table = 2 / gamma(moffat - 1) * (x / 2) ** (moffat - 1) * kv(moffat - 1, x)
+    return frequency[1], torch.from_numpy(table).float()
+
+
+def _add_noise(data, noise, level, generator):
+    """Photon noise of sky and sources, and an error of the sky that was subtracted."""
+    sigma, level = noise[..., None, None], level[..., None, None]
+    error = SKY_ERROR * torch.randn(sigma.shape, generator=generator)
+    variance = 1 + data.clamp_min(0) / level
+    grain = torch.randn(data.shape, generator=generator)
+    return data + sigma * (error + variance.sqrt() * grain)
+
+
+def distance(redshift):
+    """Distance modulus, and kpc in an arcsec, of Planck 2018 (flat, with radiation).
+
+    Parameters
+    ----------
+    redshift : `torch.Tensor`
+        From 0.0001 to 1.5.
+
+    Returns
+    -------
+    modulus, kpc : `torch.Tensor`
+        Of the shape of redshift.
+    """
+    grid, modulus, kpc = _distance_table()
+    z = redshift.clamp(grid[0], grid[-1]).numpy()
+    return tuple(
+        torch.as_tensor(np.interp(np.log(z), np.log(grid), column)).float()
+        for column in (modulus, kpc)
+    )
+
+
+def redshift_of(kpc):
+    """Redshift at which an arcsec is so many kpc; the inverse of `distance`.
+
+    Parameters
+    ----------
+    kpc : `torch.Tensor`
+        In an arcsec; beyond the largest, that of redshift 1.5 counts.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Redshift.
+    """
+    grid, _, table = _distance_table()
+    logarithm = np.interp(np.log(kpc.numpy()), np.log(table), np.log(grid))
+    return torch.as_tensor(np.exp(logarithm)).float()
+
+
+@cache
+def _distance_table():
+    from astropy.cosmology import Planck18
+
+    grid = np.geomspace(1e-4, 1.5, 400)
+    modulus = Planck18.distmod(grid).value
+    kpc = Planck18.kpc_proper_per_arcmin(grid).value / 60
+    return grid, modulus, kpc

@@ -1,0 +1,249 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Motions of stars from the gravity of stars and halo: Jeans equations on grids."""
+
+import math
+
+import torch
+
+from galml.mocks.star_profiles import spheroid_density, spheroid_mass, spheroid_slope
+
+__all__ = [
+    "GRAVITY",
+    "circular_speed2",
+    "disc_motions",
+    "grid_place",
+    "radius_grid",
+    "spheroid_motions",
+]
+
+#: Constant of gravity, in kpc (km/s)^2 per solar mass.
+GRAVITY = 4.30091e-6
+#: Scale radius of the halo, in half-mass radii of the stars: that of a halo that the
+#: stars have drawn inwards.
+HALO_SCALE = 3.0
+#: Oblateness of the potential in units of that of the density: the value for which an
+#: isotropic spheroid has the kinetic energies of a self-gravitating one.
+POTENTIAL_OBLATENESS = 0.35
+N_GRID = 96
+GRID = (1e-3, 1e2)
+N_PLANE = 40
+PLANE = (2e-3, 60.0)
+
+
+def radius_grid(size):
+    """Radii, even in the logarithm, of shape (n, m), for sizes of shape (n,)."""
+    return torch.logspace(*map(math.log10, GRID), N_GRID) * size[:, None]
+
+
+def grid_place(radius, size, grid=GRID, count=N_GRID):
+    """Index, whole or between two, of a radius in the grid that belongs to a size."""
+    low, high = map(math.log, grid)
+    return ((radius / size).log() - low) / (high - low) * (count - 1)
+
+
+def _freeman(radius, mass, length):
+    """Squared circular speed of an exponential disc (Freeman 1970, ApJ 160, 811)."""
+    y = (radius / (2 * length)).clamp(1e-4, 40)
+    bessel = torch.special
+    product = bessel.modified_bessel_i0(y) * bessel.modified_bessel_k0(y)
+    product = product - bessel.modified_bessel_i1(y) * bessel.modified_bessel_k1(y)
+    return 2 * GRAVITY * mass / length * y**2 * product
+
+
+def _nfw(radius):
+    """Mass of a halo of Navarro, Frenk & White (1997), radius in scale radii."""
+    return torch.log1p(radius) - radius / (1 + radius)
+
+
+def circular_speed2(p, mass):
+    """Squared circular speed in the plane of the disc.
+
+    Parameters
+    ----------
+    p : dict of str to `torch.Tensor`
+        Parameters of n galaxies, see `~galml.mocks.draw_stars`.
+    mass : `torch.Tensor`
+        Shape (n, 3): solar masses of spheroid, disc and counter-rotating disc.
+
+    Returns
+    -------
+    total, smooth : `torch.Tensor`
+        Shape (n, m), in (km/s)^2 on `radius_grid`: of everything, and of spheroid
+        and halo alone.
+    """
+    radius = radius_grid(p["size"])
+    ratio, index = radius / p["spheroid_radius"][:, None], p["sersic_index"][:, None]
+    smooth = GRAVITY * mass[:, :1] * spheroid_mass(ratio, index) / radius
+    disc = _freeman(radius, mass[:, 1:2], p["disc_length"][:, None])
+    disc = disc + _freeman(radius, mass[:, 2:], p["counter_length"][:, None])
+    dark = p["dark_fraction"] / (1 - p["dark_fraction"]) * mass.sum(1) / 2
+    halo = _nfw(radius / (HALO_SCALE * p["size"][:, None])) / _nfw(
+        torch.tensor(1 / HALO_SCALE)
+    )
+    smooth = smooth + GRAVITY * dark[:, None] * halo / radius
+    return smooth + disc, smooth
+
+
+def disc_motions(radius, total, smooth, surface, length, height, ratio):
+    """Rotation and dispersions of an exponential disc.
+
+    The vertical dispersion holds the height up against the disc (isothermal sheet)
+    and the rest. The radial one is in proportion, the azimuthal one follows from
+    epicycles, and the rotation from the asymmetric drift. Where pressure outweighs
+    the circular speed, rotation fades.
+
+    Parameters
+    ----------
+    radius, total, smooth : `torch.Tensor`
+        Shape (n, m): radii and what `circular_speed2` gives there.
+    surface : `torch.Tensor`
+        Shape (n, m): surface density of all discs, in solar masses per kpc^2.
+    length, height : `torch.Tensor`
+        Shape (n, 1): scale length, and scale height z0 of sech^2(z / z0), in kpc.
+    ratio : `torch.Tensor`
+        Shape (n, 1): vertical over radial dispersion.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, m, 4): rotation, and dispersions along R, phi, z, in km/s.
+    """
+    restoring = smooth / (radius**2 + height**2)
+    vertical2 = math.pi * GRAVITY * surface * height
+    vertical2 = vertical2 + math.pi**2 / 12 * restoring * height**2
+    radial2 = vertical2 / ratio**2
+    # Stars are bound: random motions stay below what the potential can hold.
+    radial2 = radial2 * total / (radial2 + total)
+    step = math.log(GRID[1] / GRID[0]) / (N_GRID - 1)
+    slope = torch.gradient(total.log(), spacing=step, dim=1)[0]
+    epicycle = (0.5 * (1 + 0.5 * slope)).clamp(0.25, 1)
+    decline = torch.gradient(radial2.log(), spacing=step, dim=1)[0] - radius / length
+    drift = -radial2 * (1 - epicycle + decline)
+    rotation = total * (total + drift.clamp_min(0)).clamp_min(1e-6).rsqrt()
+    spread = torch.stack([radial2, epicycle * radial2, ratio**2 * radial2], -1)
+    return torch.cat([rotation[..., None], spread.sqrt()], -1)
+
+
+def bar_motions(radius, total, length):
+    """Rotation and dispersions in a bar that turns as a solid.
+
+    The bar ends at 1 / 1.2 of corotation; random motions make up for what its
+    rotation lacks in support.
+
+    Parameters
+    ----------
+    radius, total : `torch.Tensor`
+        Shape (n, m): radii and squared circular speed.
+    length : `torch.Tensor`
+        Shape (n, 1): semi-major axis of the bar, in kpc.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, m, 4): rotation, and dispersions along R, phi, z, in km/s.
+    """
+    corotation = 1.2 * length
+    at = (radius < corotation).sum(1, keepdim=True).clamp(max=N_GRID - 1)
+    pattern = total.gather(1, at).sqrt() / corotation
+    rotation = torch.minimum(pattern * radius, total.sqrt())
+    spread = ((total - rotation**2) / 2).clamp_min(0).sqrt()
+    return torch.stack([rotation, spread, spread, 0.6 * spread], -1)
+
+
+def spheroid_motions(p, total):
+    """Rotation and dispersions of an oblate spheroid by the Jeans equations.
+
+    The velocity ellipsoid is aligned with R, phi, z, and the vertical dispersion is
+    flattened by ``anisotropy`` (Cappellari 2008, MNRAS 390, 71). Of the azimuthal
+    motions beyond the radial dispersion the share ``rotation`` (of the velocity) is
+    ordered. The potential is constant on spheroids.
+
+    Parameters
+    ----------
+    p : dict of str to `torch.Tensor`
+        Parameters of n galaxies, see `~galml.mocks.draw_stars`.
+    total : `torch.Tensor`
+        Shape (n, m): squared circular speed on `radius_grid`.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, k, k, 4) on `plane_place` in R and z: rotation, and dispersions
+        along R, phi, z, in km/s.
+    """
+
+    def column(name):
+        return p[name].double()[:, None, None]
+
+    axis = torch.logspace(*map(math.log10, PLANE), N_PLANE, dtype=torch.float64)
+    step = math.log(PLANE[1] / PLANE[0]) / (N_PLANE - 1)
+    radius, height = axis[:, None], axis[None, :]
+    flattening = column("flattening")
+    roundness = 1 - POTENTIAL_OBLATENESS * (1 - flattening)
+    own = torch.sqrt(radius**2 + (height / flattening) ** 2)
+    density = spheroid_density(own, column("sersic_index"))
+    slope = spheroid_slope(own, column("sersic_index"))
+    shell = torch.sqrt(radius**2 + (height / roundness) ** 2)
+    size = (p["size"] / p["spheroid_radius"]).double()[:, None, None]
+    place = grid_place(shell, size)
+    low = place.clamp(0, N_GRID - 1).long().clamp(max=N_GRID - 2)
+    table, flat = total.double(), low.flatten(1)
+    speed2 = torch.lerp(
+        table.gather(1, flat), table.gather(1, flat + 1), (place - low).flatten(1)
+    ).reshape(shell.shape)
+    # Of the force, -pull * R and -pull * z / roundness^2; integrals are in ln z.
+    pull = speed2 / shell**2
+    vertical2 = _above(density * pull * (height / roundness) ** 2, step) / density
+    # The difference of v_phi^2 and sigma^2 of isotropic spheroids, as an integral in
+    # which nothing cancels: a sphere gets exactly 0.
+    tilt = (1 / flattening**2 - 1 / roundness**2) * (radius * height / own) ** 2
+    excess = _above(-density * slope * pull * tilt, step) / density
+    boost = 1 / (1 - column("anisotropy"))
+    radial2 = boost * vertical2
+    excess = boost * excess - (boost - 1) * pull * radius**2
+    azimuthal2 = (radial2 + excess).clamp_min(0)
+    ordered = column("rotation") * excess.clamp_min(0).sqrt()
+    spread = torch.stack(
+        [radial2, (azimuthal2 - ordered**2).clamp_min(0), vertical2], -1
+    ).sqrt()
+    return torch.cat([ordered[..., None], spread], -1).float()
+
+
+def _above(integrand, step):
+    """Integrate from each node of the last axis to the end."""
+    layer = (integrand[..., 1:] + integrand[..., :-1]) / 2 * step
+    total = layer.flip(-1).cumsum(-1).flip(-1)
+    return torch.cat([total, 1e-3 * total[..., -1:]], -1)
+
+
+def plane_values(table, row, radius, height):
+    """Interpolate what `spheroid_motions` gives.
+
+    Parameters
+    ----------
+    table : `torch.Tensor`
+        Shape (n, k, k, 4).
+    row : `torch.Tensor`
+        Shape (N,): the galaxies.
+    radius, height : `torch.Tensor`
+        Shape (N,): R and z in effective radii of the spheroid.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (N, 4).
+    """
+    one = torch.ones(())
+    places = [
+        grid_place(value, one, PLANE, N_PLANE).clamp(0, N_PLANE - 1.001)
+        for value in (radius, height.abs())
+    ]
+    (low_r, low_z), (part_r, part_z) = (
+        [place.long() for place in places],
+        [place.frac()[:, None] for place in places],
+    )
+    flat = table.flatten(0, 2)
+    at = (row * N_PLANE + low_r) * N_PLANE + low_z
+    inner = torch.lerp(flat[at], flat[at + 1], part_z)
+    at = at + N_PLANE
+    return torch.lerp(inner, torch.lerp(flat[at], flat[at + 1], part_z), part_r)

@@ -1,0 +1,156 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Density profiles of stars: closed forms, and tables to draw radii from them."""
+
+import math
+
+import torch
+
+__all__ = [
+    "disc_mass",
+    "half_mass_radius",
+    "interpolate",
+    "radius_table",
+    "sersic_b",
+    "sersic_projected_mass",
+    "spheroid_density",
+    "spheroid_mass",
+    "spheroid_slope",
+    "table_place",
+]
+
+#: Largest radius of a particle: in effective radii of a spheroid, scale lengths of a
+#: disc.
+SPHEROID_EDGE = 30.0
+DISC_EDGE = 10.0
+N_TABLE = 128
+
+
+def sersic_b(index):
+    """Coefficient b of the Sérsic profile (Ciotti & Bertin 1999, A&A 352, 447)."""
+    return 2 * index - 1 / 3 + 4 / (405 * index) + 46 / (25515 * index**2)
+
+
+def _cusp(index):
+    """Slope p of the deprojection (Lima Neto et al. 1999, MNRAS 309, 481)."""
+    return 1 - 0.6097 / index + 0.05463 / index**2
+
+
+def sersic_projected_mass(radius, index):
+    """Fraction of a Sérsic profile's light inside a radius, in effective radii."""
+    return torch.special.gammainc(2 * index, sersic_b(index) * radius ** (1 / index))
+
+
+def spheroid_mass(radius, index):
+    """Fraction of the mass inside a radius (in effective radii) of a spheroid.
+
+    The density of Prugniel & Simien (1997), A&A 321, 111, whose projection is a
+    Sérsic profile for indices from 0.6 to 10.
+    """
+    order = index * (3 - _cusp(index))
+    return torch.special.gammainc(order, sersic_b(index) * radius ** (1 / index))
+
+
+def spheroid_density(radius, index):
+    """Density of a sphere of mass 1 and effective radius 1, see `spheroid_mass`."""
+    b, order = sersic_b(index), index * (3 - _cusp(index))
+    logarithm = (
+        order * b.log()
+        - _cusp(index) * radius.log()
+        - b * radius ** (1 / index)
+        - torch.special.gammaln(order)
+    )
+    return torch.exp(logarithm.clamp_min(-600)) / (4 * math.pi * index)
+
+
+def spheroid_slope(radius, index):
+    """Logarithmic slope of `spheroid_density`."""
+    return -_cusp(index) - sersic_b(index) / index * radius ** (1 / index)
+
+
+def disc_mass(radius):
+    """Fraction of an exponential disc's mass inside a radius, in scale lengths."""
+    return 1 - (1 + radius) * torch.exp(-radius)
+
+
+def half_mass_radius(spheroid_fraction, spheroid_radius, index, disc_length):
+    """Radius that holds half the mass of spheroid and disc seen face-on.
+
+    Parameters
+    ----------
+    spheroid_fraction, spheroid_radius, index, disc_length : `torch.Tensor`
+        Shape (n,): share of the spheroid in the mass, its effective radius and Sérsic
+        index, and the scale length of the disc that has the rest.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,), in the unit of the radii.
+    """
+    share = spheroid_fraction[:, None]
+    longest = torch.maximum(spheroid_radius, disc_length)[:, None]
+    radius = torch.logspace(-2, 1, 512) * longest
+    mass = share * sersic_projected_mass(
+        radius / spheroid_radius[:, None], index[:, None]
+    ) + (1 - share) * disc_mass(radius / disc_length[:, None])
+    place = (mass < 0.5).sum(1, keepdim=True)
+    return radius.gather(1, place)[:, 0]
+
+
+def table_place(share):
+    """Where in a `radius_table` the radius is that holds a share of the mass."""
+    return torch.asin(share.clamp(0, 1).sqrt()) * (2 / math.pi) * (N_TABLE - 1)
+
+
+def radius_table(index=None):
+    """Logarithm of the radius that holds a share of the mass, for `table_place`.
+
+    Parameters
+    ----------
+    index : `torch.Tensor`, optional
+        Shape (n,): Sérsic indices of spheroids. An exponential disc by default.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n or 1, m, 1), radii in effective radii or scale lengths.
+    """
+    share = torch.sin(torch.linspace(0, math.pi / 2, N_TABLE)) ** 2
+    # An empty centre has no logarithm: the innermost cell starts at a share above 0.
+    share[0] = 0.1 * share[1]
+    if index is None:
+        radius = torch.logspace(-4, math.log10(DISC_EDGE), 512)
+        mass = disc_mass(radius)[None]
+    else:
+        radius = torch.logspace(-4, math.log10(SPHEROID_EDGE), 512)
+        mass = spheroid_mass(radius, index[:, None])
+    mass = mass / mass[:, -1:]
+    share = share.expand(len(mass), -1).contiguous()
+    place = torch.searchsorted(mass, share).clamp(1, len(radius) - 1)
+    low, high = mass.gather(1, place - 1), mass.gather(1, place)
+    fraction = ((share - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+    logarithm = radius.log()
+    return torch.lerp(logarithm[place - 1], logarithm[place], fraction)[..., None]
+
+
+def interpolate(table, row, place):
+    """Interpolate linearly in one row each of a table.
+
+    Parameters
+    ----------
+    table : `torch.Tensor`
+        Shape (n, m, c).
+    row : `torch.Tensor`
+        Shape (N,), integer.
+    place : `torch.Tensor`
+        Shape (N,): index of the node, whole or between two; limited to the table.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (N, c).
+    """
+    size = table.shape[1]
+    place = place.clamp(0, size - 1)
+    low = place.long().clamp(max=size - 2)
+    flat, at = table.flatten(0, 1), row * size + low
+    return torch.lerp(flat[at], flat[at + 1], (place - low)[:, None])

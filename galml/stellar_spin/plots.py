@@ -1,0 +1,341 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Figures of one galaxy, of many, of a table of results, and of what a model sees.
+
+All draw into a `~matplotlib.figure.Figure`, without the state of pyplot. Needs
+matplotlib, which is imported on first use.
+"""
+
+import math
+
+import numpy as np
+
+from galml.core.exceptions import InputError
+from galml.core.flags import decode_flags
+from galml.core.plots import marker_size, new_figure, plot_history
+from galml.stellar_spin.posterior import FAST_ROTATOR
+
+__all__ = [
+    "plot_galaxy",
+    "plot_gallery",
+    "plot_history",
+    "plot_saliency",
+    "plot_table",
+]
+
+LIMITS = {"xlim": (0, 1), "ylim": (0, 1)}
+#: Fewest galaxies of which a mean is drawn.
+FEWEST = 5
+
+
+def plot_galaxy(cutout, row, *, figure=None, **options):
+    """Draw one galaxy and what was found.
+
+    On the left the image, with a circle of one effective radius; in the middle the
+    image as the default network sees it, with the major axis along x; on the right the
+    spin with its 68 % interval, and the limit of slow rotators of its ellipticity.
+
+    Parameters
+    ----------
+    cutout : object
+        What was given to `galml.spin`.
+    row : `~astropy.table.Row` or mapping
+        The galaxy's row of the result. Where the operation failed, the image is drawn
+        alone.
+    figure : `~matplotlib.figure.Figure`, optional
+        An empty figure to draw into; a new one by default.
+    **options
+        ``r_eff``, ``bands``, ``pixel_scale``, ``psf_fwhm``, ``unit`` and ``hdu``, as
+        they were given to `galml.spin`.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        With the axes labelled ``image``, ``prepared`` and ``spin``.
+
+    Raises
+    ------
+    galml.core.InputError
+        As `galml.spin` does for an image that cannot be used, and for a batch.
+    """
+    from galml.stellar_spin.light import prepare_images
+    from galml.stellar_spin.preparation import HALF
+
+    image = _single(cutout, options)
+    figure = new_figure(figure, (10.5, 4.4))
+    axes = _mosaic(figure, [["image", "prepared", "spin"]], width_ratios=(1, 1, 0.42))
+    _draw_image(axes["image"], image)
+    _draw_radius(axes["image"], image)
+    shape = prepare_images([image]).image[0, 0].numpy()
+    side = (-HALF, HALF, -HALF, HALF)
+    axes["prepared"].imshow(shape, origin="lower", cmap="gray", extent=side)
+    axes["prepared"].set(xlabel="major axis / $R_e$", ylabel="minor axis / $R_e$")
+    axes["prepared"].set_title("as the network sees it", fontsize=10)
+    _draw_spin(axes["spin"], row)
+    names = row.colnames if hasattr(row, "colnames") else row
+    name = str(row["name"]) if "name" in names else image.name
+    axes["image"].set_title(name or "galaxy")
+    figure.supxlabel(_describe(row), fontsize=9)
+    return figure
+
+
+def plot_gallery(cutouts, table, truth=None, *, columns=6, figure=None, **options):
+    """Draw galaxies with their predicted, and true, spins.
+
+    Parameters
+    ----------
+    cutouts : object
+        Galaxies as they were given to `galml.spin`.
+    table : `~astropy.table.QTable`
+        What it gave.
+    truth : array_like, optional
+        True spin of each.
+    columns : int
+        Images in a row.
+    figure : `~matplotlib.figure.Figure`, optional
+        An empty figure to draw into; a new one by default.
+    **options
+        As in `plot_galaxy`.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        With one pair of axes for each galaxy, in order.
+    """
+    from galml.core.inputs import Failure
+    from galml.stellar_spin.images import read_images
+
+    _, _, images = read_images(cutouts, **options)
+    images = list(images)
+    rows = math.ceil(len(images) / columns)
+    figure = new_figure(figure, (1.7 * columns, 2.0 * rows))
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels:
+        panel.set_axis_off()
+    for index, (panel, image) in enumerate(zip(panels, images, strict=False)):
+        if not isinstance(image, Failure):
+            _draw_image(panel, image)
+        spin, error = (table[key][index] for key in ("spin", "spin_err"))
+        text = f"{spin:.2f} ± {error:.2f}"
+        if truth is not None:
+            text += f"\ntrue {truth[index]:.2f}"
+        panel.set_title(text, fontsize=9)
+    return figure
+
+
+def plot_table(table, truth=None, *, figure=None):
+    """Draw a table of results.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        What `galml.spin` gave.
+    truth : mapping of str to array_like, optional
+        ``spin`` of each row.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        With the axes labelled ``histogram`` and ``plane``, and with a truth
+        ``regression`` and ``calibration``.
+    """
+    rows = [["histogram", "plane"]]
+    if truth is not None:
+        rows.append(["regression", "calibration"])
+    figure = new_figure(figure, (9.4, 4.2 * len(rows)))
+    axes = _mosaic(figure, rows)
+    spin = np.asarray(table["spin"])
+    axes["histogram"].hist(spin[np.isfinite(spin)], np.linspace(0, 1, 26), color="0.6")
+    axes["histogram"].set(xlabel="spin $λ_R$", ylabel="galaxies", xlim=(0, 1))
+    failed = int((~np.isfinite(spin)).sum())
+    note = f", {failed} without a result" if failed else ""
+    axes["histogram"].set_title(f"{len(spin)} galaxies{note}", fontsize=10)
+    _draw_plane(figure, axes["plane"], table)
+    if truth is not None:
+        _draw_regression(axes["regression"], spin, np.asarray(truth["spin"]))
+        _draw_calibration(axes["calibration"], table, truth)
+    return figure
+
+
+def plot_saliency(cutout, *, model="default", figure=None, **options):
+    """Draw which parts of an image the spin depends on.
+
+    The map is the sum over the channels of the absolute derivative of the spin by what
+    the network sees, times that; a mean over the views.
+
+    Parameters
+    ----------
+    cutout : object
+        One galaxy, as `galml.spin` takes it.
+    model : str, path or `~galml.core.model.GalaxyModel`, optional
+        Whose network.
+    figure : `~matplotlib.figure.Figure`, optional
+        An empty figure to draw into; a new one by default.
+    **options
+        As in `plot_galaxy`.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        With the axes labelled ``image``, ``prepared`` and ``saliency``.
+    """
+    from galml.core.weights import load_model
+    from galml.stellar_spin.saliency import saliency
+
+    image = _single(cutout, options)
+    seen, strength = saliency(image, load_model(model, "spin"))
+    figure = new_figure(figure, (10.5, 3.9))
+    axes = _mosaic(figure, [["image", "prepared", "saliency"]])
+    _draw_image(axes["image"], image)
+    axes["image"].set_title(image.name or "galaxy")
+    axes["prepared"].imshow(seen, origin="lower", cmap="gray")
+    axes["prepared"].set_title("as the network sees it", fontsize=10)
+    drawn = axes["saliency"].imshow(strength, origin="lower", cmap="magma", vmin=0)
+    axes["saliency"].contour(seen, colors="white", linewidths=0.5, alpha=0.6)
+    axes["saliency"].set_title("weight in the spin", fontsize=10)
+    figure.colorbar(drawn, ax=axes["saliency"], shrink=0.8)
+    for key in ("prepared", "saliency"):
+        axes[key].set(xticks=[], yticks=[])
+    return figure
+
+
+def _single(cutout, options):
+    """Read one image."""
+    from galml.stellar_spin.images import problem_of, read_images
+
+    is_single, _, images = read_images(cutout, **options)
+    if not is_single:
+        raise InputError("cutout", "a batch of images", "one image")
+    image = next(images)
+    if (error := problem_of(image)) is not None:
+        raise error
+    return image
+
+
+def _mosaic(figure, rows, **options):
+    """Axes by their labels."""
+    axes = figure.subplot_mosaic(rows, **options)
+    for label, panel in axes.items():
+        panel.set_label(label)
+    return axes
+
+
+def _draw_image(panel, image):
+    """Draw the image in colours, or in grey where it has one band."""
+    from galml.cutouts import lupton_rgb
+    from galml.stellar_spin.published import order
+
+    if image.colors is not None:
+        colors = np.moveaxis(image.colors, 0, -1)
+    else:
+        values = image.values.astype(float)
+        sky = np.nanpercentile(values, 30, axis=(1, 2), keepdims=True)
+        places = sorted(set(order(image.wavelength)), key=image.wavelength.__getitem__)
+        colors = lupton_rgb((values - sky)[places])
+    panel.imshow(colors, origin="lower", interpolation="nearest")
+    panel.set(xticks=[], yticks=[])
+
+
+def _draw_radius(panel, image):
+    """Circle of one effective radius around the galaxy."""
+    from matplotlib.patches import Circle
+
+    ny, nx = image.values.shape[1:]
+    middle = np.array([(nx - 1) / 2, (ny - 1) / 2])
+    center = np.where(np.isfinite(image.center), image.center, middle)
+    style = {"fill": False, "ec": "white", "lw": 1, "ls": "--", "gid": "r_eff"}
+    panel.add_patch(Circle(tuple(center), image.r_eff, **style))
+
+
+def _draw_spin(panel, row):
+    """Spin and its interval from 0 to 1."""
+    panel.set(xlim=(-1, 1), ylim=(0, 1), xticks=[], ylabel="spin $λ_R$")
+    spin = row["spin"]
+    if not np.isfinite(spin):
+        return
+    lo, hi = row["spin_lo"], row["spin_hi"]
+    panel.bar(0, hi - lo, 0.5, bottom=lo, color="tab:blue", alpha=0.35)
+    panel.plot((-0.25, 0.25), (spin, spin), color="tab:blue", lw=2.5)
+    if _has(row, "ellipticity"):
+        limit = FAST_ROTATOR * math.sqrt(max(row["ellipticity"], 0))
+        panel.axhline(limit, color="0.4", lw=0.8, ls="--")
+        panel.text(0.95, limit, "slow", ha="right", va="top", color="0.4", fontsize=8)
+
+
+def _describe(row):
+    """Say in two lines what was found and what the flags tell."""
+    flags = f"flags: {', '.join(decode_flags(int(row['flags']))) or 'none'}"
+    if not np.isfinite(row["spin"]):
+        return f"no spin\n{flags}"
+    text = f"$λ_R$ = {row['spin']:.2f} ± {row['spin_err']:.2f}"
+    if _has(row, "ellipticity"):
+        odds = row["fast_rotator_probability"]
+        text += f",  ε = {row['ellipticity']:.2f} ± {row['ellipticity_err']:.2f}"
+        text += f",  P(fast rotator) = {odds:.2f}"
+    return f"{text}\n{flags}"
+
+
+def _has(row, key):
+    return key in (row.colnames if hasattr(row, "colnames") else row)
+
+
+def _draw_plane(figure, panel, table):
+    """Spin against ellipticity, with the limit of slow rotators."""
+    shape = np.linspace(0, 1, 200)
+    panel.plot(shape, FAST_ROTATOR * np.sqrt(shape), color="0.2", lw=0.8)
+    panel.set(xlabel="ellipticity ε", ylabel="spin $λ_R$", **LIMITS)
+    if not _has(table, "ellipticity"):
+        return
+    drawn = panel.scatter(
+        np.asarray(table["ellipticity"]),
+        np.asarray(table["spin"]),
+        marker_size(len(table)),
+        np.asarray(table["fast_rotator_probability"]),
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+    )
+    figure.colorbar(drawn, ax=panel, label="P(fast rotator)")
+
+
+def _draw_regression(panel, spin, truth):
+    """Predicted against true spin, with means and scatter in bins."""
+    from galml.stellar_spin.metrics import agreement
+
+    known = np.isfinite(spin) & np.isfinite(truth)
+    spin, truth = spin[known], truth[known]
+    panel.scatter(truth, spin, marker_size(len(spin)), color="0.75", lw=0)
+    edges = np.linspace(0, 1, 11)
+    places = np.clip(np.digitize(truth, edges) - 1, 0, 9)
+    bins = [spin[places == i] for i in range(10)]
+    full = [i for i, values in enumerate(bins) if len(values) >= FEWEST]
+    panel.errorbar(
+        (edges[full] + edges[np.array(full, dtype=int) + 1]) / 2,
+        [bins[i].mean() for i in full],
+        [bins[i].std() for i in full],
+        fmt="o-",
+        color="tab:blue",
+        label="mean and scatter",
+    )
+    panel.plot((0, 1), (0, 1), color="0.2", lw=0.8)
+    panel.set(xlabel="true $λ_R$", ylabel="predicted $λ_R$", aspect="equal", **LIMITS)
+    found = agreement(spin, truth)
+    panel.set_title(
+        f"Pearson {found['pearson']:.3f}, Spearman {found['spearman']:.3f}, "
+        f"MSE {found['mean_square']:.4f}",
+        fontsize=10,
+    )
+    panel.legend(frameon=False, loc="upper left", fontsize=8)
+
+
+def _draw_calibration(panel, table, truth):
+    """Share of truths inside central intervals, against their nominal level."""
+    from galml.core.metrics import calibration_curve, pit
+
+    low, high = (np.asarray(table[f"spin_{end}"]) for end in ("lo", "hi"))
+    values = pit(truth["spin"], low, (low + high) / 2, high)
+    levels = np.linspace(0, 1, 51)
+    panel.plot((0, 1), (0, 1), color="0.2", lw=0.8)
+    panel.plot(levels, calibration_curve(values, levels), color="tab:blue")
+    panel.axvline(0.68, color="0.2", lw=0.8, ls=":")
+    panel.set(xlabel="nominal probability of the interval", ylabel="share of truths")
+    panel.set(aspect="equal", **LIMITS)

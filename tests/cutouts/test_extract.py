@@ -1,0 +1,451 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.table import QTable
+from astropy.wcs import WCS
+
+from galml.core import Flag, GalmlWarning, InputError, InputTypeError, InputUnitError
+from galml.core.geometry import angle_difference, sky_angle
+from galml.cutouts import R_EFF, extract_cutouts, iter_cutouts
+
+CENTER = SkyCoord(150.0, 60.0, unit="deg")
+SHAPE = (160, 170)
+# Half-axes (arcsec) and position angle (deg) of the Gaussian source, its flux (nJy).
+MAJOR, MINOR, PA, FLUX = 3.0, 1.5, 35.0, 1000.0
+
+
+def make_wcs(scale=0.4, angle=0.0, parity=-1, sip=False, frame="icrs"):
+    wcs = WCS(naxis=2)
+    at = CENTER.transform_to(frame).spherical
+    names = {"icrs": ("RA---TAN", "DEC--TAN")}.get(frame, ("GLON-TAN", "GLAT-TAN"))
+    wcs.wcs.ctype, wcs.wcs.crval = names, [at.lon.deg, at.lat.deg]
+    wcs.wcs.crpix = [SHAPE[1] / 2 + 8.3, SHAPE[0] / 2 - 4.4]
+    c, s = np.cos(angle), np.sin(angle)
+    wcs.wcs.cd = scale / 3600 * np.array([[parity * c, s], [-parity * s, c]])
+    if not sip:
+        return wcs
+    header = wcs.to_header(relax=True)
+    header.update(CTYPE1=names[0] + "-SIP", CTYPE2=names[1] + "-SIP")
+    terms = {"A_2_0": 2e-5, "A_1_1": -1e-5, "B_0_2": -3e-5, "B_2_1": 2e-8}
+    header.update(A_ORDER=3, B_ORDER=3, **terms)
+    return WCS(header)
+
+
+def source(wcs, sky, per_pixel=True, shape=SHAPE):
+    """Draw an elliptical Gaussian on the sky, integrated over the pixels."""
+    steps = (np.arange(5) - 2) / 5
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    values = np.zeros(shape)
+    for dx in steps:
+        for dy in steps:
+            east, north = offsets(wcs.pixel_to_world(x + dx, y + dy), sky)
+            t = np.radians(PA)
+            along = east * np.sin(t) + north * np.cos(t)
+            across = east * np.cos(t) - north * np.sin(t)
+            values += np.exp(-((along / MAJOR) ** 2 + (across / MINOR) ** 2) / 2) / 25
+    values *= FLUX / (2 * np.pi * MAJOR * MINOR)
+    if not per_pixel:
+        return CCDData(values, unit="nJy / arcsec2", wcs=wcs)
+    edges = wcs.pixel_to_world(
+        *np.meshgrid(*(np.arange(n + 1) - 0.5 for n in shape[::-1]))
+    )
+    east, north = offsets(edges, sky)
+    p = east[1:, 1:] - east[:-1, :-1], north[1:, 1:] - north[:-1, :-1]
+    q = east[1:, :-1] - east[:-1, 1:], north[1:, :-1] - north[:-1, 1:]
+    values *= np.abs(p[0] * q[1] - p[1] * q[0]) / 2
+    return CCDData(values, unit="nJy", wcs=wcs)
+
+
+def offsets(points, sky):
+    """Give offsets (east, north) on the tangent plane in arcsec."""
+    points = points.icrs
+    lon, lat, lat0 = points.ra.rad - sky.ra.rad, points.dec.rad, sky.dec.rad
+    depth = np.sin(lat0) * np.sin(lat) + np.cos(lat0) * np.cos(lat) * np.cos(lon)
+    east = np.cos(lat) * np.sin(lon) / depth
+    north = np.cos(lat0) * np.sin(lat) - np.sin(lat0) * np.cos(lat) * np.cos(lon)
+    return np.degrees(east) * 3600, np.degrees(north / depth) * 3600
+
+
+def moments(image):
+    """Give flux, centroid (x, y) and image angle of the major axis."""
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    flux = image.sum()
+    mx, my = (image * x).sum() / flux, (image * y).sum() / flux
+    xx, yy = (image * (x - mx) ** 2).sum(), (image * (y - my) ** 2).sum()
+    xy = (image * (x - mx) * (y - my)).sum()
+    return flux, (mx, my), np.degrees(0.5 * np.arctan2(2 * xy, xx - yy)) - 90.0
+
+
+GRIDS = {
+    "plain": {},
+    "rotated": {"angle": 0.6},
+    "flipped": {"angle": 2.0, "parity": 1},
+    "distorted": {"angle": 1.0, "sip": True},
+    "distorted and flipped": {"angle": -2.5, "parity": 1, "sip": True},
+    "fine": {"scale": 0.25, "angle": 0.3, "sip": True},
+    "coarse": {"scale": 0.9, "angle": 0.3, "sip": True},
+    "galactic": {"frame": "galactic"},
+}
+
+
+@pytest.mark.parametrize("per_pixel", [True, False])
+@pytest.mark.parametrize("orientation", ["north", "image"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_sources_keep_flux_centroid_and_angle(name, orientation, per_pixel):
+    wcs = make_wcs(**GRIDS[name])
+    sky = wcs.pixel_to_world(80.2, 77.9).icrs
+    stack = extract_cutouts(
+        source(wcs, sky, per_pixel),
+        QTable({"sky": sky[None]}),
+        size=52,
+        pixel_scale=0.5 * u.arcsec,
+        orientation=orientation,
+    )
+    image = stack.data[0, 0]
+    flux, center, angle = moments(image.value)
+    factor = 1.0 if per_pixel else stack.pixel_scale[0].value ** 2
+    assert flux * factor == pytest.approx(FLUX, rel=1e-3)
+    np.testing.assert_allclose(center, 25.5, atol=0.02)
+    found = sky_angle(angle, stack.wcs[0], center).to_value(u.deg)
+    assert (found - PA + 90) % 180 - 90 == pytest.approx(0, abs=0.1)
+    world = stack.wcs[0].pixel_to_world(25.5, 25.5)
+    assert world.separation(sky) < 1e-4 * u.arcsec
+    if orientation == "north":
+        assert (
+            abs(angle_difference(sky_angle(0.0, stack.wcs[0], center), 0.0))
+            < 1e-6 * u.deg
+        )
+    assert stack.flags[0] == Flag.NO_UNCERTAINTY
+
+
+def test_image_orientation_is_that_of_the_image():
+    wcs = make_wcs(angle=0.7, parity=1)
+    image = CCDData(np.random.default_rng(0).normal(size=SHAPE), unit="nJy", wcs=wcs)
+    stack = extract_cutouts(
+        image, QTable({"x": [80], "y": [70]}), size=21, orientation="image"
+    )
+    np.testing.assert_allclose(
+        stack.data.value[0, 0], image.data[60:81, 70:91], atol=2e-3
+    )
+
+
+def noise(wcs, seed=0):
+    rng = np.random.default_rng(seed)
+    return CCDData(
+        rng.normal(10, 1, SHAPE),
+        unit="nJy",
+        wcs=wcs,
+        uncertainty=StdDevUncertainty(rng.uniform(1, 2, SHAPE)),
+    )
+
+
+@pytest.fixture
+def images():
+    return {
+        "g": noise(make_wcs(angle=0.4)),
+        "r": noise(make_wcs(0.5, 0.2, sip=True), 1),
+    }
+
+
+@pytest.fixture
+def catalog(images):
+    sky = images["g"].wcs.pixel_to_world([80, 60, 100], [80, 90, 60])
+    names = ["a", "b", "c"]
+    return QTable({"name": names, "sky": sky, "r_eff": [2.0, 3.0, 2.5] * u.arcsec})
+
+
+def test_chunks_and_order_change_nothing(images, catalog):
+    options = {"size": 6 * R_EFF, "n_pixels": 20, "psf": 1 * u.arcsec}
+    options["target_psf"] = 1.5 * u.arcsec
+    whole = extract_cutouts(images, catalog, **options)
+    parts = list(iter_cutouts(images, catalog, chunk=2, **options))
+    assert [len(part) for part in parts] == [2, 1]
+    turned = extract_cutouts(images, catalog[::-1], chunk=1, **options)
+    assert [ccd.meta["OBJECT"] for ccd in turned] == ["c", "b", "a"]
+    for other in (type(whole).concatenate(parts), turned[::-1]):
+        np.testing.assert_allclose(other.data.value, whole.data.value, rtol=1e-5)
+        np.testing.assert_allclose(other.uncertainty, whole.uncertainty, rtol=1e-5)
+        np.testing.assert_allclose(other.psf, whole.psf, rtol=1e-5, atol=1e-9)
+
+
+def test_inputs_stay_as_they_are(images, catalog):
+    images["g"].data[:] = images["g"].data.astype(">f8")
+    images["g"].data.flags.writeable = False
+    before = {b: image.data.copy() for b, image in images.items()}
+    columns = catalog.colnames
+    extract_cutouts(images, catalog, size=20, unit="Jy")
+    for band, image in images.items():
+        np.testing.assert_array_equal(image.data, before[band])
+        assert image.unit == u.nJy
+    assert catalog.colnames == columns
+
+
+def test_sizes(images, catalog):
+    def make(**options):
+        stack = extract_cutouts(images, catalog, **options)
+        return stack.data.shape[-1], stack.pixel_scale.to_value(u.arcsec)
+
+    side, scale = make(size=20)
+    assert side == 20
+    np.testing.assert_allclose(scale, 0.4, rtol=1e-4)
+    side, scale = make(size=0.1 * u.arcmin, pixel_scale=0.5 * u.arcsec)
+    assert side == 12
+    side, scale = make(size=8 * u.arcsec, n_pixels=10)
+    assert (side, *scale) == (10, 0.8, 0.8, 0.8)
+    for options in ({"n_pixels": 32}, {"pixel_scale": 0.25 * R_EFF}):
+        side, scale = make(size=8 * R_EFF, **options)
+        assert side == 32
+        np.testing.assert_allclose(scale, [0.5, 0.75, 0.625])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "argument"),
+    [
+        ({"size": 0}, InputError, "size"),
+        ({"size": -3 * u.arcsec}, InputError, "size"),
+        ({"size": np.nan * u.arcsec}, InputError, "size"),
+        ({"size": 2.5}, InputError, "size"),
+        ({"size": "20"}, InputTypeError, "size"),
+        ({"size": 20 * u.kg}, InputUnitError, "size"),
+        ({"size": [20, 20] * u.arcsec}, InputError, "size"),
+        ({"size": 8 * R_EFF}, InputError, "pixel_scale"),
+        ({"size": 20, "n_pixels": 20}, InputError, "n_pixels"),
+        ({"size": 20, "pixel_scale": 0 * u.arcsec}, InputError, "pixel_scale"),
+        ({"size": 20, "pixel_scale": 0.4}, InputTypeError, "pixel_scale"),
+        ({"size": 20, "orientation": "up"}, InputError, "orientation"),
+        ({"size": 20, "method": "nearest"}, InputError, "method"),
+        ({"size": 20, "dtype": "int"}, InputError, "dtype"),
+        ({"size": 20, "chunk": 0}, InputError, "chunk"),
+        ({"size": 20, "target_psf": 2 * u.arcsec}, InputError, "psf"),
+        (
+            {"size": 20, "psf": 3 * u.arcsec, "target_psf": 2 * u.arcsec},
+            InputError,
+            "psf",
+        ),
+        (
+            {"size": 20, "psf": 1 * u.arcsec, "target_psf": np.ones((3, 3))},
+            InputTypeError,
+            "target_psf",
+        ),
+        ({"size": 20, "saturation": 3 * u.kg}, InputUnitError, "saturation"),
+    ],
+)
+def test_bad_arguments(images, catalog, options, error, argument):
+    with pytest.raises(error, match=rf"^{argument}.*: got"):
+        extract_cutouts(images, catalog, **options)
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "message"),
+    [
+        (QTable({"a": [1.0]}), InputError, "the columns a"),
+        (QTable({"ra": [1.0] * u.km, "dec": [1.0]}), InputUnitError, "km"),
+        (QTable({"ra": ["x"], "dec": ["y"]}), InputTypeError, "ra"),
+        (QTable({"x": [1], "y": [1], "r_eff": [1.0]}), InputUnitError, "r_eff"),
+        ([1, 2], InputTypeError, "catalog"),
+    ],
+)
+def test_bad_catalogs(images, table, error, message):
+    with pytest.raises(error, match=message):
+        extract_cutouts(images, table, size=20)
+
+
+def test_units_that_do_not_say(images, catalog):
+    image = CCDData(images["g"].data, unit="", wcs=images["g"].wcs)
+    with pytest.raises(InputError, match="per_pixel"):
+        extract_cutouts(image, catalog, size=20)
+    options = {"size": 20, "pixel_scale": 0.8 * u.arcsec}
+    mean, total = (
+        extract_cutouts(image, catalog, per_pixel=p, **options) for p in (False, True)
+    )
+    np.testing.assert_allclose(total.data.value, 4 * mean.data.value, rtol=1e-3)
+
+
+def test_positions_of_every_kind(images, catalog):
+    expected = extract_cutouts(images, catalog, size=20).data.value
+    sky = catalog["sky"]
+    x, y = images["g"].wcs.world_to_pixel(sky)
+    for table in (
+        sky,
+        QTable({"RA": sky.ra.deg, "Dec": sky.dec.deg}),
+        QTable({"ra": sky.ra.to(u.rad), "dec": sky.dec.to(u.arcmin)}),
+        QTable({"x": x, "y": y * u.pix}),
+        QTable({"where": sky.galactic}),
+    ):
+        found = extract_cutouts(images, table, size=20)
+        np.testing.assert_allclose(found.data.value, expected, rtol=1e-4)
+
+
+def test_rows_without_pixels_are_flagged(images):
+    inside = images["g"].wcs.pixel_to_world(80, 80)
+    ra = [inside.ra.deg, 10.0, np.nan, inside.ra.deg + 180, inside.ra.deg]
+    dec = [inside.dec.deg, -10.0, 3.0, -inside.dec.deg, 95.0]
+    table = QTable({"ra": ra, "dec": dec})
+    with pytest.warns(GalmlWarning, match="4 of 5 rows have no result: failed 4"):
+        stack = extract_cutouts(images, table, size=20)
+    failed = (stack.flags & Flag.FAILED) > 0
+    np.testing.assert_array_equal(failed, [False, True, True, True, True])
+    assert np.isnan(stack.data.value[1:]).all()
+    assert stack.mask[1:].all()
+    assert np.isfinite(stack.data.value[0]).all()
+    assert stack.catalog["masked_fraction"].tolist() == [0, 1, 1, 1, 1]
+
+
+def test_sizes_that_are_not_known_are_flagged(images, catalog):
+    catalog["r_eff"] = [2.0, np.nan, -1.0] * u.arcsec
+    with pytest.warns(GalmlWarning, match="2 of 3 rows"):
+        stack = extract_cutouts(images, catalog, size=8 * R_EFF, n_pixels=20)
+    assert ((stack.flags & Flag.FAILED) > 0).tolist() == [False, True, True]
+
+
+def test_images_of_nan_fail(images, catalog):
+    images["g"].data[:] = np.nan
+    with pytest.warns(GalmlWarning, match="3 of 3 rows"):
+        stack = extract_cutouts(images["g"], catalog, size=20)
+    assert (stack.flags & Flag.NONFINITE).all()
+    stack = extract_cutouts(images, catalog, size=20)
+    assert np.isnan(stack.data.value[:, 0]).all()
+    assert np.isfinite(stack.data.value[:, 1]).all()
+    assert not (stack.flags & Flag.FAILED).any()
+    assert (stack.flags & Flag.MASKED).all()
+
+
+def test_flags_of_edges_masks_levels_and_neighbours(images):
+    image = images["g"]
+    image.mask = np.zeros(SHAPE, bool)
+    image.mask[75:85, 35:45] = True
+    image.data[80, 120] = 1e4
+    x, y = [2, 40, 120, 80, 83], [80, 80, 80, 120, 120]
+    image.meta["SATURATE"] = 5e3
+    stack = extract_cutouts(image, QTable({"x": x, "y": y}), size=16)
+    bits = [Flag.TRUNCATED, Flag.MASKED, Flag.SATURATED, Flag.NEIGHBOURS]
+    found = [[bool(flag & bit) for bit in bits] for flag in stack.flags]
+    assert found == [
+        [True, True, False, False],
+        [False, True, False, False],
+        [False, False, True, False],
+        [False, False, False, True],
+        [False, False, False, True],
+    ]
+    assert not (stack.flags & Flag.NO_UNCERTAINTY).any()
+    assert 0.2 < stack.catalog["masked_fraction"][1] < 0.6
+    np.testing.assert_array_equal(np.isnan(stack.data.value), stack.mask)
+    np.testing.assert_array_equal(np.isnan(stack.uncertainty), stack.mask)
+    high = extract_cutouts(image, QTable({"x": x, "y": y}), size=16, saturation=2e4)
+    assert not (high.flags & Flag.SATURATED).any()
+
+
+def test_empty_catalogs_make_empty_stacks(images):
+    table = QTable({"ra": [] * u.deg, "dec": [] * u.deg})
+    stack = extract_cutouts(images, table, size=20)
+    assert stack.data.shape == (0, 2, 20, 20)
+
+
+def star(wcs, fwhm, x=80, y=80):
+    grid = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    sigma = fwhm / 0.4 / np.sqrt(8 * np.log(2))
+    values = np.exp(-((grid[1] - x) ** 2 + (grid[0] - y) ** 2) / 2 / sigma**2)
+    return CCDData(1e3 * values / values.sum(), unit="nJy", wcs=wcs)
+
+
+@pytest.mark.parametrize("form", ["width", "array", "function"])
+def test_stars_get_the_target_psf(form):
+    wcs = make_wcs(angle=0.5)
+    grid = np.mgrid[-12:13, -12:13]
+    array = np.exp(-(grid**2).sum(0) / 2 / (1.2 / 0.4) ** 2 * 8 * np.log(2))
+    psf = {
+        "width": 1.2 * u.arcsec,
+        "array": array,
+        "function": lambda x, y: (1.2 + (x - 80) / 1000) * u.arcsec,
+    }[form]
+    stack = extract_cutouts(
+        star(wcs, 1.2),
+        QTable({"x": [80], "y": [80]}),
+        size=41,
+        psf=psf,
+        target_psf=2.0 * u.arcsec,
+        orientation="image",
+    )
+    image = stack.data[0, 0].value
+    assert image.sum() == pytest.approx(1e3, rel=1e-3)
+    y, x = np.mgrid[-20:21, -20:21]
+    sigma = np.sqrt((image * x**2).sum() / image.sum())
+    assert sigma * np.sqrt(8 * np.log(2)) * 0.4 == pytest.approx(2.0, rel=0.01)
+    assert stack.psf_fwhm[0, 0].value == pytest.approx(2.0, rel=0.01)
+    half = stack.psf.shape[-1] // 2
+    part = image[20 - half : 21 + half, 20 - half : 21 + half]
+    np.testing.assert_allclose(
+        stack.psf[0, 0], part / 1e3, atol=2e-3 * part.max() / 1e3
+    )
+
+
+def test_psf_turns_with_the_image():
+    wcs = make_wcs(angle=0.8, parity=1)
+    y, x = np.mgrid[-15:16, -15:16]
+    psf = np.exp(-(x**2) / 2 / 9 - y**2 / 2 / 2.25)
+    stack = extract_cutouts(
+        star(wcs, 1.2), QTable({"x": [80], "y": [80]}), size=21, psf=psf
+    )
+    found = moments(stack.psf[0, 0])[2] % 180
+    expected = sky_angle(90.0, wcs, (80, 80)).to_value(u.deg) % 180
+    assert found == pytest.approx(expected, abs=0.1)
+
+
+def test_broad_psfs_are_flagged_where_they_vary(images):
+    table = QTable({"x": [60, 100], "y": [80, 80]})
+    with pytest.warns(GalmlWarning, match="1 of 2 rows"):
+        stack = extract_cutouts(
+            images["g"],
+            table,
+            size=16,
+            psf=lambda x, y: (1.0 if x < 80.0 or x == 84.5 else 3.0) * u.arcsec,
+            target_psf=2 * u.arcsec,
+        )
+    assert ((stack.flags & Flag.FAILED) > 0).tolist() == [False, True]
+    assert np.isnan(stack.psf_fwhm[1, 0])
+
+
+@pytest.mark.parametrize("scale", [0.2, 0.4, 0.8])
+@pytest.mark.parametrize("matched", [True, False])
+def test_variance_is_that_of_the_noise(scale, matched):
+    wcs = make_wcs(angle=0.3)
+    rng = np.random.default_rng(5)
+    image = CCDData(
+        rng.normal(0, 2, SHAPE),
+        unit="nJy",
+        wcs=wcs,
+        uncertainty=StdDevUncertainty(np.full(SHAPE, 2.0)),
+    )
+    psf = {"psf": 1.0 * u.arcsec, "target_psf": 1.5 * u.arcsec} if matched else {}
+    stack = extract_cutouts(
+        image,
+        QTable({"x": [80, 60], "y": [80, 85]}),
+        size=32 * u.arcsec,
+        pixel_scale=scale * u.arcsec,
+        **psf,
+    )
+    pulls = stack.data.value / stack.uncertainty
+    assert pulls.std() == pytest.approx(1.0, abs=0.06)
+
+
+def test_galaxies_are_detected():
+    wcs = make_wcs(angle=0.3)
+    places = [(40.3, 50.2), (120.7, 110.1)]
+    image = source(wcs, wcs.pixel_to_world(*places[0]).icrs)
+    image.data += 0.5 * source(wcs, wcs.pixel_to_world(*places[1]).icrs).data
+    image.data += np.random.default_rng(3).normal(0, 0.02, SHAPE)
+    image.uncertainty = StdDevUncertainty(np.full(SHAPE, 0.02))
+    stack = extract_cutouts({"g": image}, size=6 * R_EFF, n_pixels=40)
+    assert len(stack) == 2
+    assert (stack.flags & Flag.SIZE_MEASURED).all()
+    found = np.stack(wcs.world_to_pixel(stack.catalog["sky"]), axis=-1)
+    np.testing.assert_allclose(found, places, atol=0.1)
+    # Half of the light of a Gaussian is within 1.1774 standard deviations.
+    np.testing.assert_allclose(
+        stack.catalog["r_eff"].to_value(u.arcsec), 1.1774 * MAJOR, rtol=0.05
+    )
+    for ccd, flux in zip(stack, (FLUX, FLUX / 2), strict=True):
+        assert ccd.data.sum() == pytest.approx(flux, rel=0.02)

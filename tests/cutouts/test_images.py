@@ -1,0 +1,223 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+from contextlib import ExitStack
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import (
+    CCDData,
+    InverseVariance,
+    NDData,
+    StdDevUncertainty,
+    UnknownUncertainty,
+    VarianceUncertainty,
+)
+from astropy.wcs import WCS
+
+from galml.core import InputError, InputTypeError, InputUnitError
+from galml.cutouts.images import is_per_pixel, open_images
+
+
+@pytest.fixture
+def wcs():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [150.0, 2.0]
+    wcs.wcs.crpix = [20.0, 15.0]
+    wcs.wcs.cdelt = [-1e-4, 1e-4]
+    return wcs
+
+
+@pytest.fixture
+def ccd(wcs):
+    rng = np.random.default_rng(0)
+    values = rng.normal(5, 1, (30, 40)).astype(">f4")
+    mask = rng.random((30, 40)) < 0.05
+    std = StdDevUncertainty(rng.uniform(1, 2, (30, 40)))
+    return CCDData(values, unit="nJy", wcs=wcs, mask=mask, uncertainty=std)
+
+
+def read(images, x=-3, y=25, shape=(10, 12), uncertainty=True, **options):
+    with ExitStack() as stack:
+        image = open_images(images, stack, **options)[-1]
+        values, good = np.zeros(shape), np.zeros(shape, bool)
+        variance = np.zeros(shape) if uncertainty else None
+        nonfinite, peak = image.read(x, y, values, variance, good)
+    return values, variance, good, nonfinite, peak
+
+
+def test_windows_reach_beyond_the_image(ccd):
+    values, variance, good, nonfinite, peak = read(ccd)
+    inside = np.zeros((10, 12), bool)
+    inside[:5, 3:] = ~ccd.mask[25:30, :9]
+    np.testing.assert_array_equal(good, inside)
+    np.testing.assert_array_equal(
+        values[:5, 3:], np.where(ccd.mask, 0, ccd.data)[25:, :9]
+    )
+    std = ccd.uncertainty.array[25:, :9]
+    np.testing.assert_allclose(variance[good], std[inside[:5, 3:]] ** 2, rtol=1e-12)
+    assert not nonfinite
+    assert peak == values[good].max()
+
+
+@pytest.mark.parametrize("x", [-100, 100])
+def test_windows_outside_are_empty(ccd, x):
+    values, _, good, *_ = read(ccd, x=x)
+    assert not values.any()
+    assert not good.any()
+
+
+@pytest.mark.parametrize(
+    "kind", ["path", "str", "hdulist", "hdu", "compressed", "scaled"]
+)
+def test_files_are_as_memory(ccd, tmp_path, kind):
+    path = tmp_path / "image.fits"
+    ccd.data = np.round(ccd.data * 100).astype("i2" if kind != "path" else "f4")
+    hdus = ccd.to_hdu()
+    if kind == "compressed":
+        image = fits.CompImageHDU(hdus[0].data, hdus[0].header, name="SCI")
+        image.header.update(ERRDATA="UNCERT", QUALDATA="MASK")
+        hdus = fits.HDUList([fits.PrimaryHDU(), image, *hdus[1:]])
+    if kind == "scaled":
+        hdus[0].data = ccd.data.astype("u2")
+    hdus.writeto(path)
+    source = {"path": path, "hdulist": hdus, "hdu": hdus[0]}.get(kind, str(path))
+    uncertainty = kind != "hdu"
+    if kind == "hdu":
+        ccd.mask = None
+    expected = read(ccd, uncertainty=uncertainty)
+    for found, wanted in zip(
+        read(source, uncertainty=uncertainty), expected, strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_uncertainties_of_all_kinds_are_one(ccd):
+    expected = read(ccd)[1]
+    for kind in (VarianceUncertainty, InverseVariance):
+        ccd.uncertainty = ccd.uncertainty.represent_as(kind)
+        np.testing.assert_allclose(read(ccd)[1], expected, rtol=1e-12)
+
+
+def test_pixels_without_inverse_variance_are_masked(ccd):
+    weight = np.ones(ccd.shape)
+    weight[27, 2] = 0.0
+    ccd.mask, ccd.uncertainty = None, InverseVariance(weight)
+    good = read(ccd)[2]
+    assert not good[2, 5]
+    assert good[:5, 3:].sum() == 5 * 9 - 1
+
+
+def test_bands_are_brought_to_one_unit(ccd):
+    other = ccd.multiply(1.0 * u.one)
+    other.wcs, other.unit = ccd.wcs, u.uJy
+    values, variance, *_ = read({"g": ccd, "r": other})
+    alone, alone_var, *_ = read(other)
+    np.testing.assert_allclose(values, 1000 * alone)
+    np.testing.assert_allclose(variance, 1e6 * alone_var)
+
+
+def test_nonfinite_pixels_are_told_unless_masked(ccd):
+    ccd.data[27, 2], ccd.mask[27, 2] = np.nan, False
+    assert read(ccd)[3]
+    ccd.mask[27, 2] = True
+    assert not read(ccd)[3]
+
+
+def test_degenerate_axes_are_dropped(ccd):
+    hdu = fits.PrimaryHDU(np.asarray(ccd.data)[None, None], ccd.wcs.to_header())
+    hdu.header.update(BUNIT="nJy", CTYPE3="FREQ", CTYPE4="STOKES", CRVAL4=1.0)
+    ccd.mask = None
+    np.testing.assert_array_equal(
+        read(hdu, uncertainty=False)[0], read(ccd, uncertainty=False)[0]
+    )
+
+
+def test_images_name_their_bands(ccd):
+    ccd.meta["FILTER"] = "r "
+    with ExitStack() as stack:
+        names = [image.band for image in open_images([ccd], stack)]
+    assert names == ["r"]
+
+
+def test_psf_of_the_data_unless_given(ccd):
+    data = NDData(ccd.data, unit="nJy", wcs=ccd.wcs, psf=np.ones((3, 3)))
+    images = {"g": data, "r": data}
+    with ExitStack() as stack:
+        g, r = open_images(images, stack, psf={"r": 1 * u.arcsec})
+    assert g.psf.shape == (3, 3)
+    assert r.psf == 1 * u.arcsec
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("nJy", True),
+        ("adu", True),
+        ("electron/s", True),
+        ("ct", True),
+        ("Jy/pix", True),
+        ("erg/(s cm2 Angstrom)", True),
+        (u.mgy, True),
+        ("MJy/sr", False),
+        ("nJy/arcsec2", False),
+        ("Jy/beam", False),
+        ("K", False),
+        ("km/s", False),
+        ("", None),
+        ("kg", None),
+    ],
+)
+def test_units_tell_flux_from_surface_brightness(unit, expected):
+    assert is_per_pixel(u.Unit(unit)) is expected
+
+
+def changed(ccd, **changes):
+    parts = {"unit": ccd.unit, "wcs": ccd.wcs} | changes
+    return NDData(parts.pop("data", ccd.data), **parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"wcs": None}, InputError, "celestial WCS"),
+        ({"unit": None}, InputUnitError, "without a unit"),
+        ({"data": np.ones((2, 30, 40))}, InputError, "2-D"),
+        ({"data": np.ones((0, 40))}, InputError, "2-D"),
+        ({"data": np.ones((30, 40), complex)}, InputTypeError, "complex"),
+        ({"mask": np.ones((3, 3), bool)}, InputError, "a mask of shape"),
+        (
+            {"uncertainty": UnknownUncertainty(np.ones((30, 40)))},
+            InputTypeError,
+            "UnknownUncertainty",
+        ),
+    ],
+)
+def test_bad_images(ccd, change, error, message):
+    with pytest.raises(error, match=message):
+        read({"g": changed(ccd, **change)})
+
+
+def test_bad_bands(ccd, wcs):
+    with pytest.raises(InputError, match="all different"):
+        read({"g": ccd, "g ": ccd})
+    with pytest.raises(InputError, match="all different"):
+        read([ccd, ccd])
+    with pytest.raises(InputError, match="all different"):
+        read({})
+    with pytest.raises(InputUnitError, match="band 'r'"):
+        read({"g": ccd, "r": changed(ccd, unit="adu")})
+    with pytest.raises(InputError, match="psf: got bands"):
+        read({"g": ccd}, psf={"r": 1 * u.arcsec})
+    with pytest.raises(InputTypeError, match="images: got"):
+        read({"g": 3})
+    with pytest.raises(FileNotFoundError):
+        read("not there.fits")
+
+
+def test_damaged_files(tmp_path):
+    path = tmp_path / "bad.fits"
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        read(path)

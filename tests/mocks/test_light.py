@@ -1,0 +1,62 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import pytest
+import torch
+from astropy.table import Table
+
+from galml.core import InputError
+from galml.mocks.light import BANDS, SOLAR_MAGNITUDES, luminosity
+
+
+def colour(age, metallicity, blue, red):
+    light = luminosity(torch.tensor(age), torch.tensor(metallicity), (blue, red))
+    ratio = -2.5 * torch.log10(light[..., 0] / light[..., 1])
+    return ratio.item() + SOLAR_MAGNITUDES[blue] - SOLAR_MAGNITUDES[red]
+
+
+def test_colours():
+    assert 0.74 < colour(9.0, 0.015, "g", "r") < 0.82  # an elliptical
+    assert colour(0.05, 0.01, "g", "r") < 0.1
+    assert 1.5 < colour(10.0, 0.02, "u", "g") < 2.0
+    assert colour(10.0, 0.03, "g", "r") > colour(10.0, 0.002, "g", "r") + 0.1
+    assert 0.5 < colour(10.0, 0.02, "F606W", "F814W") < 0.75
+
+
+def test_mass_to_light():
+    """A 10 Gyr old population keeps 46 per cent of its mass."""
+    light = luminosity(torch.tensor(10.0), torch.tensor(0.02), ("r",))
+    assert 2 < 0.46 / light.item() < 3.2
+
+
+@pytest.mark.parametrize("metallicity", [0.001, 0.008, 0.02, 0.04])
+def test_fading(metallicity):
+    age = torch.logspace(-1.9, 1.13, 50)
+    light = luminosity(age, torch.tensor(metallicity))
+    assert light.shape == (50, len(BANDS))
+    # Where giants appear, near 0.1 and 1 Gyr, red bands brighten for a while.
+    assert (light[1:] < light[:-1] * 1.15).all()
+    assert (light[-1] < 0.05 * light[0]).all()
+
+
+def test_nodes():
+    """The table's own values come out at its nodes."""
+    age, metallicity = torch.tensor([0.07187, 3.75]).double(), torch.tensor(0.02)
+    magnitude = SOLAR_MAGNITUDES["r"] - 2.5 * torch.log10(
+        luminosity(age, metallicity.double(), ("r",))
+    )
+    from importlib import resources
+
+    path = resources.files("galml") / "data" / "stellar_light.ecsv"
+    table = Table.read(str(path), format="ascii.ecsv")
+    table = table[table["metallicity"] == 0.02]
+    expected = [table["r"][table["age"] == value][0] for value in (0.07187, 3.75)]
+    assert magnitude.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_limits_and_bands():
+    edge = luminosity(torch.tensor([13.8, 20.0]), torch.tensor([0.05, 0.1]), ("i",))
+    assert edge[0] == edge[1]
+    one = luminosity(torch.tensor(2.0), torch.tensor(0.01), ("r",))
+    every = luminosity(torch.tensor(2.0), torch.tensor(0.01))
+    torch.testing.assert_close(one[..., 0], every[..., BANDS.index("r")])
+    with pytest.raises(InputError, match="bands"):
+        luminosity(torch.tensor(2.0), torch.tensor(0.01), ("B",))

@@ -1,0 +1,51 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from galml.core.inference import infer
+from galml.stellar_spin.light import VIEWS
+from galml.stellar_spin.network import ARCHITECTURES, Duckworth2020, SpinNet
+from galml.stellar_spin.preparation import CHANNELS, SCALARS
+
+
+def inputs(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "image": torch.randn(count, len(CHANNELS), 48, 48, generator=generator),
+        "scalars": torch.randn(count, len(SCALARS), generator=generator),
+    }
+
+
+def flops(network, batch):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(batch)
+    return counter.get_total_flops()
+
+
+def test_published_network_has_its_size():
+    network = ARCHITECTURES["duckworth2020"]()
+    assert sum(p.numel() for p in network.parameters()) == 5_994_145
+    assert network({"image": torch.rand(2, 3, 80, 80)})["spin"].shape == (2,)
+
+
+def test_default_network_costs_a_tenth_of_the_published_one():
+    published = flops(Duckworth2020(), {"image": torch.rand(1, 3, 80, 80)})
+    assert len(VIEWS) * flops(SpinNet(), inputs(1)) <= published / 10
+
+
+def test_outputs():
+    outputs = SpinNet(bins=32).eval()(inputs(3))
+    assert outputs["spin"].shape == (3, 32)
+    assert outputs["ellipticity"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("axes", [(-1,), (-2,), (-1, -2)])
+def test_views_make_it_invariant(axes):
+    network, batch = SpinNet().eval(), inputs(4)
+    mirrored = batch | {"image": batch["image"].flip(axes)}
+    first, second = (next(infer(network, [b], views=VIEWS)) for b in (batch, mirrored))
+    bare = network(mirrored)["spin"] - network(batch)["spin"]
+    assert bare.abs().max() > 1e-4
+    for key, value in first.items():
+        torch.testing.assert_close(value, second[key], atol=1e-6, rtol=0)

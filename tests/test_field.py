@@ -1,0 +1,164 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import types
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import QTable
+from astropy.wcs import WCS
+
+import galml
+from galml import cli
+
+SCALE = 0.4
+PLACES = ((60.0, 70.0), (150.0, 120.0), (90.0, 160.0))
+NAMES = ("first", "second", "third")
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def wcs():
+    result = WCS(naxis=2)
+    result.wcs.ctype = "RA---TAN", "DEC--TAN"
+    result.wcs.cdelt = -SCALE / 3600, SCALE / 3600
+    result.wcs.crpix = 100, 100
+    result.wcs.crval = 150, 2
+    return result
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, wcs):
+    """Three round galaxies in g, r and i."""
+    folder = tmp_path_factory.mktemp("field")
+    rng = np.random.default_rng(0)
+    y, x = np.indices((200, 200))
+    paths = []
+    for band, factor in zip("gri", (0.5, 1.0, 1.4), strict=True):
+        image = rng.normal(0, 0.5, (200, 200))
+        for x0, y0 in PLACES:
+            image += 100 * factor * np.exp(-np.hypot(x - x0, y - y0) / 4)
+        header = wcs.to_header()
+        header["BUNIT"] = "nJy"
+        paths.append(str(folder / f"field_{band}.fits"))
+        fits.writeto(paths[-1], image.astype(np.float32), header)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory, wcs):
+    sky = wcs.pixel_to_world(*np.transpose(PLACES))
+    table = QTable({"name": NAMES, "ra": sky.ra, "dec": sky.dec})
+    table["r_eff"] = 6.7 * SCALE * u.arcsec
+    path = tmp_path_factory.mktemp("catalog") / "cat.ecsv"
+    table.write(path)
+    return path
+
+
+@pytest.fixture
+def spin(monkeypatch):
+    """The operation, replaced by one that notes what it is given."""
+    calls = []
+
+    def fake(stack, **keywords):
+        calls.append((stack, keywords))
+        bright = np.nanmax(stack.data[:, 1].value, axis=(1, 2))
+        table = QTable({"spin": bright, "flags": np.zeros(len(stack), int)})
+        if any(stack.names):
+            table.add_column(np.array(stack.names), name="name", index=0)
+        return table
+
+    model = types.SimpleNamespace(name="m", sha256="s")
+    monkeypatch.setitem(vars(galml), "spin", fake)
+    monkeypatch.setitem(vars(galml), "load_model", lambda *args, **options: model)
+    return calls
+
+
+def test_galaxies_of_a_catalogue(spin, files, catalog, tmp_path):
+    output = tmp_path / "spins.ecsv"
+    options = ["--catalog", catalog, "-o", output, "--chunk", 2, "--quiet"]
+    assert run("spin", *files, *options, "--seed", 3, "--psf", 1.3, 1.2, 1.1) == 0
+    assert [len(stack) for stack, _ in spin] == [2, 1]
+    stack, keywords = spin[0]
+    assert stack.bands == ("g", "r", "i") and stack.data.unit == u.nJy
+    assert stack.data.shape[-1] * stack.pixel_scale[0].value == pytest.approx(
+        8.48 * 6.7 * SCALE
+    )
+    widths = stack.psf_fwhm[0].to_value(u.arcsec)
+    np.testing.assert_allclose(widths, [1.3, 1.2, 1.1], rtol=0.02)
+    assert keywords["seed"] == 3 and keywords["model"].name == "m"
+    table = QTable.read(output)
+    assert table["name"].tolist() == list(NAMES)
+    assert table["row"].tolist() == [1, 2, 3]
+    sky = QTable.read(catalog)
+    np.testing.assert_allclose(table["ra"].value, sky["ra"].value, atol=1e-6)
+    np.testing.assert_allclose(table["dec"].value, sky["dec"].value, atol=1e-6)
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_galaxies_are_detected(spin, files, tmp_path):
+    output = tmp_path / "spins.ecsv"
+    assert run("spin", *files, "-o", output, "--quiet") == 0
+    table = QTable.read(output)
+    assert len(table) == 3
+    assert table["name"].tolist() == ["1", "2", "3"]
+
+
+def test_interrupted_run_goes_on(spin, files, catalog, tmp_path, monkeypatch):
+    output = tmp_path / "spins.ecsv"
+    options = ["--catalog", catalog, "-o", output, "--chunk", 1, "--quiet"]
+    working, done = galml.spin, []
+
+    def breaking(stack, **keywords):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(len(stack))
+        return working(stack, **keywords)
+
+    monkeypatch.setitem(vars(galml), "spin", breaking)
+    assert run("spin", *files, *options) == 130
+    monkeypatch.setitem(vars(galml), "spin", working)
+    spin.clear()
+    assert run("spin", *files, *options) == 0
+    assert [stack.names for stack, _ in spin] == [["third"]]
+    assert QTable.read(output)["name"].tolist() == list(NAMES)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--bands", "g", "r"], "--bands: got 2 for 3 files"),
+        (["--bands", "g", "r", "r"], "a band is there twice"),
+        (["--psf", "1.2"], "--psf: got 1 for 3 files"),
+        (["--catalog", "missing.ecsv"], "missing.ecsv"),
+    ],
+)
+def test_bad_commands(spin, files, tmp_path, capsys, options, message):
+    assert run("spin", *files, "-o", tmp_path / "a.ecsv", "--quiet", *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_figures(spin, files, catalog, tmp_path, monkeypatch):
+    drawn = []
+
+    def plot_galaxy(image, row, *, figure):
+        drawn.append(image.meta["OBJECT"])
+        return figure
+
+    def plot_table(table, *, figure):
+        drawn.append(len(table))
+        return figure
+
+    from galml import _field
+
+    fake = types.SimpleNamespace(plot_galaxy=plot_galaxy, plot_table=plot_table)
+    monkeypatch.setattr(_field, "import_module", lambda name: fake)
+    folder = tmp_path / "figures"
+    options = ["--catalog", catalog, "--figures", folder, "--quiet"]
+    assert run("spin", *files, "-o", tmp_path / "a.ecsv", *options) == 0
+    assert drawn == [*NAMES, 3]
+    names = {f"{name}.png" for name in NAMES} | {"spin.png"}
+    assert {path.name for path in folder.iterdir()} == names
