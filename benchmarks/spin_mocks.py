@@ -2,15 +2,17 @@
 """
 Spins and their errors on mocks that training has not seen.
 
-    python benchmarks/spin_mocks.py [--batches 150] [--published FILE]
+    python benchmarks/spin_mocks.py [--batches 150] [--beside FOLDER]
 
 Beside the default model stand an oracle, a gradient-boosted regressor that knows what
 a perfect image could show (bulge fraction, Sersic index, inclination, colours, bar and
-arms), and, from the FILE that ``duckworth_mocks.py`` writes, the published network.
+arms), and, from the FOLDER that ``duckworth_mocks.py`` writes, the published network
+and ours, both trained on the same galaxies.
 """
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -203,7 +205,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=150)
     parser.add_argument("--model", default="default")
-    parser.add_argument("--published")
+    parser.add_argument("--beside", type=Path)
     args = parser.parse_args()
     model = load_model(args.model, "spin")
     test = mock_data_set(args.batches, seed=TEST, bands=BANDS, colors=True)
@@ -216,8 +218,10 @@ def main():
         "default, PSF unknown": judge(answer(model, withhold(test, PSF)), test),
         "oracle": metrics.agreement(oracle(train, test), truth["spin"]),
     }
-    if args.published:
-        published = GalaxyModel.load(args.published, operation="spin")
+    if args.beside:
+        small = GalaxyModel.load(args.beside / "default.safetensors")
+        figures["default, retrained"] = judge(answer(small, test), test)
+        published = GalaxyModel.load(args.beside / "published.safetensors")
         guess = evaluate(published.network, {"image": test["colors"]})["spin"].numpy()
         figures["published, retrained"] = metrics.agreement(guess, truth["spin"])
     show("g, r, i", figures)

@@ -3,8 +3,8 @@
 
     python benchmarks/train_circularity.py
 
-The mocks are a recipe: 1800 batches of population gas-1 train the network, 1200 more
-refine it, others choose the best epoch, and others again make the errors honest.
+The mocks are a recipe: each stage of the training adds batches of population gas-1,
+others choose the best epoch, and others again make the errors honest.
 """
 
 from pathlib import Path
@@ -17,13 +17,17 @@ from galml.gas_kinematics.training import augment, mock_data_set
 from galml.mocks import POPULATION
 
 NAME = "kinematic-gas-1"
-TRAINING = ((900, 21), (900, 22))
-REFINEMENT = ((600, 31), (600, 32))
+#: Streams of mocks that each stage adds, its epochs, learning rate and seed.
+STAGES = (
+    (((900, 21), (900, 22)), 18, 2e-3, 1),
+    (((600, 31), (600, 32)), 5, 7e-4, 1),
+    (((1200, 41), (1200, 42)), 5, 1e-3, 2),
+)
 VALIDATION = (50, 23)
 CALIBRATION = (200, 24)
 CARD = {
     "title": "Circularity and position angle from velocity maps",
-    "training": f"mocks of population {POPULATION}, in two stages",
+    "training": f"mocks of population {POPULATION}, in three stages",
     "population": POPULATION,
     "licence": "BSD-3-Clause",
 }
@@ -45,20 +49,21 @@ def as_used(data, seed):
 def main():
     """Run it."""
     keys = ("image", "scalars", "kappa", "left", "inclination")
-    first = {k: v for k, v in mocks(TRAINING).items() if k in keys}
     common = {
         "validation": as_used(mocks([VALIDATION]), 0),
         "calibration": as_used(mocks([CALIBRATION]), 1),
         "batch_size": 128,
         "dtype": "bfloat16",
-        "seed": 1,
         "progress": True,
         "card": CARD,
     }
-    model = fit_kinematic(first, epochs=18, learning_rate=2e-3, **common)
-    more = mocks(REFINEMENT)
-    more = {key: torch.cat([first.pop(key), more.pop(key)]) for key in keys}
-    model = fit_kinematic(more, model=model, epochs=5, learning_rate=7e-4, **common)
+    data, model = {}, None
+    for streams, epochs, rate, seed in STAGES:
+        more = mocks(streams)
+        data = {k: torch.cat([data.pop(k, more[k][:0]), more.pop(k)]) for k in keys}
+        model = fit_kinematic(
+            data, model=model, epochs=epochs, learning_rate=rate, seed=seed, **common
+        )
     model.history.write(
         Path(__file__).parent / "results" / "circularity_history.ecsv", overwrite=True
     )

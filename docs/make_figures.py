@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The pictures of the guide, from the example data, the mocks and the default model.
+The pictures of the guide, from the example data, the mocks and the default models.
 
 Run ``python docs/make_figures.py``.
 """
@@ -14,6 +14,8 @@ import torch
 from astropy.nddata import CCDData
 from astropy.table import vstack
 from figures_cutouts import draw_cutouts
+from figures_spin import draw_galaxy as draw_spin
+from figures_spin import draw_gallery, draw_saliency
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
 
@@ -80,7 +82,7 @@ def draw_example(panel, path, row):
 
 def draw_examples(name="circularity.png"):
     """Draw all example maps with what `galml.circularity` finds in them."""
-    paths = sorted(EXAMPLES.glob("*.fits"))
+    paths = sorted(EXAMPLES.glob("mock-*.fits"))
     table = galml.circularity(paths)
     figure = Figure(figsize=(11, 6.7), layout="constrained")
     figure.get_layout_engine().set(hspace=0.06)
@@ -156,3 +158,6 @@ if __name__ == "__main__":
     draw_galaxy()
     draw_table()
     save(draw_cutouts(), "cutouts.jpg")
+    save(draw_gallery(), "spins.jpg")
+    save(draw_spin(), "spin_galaxy.png")
+    save(draw_saliency(), "spin_saliency.png")

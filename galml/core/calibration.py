@@ -1,9 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Honest widths: how far distributions must be widened to hold what they claim."""
 
-from bisect import bisect_left
-from functools import partial
-
 import numpy as np
 import torch
 
@@ -16,41 +13,84 @@ LEVELS = (0.5 - ONE_SIGMA / 2, 0.5, 0.5 + ONE_SIGMA / 2)
 SMALLEST_BIN = 400
 MOST_BINS = 16
 MARGIN = 0.05
-FACTORS = np.geomspace(0.6, 1.8, 89)
+#: Smallest and largest factor in one number, steps of the search, and its rounds.
+LIMITS = (0.5, 2.0)
+STEPS = 9
+ROUNDS = 2
 
 
-def widening(width, share):
-    """Find factors, in bins of width, with which intervals hold what they should.
+def widening(grounds, held):
+    """Find factors with which intervals hold what they should, whatever they rest on.
+
+    The factor of an object is a product of one for each of the numbers that it rests
+    on, each in bins of that number; they are found in turn.
 
     Parameters
     ----------
-    width : `~numpy.ndarray`
-        Shape (n,): predicted widths.
-    share : callable
-        ``share(rows, factor)`` is the share of truths that the intervals of these
-        objects (a boolean array) hold when they are widened by the factor.
+    grounds : `~numpy.ndarray`
+        Shape (n, k): numbers that are known with a prediction, such as its width.
+    held : callable
+        ``held(factor)`` tells which of the n intervals, widened by the factors (n,),
+        hold their truths.
 
     Returns
     -------
-    dict of str to list of float
-        ``width`` and ``factor``, as `interpolate` takes them.
+    list of dict
+        For each number its ``place`` and ``factor``, as `interpolate` takes them.
     """
-    count = int(np.clip(len(width) // SMALLEST_BIN, 1, MOST_BINS))
-    result = {"width": [], "factor": []}
-    for places in np.array_split(np.argsort(width, kind="stable"), count):
-        rows = np.zeros(len(width), dtype=bool)
-        rows[places] = True
+    n, numbers = grounds.shape
+    count = int(np.clip(n // SMALLEST_BIN, 1, MOST_BINS))
+    order = np.argsort(grounds, axis=0, kind="stable")
+    bins = np.empty((numbers, n), dtype=int)
+    for number in range(numbers):
+        bins[number, order[:, number]] = np.arange(n) * count // n
+    factors = np.ones((numbers, count))
+    for number in list(range(numbers)) * min(ROUNDS, numbers):
+        factors[number] = 1.0
+        others = np.prod([f[rows] for f, rows in zip(factors, bins, strict=True)], 0)
+        factors[number] = _balanced(bins[number], count, others, held)
+    return [
+        {
+            "place": [float(np.median(g[rows == i])) for i in range(count)],
+            "factor": f.tolist(),
+        }
+        for g, rows, f in zip(grounds.T, bins, factors, strict=True)
+    ]
+
+
+def _balanced(rows, count, others, held):
+    """Find for each bin the factor with which it holds its share, by bisection."""
+    low, high = np.full((2, count), np.log(LIMITS)[:, None])
+    size = np.bincount(rows, minlength=count)
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        inside = held(others * np.exp(middle)[rows])
+        short = np.bincount(rows, inside, minlength=count) < ONE_SIGMA * size
         # The wider the intervals, the more they hold.
-        best = bisect_left(FACTORS[:-1], ONE_SIGMA, key=partial(share, rows))
-        result["width"].append(float(np.median(width[rows])))
-        result["factor"].append(float(FACTORS[best]))
-    return result
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return np.exp((low + high) / 2)
 
 
-def interpolate(calibration, width):
-    """Factor by which to widen distributions of a predicted width."""
-    factor = np.interp(width, calibration["width"], calibration["factor"])
-    return torch.from_numpy(factor).to(torch.float32)
+def interpolate(tables, grounds):
+    """Factors by which to widen the distributions of objects.
+
+    Parameters
+    ----------
+    tables : list of dict
+        As `widening` gives them; without any, all factors are 1.
+    grounds : `torch.Tensor`
+        Shape (n, k).
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,).
+    """
+    if not tables:
+        return torch.ones(len(grounds))
+    columns = zip(tables, grounds.T.numpy(), strict=True)
+    parts = [np.interp(g, table["place"], table["factor"]) for table, g in columns]
+    return torch.from_numpy(np.prod(parts, axis=0)).to(torch.float32)
 
 
 def domain(scalars):

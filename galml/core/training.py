@@ -16,6 +16,7 @@ import torch
 from astropy.table import QTable
 from tqdm import tqdm
 
+from galml.core.batch_source import BatchSource
 from galml.core.checkpoint import State, load_checkpoint, save_checkpoint
 from galml.core.exceptions import InputError, ModelError
 from galml.core.inference import resolve_device, stable_seed, to_device
@@ -144,8 +145,8 @@ def train(
     _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience, dtype)
     if schedule not in ("cycle", "plateau"):
         raise InputError("schedule", repr(schedule), "'cycle' or 'plateau'")
-    train_data = _Data(data, "data", batch_size)
-    validation_data = _Data(validation, "validation", batch_size)
+    train_data = BatchSource(data, "data", batch_size)
+    validation_data = BatchSource(validation, "validation", batch_size)
     device = resolve_device(device)
     config = {
         "network": repr(network),
@@ -227,38 +228,6 @@ def _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience, dt
         raise InputError("dtype", repr(dtype), "'float32' or 'bfloat16'")
     if not 0 <= warmup < 1:
         raise InputError("warmup", repr(warmup), "a number in 0 <= warmup < 1")
-
-
-class _Data:
-    """Batches from tensors in memory or from a stream, seen as the same thing."""
-
-    def __init__(self, source, argument, batch_size):
-        self.source = source
-        self.description, self.steps = "stream", None
-        if callable(source):
-            return
-        sizes = {k: t.shape[0] if t.ndim else 0 for k, t in source.items()}
-        if len(set(sizes.values())) != 1 or 0 in sizes.values():
-            expected = "tensors with the same number of objects, at least 1"
-            raise InputError(argument, f"first axes {sizes}", expected)
-        self.size = next(iter(sizes.values()))
-        # Batches of nearly equal size: a last batch of one breaks batch norms.
-        self.steps = math.ceil(self.size / batch_size)
-        self.description = {
-            k: [str(t.dtype), *t.shape] for k, t in sorted(source.items())
-        }
-
-    def batches(self, epoch, generator=None):
-        """Return the number of batches, where known, and an iterator over them."""
-        if self.steps is None:
-            stream = self.source(epoch)
-            return (len(stream) if hasattr(stream, "__len__") else None), iter(stream)
-        order = torch.arange(self.size)
-        if generator is not None:
-            order = torch.randperm(self.size, generator=generator)
-        parts = order.tensor_split(self.steps)
-        batches = ({k: t[part] for k, t in self.source.items()} for part in parts)
-        return self.steps, batches
 
 
 @dataclass

@@ -14,8 +14,8 @@ from galml.gas_kinematics.kinematic import VIEWS, evidence, posterior
 __all__ = ["calibrate", "domain", "evaluate"]
 
 NEUTRAL = {
-    "kappa": {"width": [0.0, 1.0], "factor": [1.0, 1.0]},
-    "angle": {"width": [0.0, 180.0], "factor": [1.0, 1.0]},
+    "kappa": [],
+    "angle": [],
     "quality": [0.0] * 5,
 }
 #: What the quality is the probability of: these errors at most (degrees, kappa).
@@ -63,7 +63,8 @@ def calibrate(outputs, data):
     """Fit the calibration of a network.
 
     Widths are scaled so that 68.3 % intervals hold as many of the truths, in bins of
-    the predicted width. The quality is a logistic regression on four numbers only: a
+    the predicted width, of the predicted inclination and of the variance that rotation
+    explains. The quality is a logistic regression on four numbers only: a
     network's opinion of itself does not carry over to maps unlike the mocks.
 
     Parameters
@@ -104,31 +105,27 @@ def _rows(outputs, rows):
 
 
 def _kappa_factors(outputs, kappa):
-    """Widening of the distributions of kappa, against their width."""
+    """Widening of the distributions of kappa."""
 
-    def share(rows, factor):
-        found = posterior(_rows(outputs, rows), _constant("kappa", factor))
+    def held(factor):
+        widen = {"kappa": torch.from_numpy(factor).float()}
+        found = posterior(outputs, NEUTRAL, widen)
         low, _, high = found["kappa_quantiles"].numpy().T
-        return np.mean((kappa[rows] >= low) & (kappa[rows] <= high))
+        return (kappa >= low) & (kappa <= high)
 
-    low, _, high = posterior(outputs, NEUTRAL)["kappa_quantiles"].numpy().T
-    return widening((high - low) / 2, share)
+    return widening(posterior(outputs, NEUTRAL)["kappa_grounds"].numpy(), held)
 
 
 def _angle_factors(outputs, left):
-    """Widening of the distributions of the angle, against their width."""
+    """Widening of the distributions of the angle."""
+    found = posterior(outputs, NEUTRAL)
+    error = np.abs(_wrap(left - found["turn"].numpy()))
 
-    def share(rows, factor):
-        found = posterior(_rows(outputs, rows), _constant("angle", factor))
-        error = np.abs(_wrap(left[rows] - found["turn"].numpy()))
-        return np.mean(error <= found["turn_error"].numpy())
+    def held(factor):
+        widen = {"angle": torch.from_numpy(factor).float()}
+        return error <= posterior(outputs, NEUTRAL, widen)["turn_error"].numpy()
 
-    return widening(posterior(outputs, NEUTRAL)["turn_error"].numpy(), share)
-
-
-def _constant(name, factor):
-    """Give a calibration with one factor for the distributions of one name."""
-    return NEUTRAL | {name: {"width": [0.0], "factor": [factor]}}
+    return widening(found["angle_grounds"].numpy(), held)
 
 
 def _wrap(degrees):

@@ -64,8 +64,19 @@ def _mirror_back(outputs):
     return outputs | {"angle_odd": -outputs["angle_odd"]}
 
 
-#: The turned map and its mirror image: with the turn, the symmetries of a square.
-VIEWS = (View(), View(_mirror, _mirror_back))
+def _behind(inputs):
+    image = inputs["image"].flip(-2)
+    return inputs | {"image": torch.cat([-image[:, :1], image[:, 1:]], 1)}
+
+
+#: The turned map and its mirror image, from the front and from behind, where receding
+#: sides approach: with the turn, the symmetries of a square and that of the motion.
+VIEWS = (
+    View(),
+    View(_mirror, _mirror_back),
+    View(_behind, _mirror_back),
+    View(lambda inputs: _mirror(_behind(inputs))),
+)
 
 
 def prepare_maps(maps):
@@ -109,7 +120,7 @@ def _stack(maps):
     )
 
 
-def posterior(outputs, calibration):
+def posterior(outputs, calibration, widen=None):
     """Turn the network's outputs into calibrated distributions.
 
     The turn away from the classical angle is made as far as it is significant: it
@@ -122,8 +133,11 @@ def posterior(outputs, calibration):
         network was given.
     calibration : dict
         For "kappa" and "angle": the factors by which to widen distributions, against
-        their own width; for "quality": offset and slopes of a logistic regression on
-        the `evidence`.
+        what they rest on: their own width, the inclination, and the variance that
+        rotation explains; for "quality": offset and slopes of a logistic regression
+        on the `evidence`.
+    widen : dict of str to `torch.Tensor`, optional
+        Factors of shape (n,) to use for "kappa" or "angle" instead.
 
     Returns
     -------
@@ -131,28 +145,36 @@ def posterior(outputs, calibration):
         ``kappa`` (n, bins) and ``inclination`` (n, bins) as probabilities,
         ``kappa_quantiles``, ``inclination_quantiles`` (n, 3), ``turn`` (n,) and
         ``turn_error`` (n,) in degrees, ``turn_concentration`` and
-        ``turn_log_weight`` (n, 3), ``quality`` (n,).
+        ``turn_log_weight`` (n, 3), ``quality`` (n,); and the ``kappa_grounds`` and
+        ``angle_grounds`` (n, 3) that the factors are chosen by.
     """
     levels = torch.tensor(LEVELS)
     result = {}
+    result["inclination"] = torch.softmax(outputs["inclination"], 1)
+    tilt = histogram_quantile(result["inclination"], levels, 90.0)
+    result["inclination_quantiles"] = tilt
+    ratio = _explained(outputs["scalars"]).log()
+
+    def factor(name, width):
+        grounds = torch.stack([width, tilt[:, 1], ratio], 1)
+        result[f"{name}_grounds"] = grounds
+        if widen is not None and name in widen:
+            return widen[name]
+        return interpolate(calibration[name], grounds)
+
     logits = torch.log_softmax(outputs["kappa"], 1)
     raw = histogram_quantile(logits.exp(), levels, 1.0)
     # A power of a distribution has its width over the square root of that power.
-    widen = interpolate(calibration["kappa"], (raw[:, 2] - raw[:, 0]).numpy() / 2)
-    result["kappa"] = torch.softmax(logits / widen[:, None] ** 2, 1)
+    power = factor("kappa", (raw[:, 2] - raw[:, 0]) / 2)[:, None] ** -2
+    result["kappa"] = torch.softmax(logits * power, 1)
     result["kappa_quantiles"] = histogram_quantile(result["kappa"], levels, 1.0)
-    result["inclination"] = torch.softmax(outputs["inclination"], 1)
-    result["inclination_quantiles"] = histogram_quantile(
-        result["inclination"], levels, 90.0
-    )
     turn, concentration, log_weight = angle_components(outputs)
     level = torch.full((len(turn), 1), ONE_SIGMA)
     width = torch.rad2deg(angle_quantile(concentration, log_weight, level)[:, 0])
     turn = torch.rad2deg(turn)
     noise = SIGNIFICANCE * width / turn.abs().clamp_min(1e-6)
     result["turn"] = turn * (1 - noise**2).clamp_min(0)
-    widen = interpolate(calibration["angle"], width.numpy())
-    concentration = concentration / widen[:, None] ** 2
+    concentration = concentration * factor("angle", width)[:, None] ** -2
     width = angle_quantile(concentration, log_weight, level)[:, 0]
     result["turn_error"] = torch.rad2deg(width)
     result["turn_concentration"] = concentration
@@ -174,11 +196,16 @@ def evidence(kappa, scalars):
     that are independent beyond the parameters of the fit. Then the circularity, and
     whether a dispersion map helped to find it.
     """
-    left = 10 ** scalars[:, SCALARS.index("log_unexplained")]
     freedom = 10 ** scalars[:, SCALARS.index("log_independent")] - N_PARAMETERS
-    ratio = ((1 - left) / left).clamp_min(1e-3)
+    ratio = _explained(scalars)
     helped = scalars[:, SCALARS.index("has_dispersion")]
     return torch.stack([ratio.log(), freedom.clamp_min(1).log(), kappa, helped], 1)
+
+
+def _explained(scalars):
+    """Variance of a map that rotation explains, over what it leaves."""
+    left = 10 ** scalars[:, SCALARS.index("log_unexplained")]
+    return ((1 - left) / left).clamp_min(1e-3)
 
 
 def inputs(prepared):

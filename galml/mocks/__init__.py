@@ -1,22 +1,43 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Simulated galaxies made of particles, and how instruments see them."""
 
+from galml.mocks.dust import starlight
 from galml.mocks.gas import POPULATION, build_gas, draw_gas, random_orientation
+from galml.mocks.ifu import SpinTruth, manga_beam, observe_ifu, spin_truth
+from galml.mocks.image_stream import ImageTruth, galaxy_images
+from galml.mocks.images import LightImages, observe_light
 from galml.mocks.observe import GasMaps, observe_gas, project_gas
 from galml.mocks.particles import Kinematics, Particles, kinematics, rotation_matrix
+from galml.mocks.stars import STAR_POPULATION, Stars, build_stars, draw_stars
 from galml.mocks.stream import gas_maps
+from galml.mocks.surveys import GAS_SURVEYS, IMAGING_SURVEYS
 
 __all__ = [
+    "GAS_SURVEYS",
+    "IMAGING_SURVEYS",
     "POPULATION",
+    "STAR_POPULATION",
     "GasMaps",
+    "ImageTruth",
     "Kinematics",
+    "LightImages",
     "Particles",
+    "SpinTruth",
+    "Stars",
     "build_gas",
+    "build_stars",
     "draw_gas",
+    "draw_stars",
+    "galaxy_images",
     "gas_maps",
     "kinematics",
+    "manga_beam",
     "observe_gas",
+    "observe_ifu",
+    "observe_light",
     "project_gas",
     "random_orientation",
     "rotation_matrix",
+    "spin_truth",
+    "starlight",
 ]

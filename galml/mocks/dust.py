@@ -22,11 +22,11 @@ def starlight(stars, p, bands):
 
     Parameters
     ----------
-    stars : `~galml.mocks.stars.Stars`
+    stars : `~galml.mocks.Stars`
         n galaxies, turned as they are seen.
     p : dict of str to `torch.Tensor`
         ``dust_depth``, ``dust_length`` and ``dust_height`` of shape (n,), as
-        `~galml.mocks.stars.draw_stars` returns them.
+        `~galml.mocks.draw_stars` returns them.
     bands : sequence of str
         Bands out of `~galml.mocks.light.BANDS`.
 
@@ -67,7 +67,7 @@ def dust_depth(stars, p):
 
     Parameters
     ----------
-    stars : `~galml.mocks.stars.Stars`
+    stars : `~galml.mocks.Stars`
         n galaxies, turned as they are seen.
     p : dict of str to `torch.Tensor`
         See `starlight`.

@@ -40,7 +40,7 @@ class ImageTruth:
     ----------
     spin, spin_beam : `torch.Tensor`
         lambda_R inside the half-light ellipse of the r band, as seen without a beam
-        and with MaNGA's, see `~galml.mocks.ifu.SpinTruth`.
+        and with MaNGA's, see `~galml.mocks.SpinTruth`.
     ellipticity, position_angle : `torch.Tensor`
         Of the half-light ellipse; the angle in degrees, counter-clockwise from +y.
     r_eff, r_eff_pixels, r_eff_kpc : `torch.Tensor`
@@ -119,8 +119,8 @@ def galaxy_images(
     Yields
     ------
     parameters : dict of str to `torch.Tensor`
-        What the galaxies were made from, see `~galml.mocks.stars.draw_stars`.
-    images : `~galml.mocks.images.LightImages`
+        What the galaxies were made from, see `~galml.mocks.draw_stars`.
+    images : `~galml.mocks.LightImages`
         The images, with the `ImageTruth` as ``truth``.
 
     Raises

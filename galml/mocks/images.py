@@ -56,7 +56,7 @@ class LightImages:
         Shape (n,): index into `~galml.mocks.surveys.IMAGING_SURVEYS`.
     bands : tuple of str
         Bands of the second axis of the data.
-    truth : `~galml.mocks.image_stream.ImageTruth`, optional
+    truth : `~galml.mocks.ImageTruth`, optional
         Known of the galaxies, in images of `~galml.mocks.galaxy_images`.
     """
 
@@ -88,11 +88,11 @@ def observe_light(
 
     Parameters
     ----------
-    stars : `~galml.mocks.stars.Stars`
+    stars : `~galml.mocks.Stars`
         n galaxies, turned as they are seen.
     light : `torch.Tensor`
         Shape (n, p, bands): light of each particle, see
-        `~galml.mocks.dust.starlight`.
+        `~galml.mocks.starlight`.
     survey : `~galml.mocks.surveys.ImagingSurvey`
         Who takes the pictures.
     redshift : `torch.Tensor`

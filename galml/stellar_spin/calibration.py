@@ -71,13 +71,13 @@ def calibrate(outputs, data):
 def _factors(name, outputs, truth):
     """Widening of the distributions of one quantity, against their width."""
 
-    def share(rows, factor):
-        constant = NEUTRAL | {name: {"width": [0.0], "factor": [factor]}}
-        low, high = interval(name, posterior(_rows(outputs, rows), constant))
-        return np.mean((truth[rows] >= low) & (truth[rows] <= high))
+    def held(factor):
+        widen = {name: torch.from_numpy(factor).float()}
+        low, high = interval(name, posterior(outputs, NEUTRAL, widen))
+        return (truth >= low) & (truth <= high)
 
     width = posterior(outputs, NEUTRAL)[f"{name}_error"].numpy()
-    return widening(width, share)
+    return widening(width[:, None], held)
 
 
 def interval(name, result):

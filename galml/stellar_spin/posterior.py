@@ -11,10 +11,7 @@ __all__ = ["FAST_ROTATOR", "NEUTRAL", "ellipticity_of", "fast_rotators", "poster
 #: Fast rotators have a spin above this, times the root of their ellipticity
 #: (Emsellem et al. 2011, MNRAS 414, 888).
 FAST_ROTATOR = 0.31
-NEUTRAL = {
-    "spin": {"width": [0.0, 1.0], "factor": [1.0, 1.0]},
-    "ellipticity": {"width": [0.0, 1.0], "factor": [1.0, 1.0]},
-}
+NEUTRAL = {"spin": [], "ellipticity": []}
 #: Points and weights of Gauss-Hermite quadrature over a normal distribution.
 NODES = (-1.7320508, 0.0, 1.7320508)
 WEIGHTS = (1 / 6, 2 / 3, 1 / 6)
@@ -26,7 +23,7 @@ def ellipticity_of(outputs):
     return torch.sigmoid(mean), 0.005 + 0.3 * torch.sigmoid(width)
 
 
-def posterior(outputs, calibration):
+def posterior(outputs, calibration, widen=None):
     """Turn the network's outputs into calibrated distributions.
 
     Parameters
@@ -36,6 +33,8 @@ def posterior(outputs, calibration):
     calibration : dict
         For "spin" and "ellipticity": the factors by which to widen distributions,
         against their own width.
+    widen : dict of str to `torch.Tensor`, optional
+        Factors of shape (n,) to use for "spin" or "ellipticity" instead.
 
     Returns
     -------
@@ -45,11 +44,17 @@ def posterior(outputs, calibration):
         ``ellipticity`` and ``ellipticity_error``, shape (n,).
     """
     levels = torch.tensor(LEVELS)
+
+    def factor(name, width):
+        if widen is not None and name in widen:
+            return widen[name]
+        return interpolate(calibration[name], width[:, None])
+
     logits = torch.log_softmax(outputs["spin"], 1)
     raw = histogram_quantile(logits.exp(), levels, 1.0)
-    widen = interpolate(calibration["spin"], ((raw[:, 2] - raw[:, 0]) / 2).numpy())
     # A power of a distribution has its width over the square root of that power.
-    probability = torch.softmax(logits / widen[:, None] ** 2, 1)
+    power = factor("spin", (raw[:, 2] - raw[:, 0]) / 2)[:, None] ** -2
+    probability = torch.softmax(logits * power, 1)
     quantiles = histogram_quantile(probability, levels, 1.0)
     ellipticity, width = ellipticity_of(outputs)
     return {
@@ -58,8 +63,7 @@ def posterior(outputs, calibration):
         "spin_quantiles": quantiles,
         "spin_error": (quantiles[:, 2] - quantiles[:, 0]) / 2,
         "ellipticity": ellipticity,
-        "ellipticity_error": width
-        * interpolate(calibration["ellipticity"], width.numpy()),
+        "ellipticity_error": width * factor("ellipticity", width),
     }
 
 

@@ -13,21 +13,31 @@ def test_levels():
 
 def test_widening_finds_what_is_missing():
     rng = np.random.default_rng(0)
-    width = rng.uniform(0.1, 1.0, 8000)
-    # The wider an interval claims to be, the more it underestimates.
-    error = np.abs(rng.normal(size=8000)) * width * (0.8 + 0.5 * width)
-    factors = widening(width, lambda rows, f: np.mean(error[rows] <= f * width[rows]))
-    assert np.all(np.diff(factors["width"]) > 0)
-    expected = 0.8 + 0.5 * np.array(factors["width"])
-    np.testing.assert_allclose(factors["factor"], expected, rtol=0.12)
-    found = interpolate(factors, width).numpy() * width
-    assert np.mean(error <= found) == pytest.approx(ONE_SIGMA, abs=0.01)
+    width, tilt = rng.uniform(0.1, 1.0, 8000), rng.uniform(0, 90, 8000)
+    # The wider an interval claims to be, and the higher the tilt, the more is missing.
+    missing = (0.8 + 0.5 * width) * (1 + 0.005 * tilt)
+    error = np.abs(rng.normal(size=8000)) * width * missing
+    grounds = np.column_stack([width, tilt])
+    tables = widening(grounds, lambda factor: error <= factor * width)
+    factor = interpolate(tables, torch.from_numpy(grounds)).numpy()
+    np.testing.assert_allclose(factor, missing, rtol=0.2)
+    inside = error <= factor * width
+    assert np.mean(inside) == pytest.approx(ONE_SIGMA, abs=0.01)
+    for number in (width, tilt):
+        for rows in np.array_split(np.argsort(number), 4):
+            assert np.mean(inside[rows]) == pytest.approx(ONE_SIGMA, abs=0.025)
+    assert all(np.all(np.diff(table["place"]) > 0) for table in tables)
 
 
 def test_interpolate():
-    factors = {"width": [1.0, 2.0], "factor": [1.0, 3.0]}
-    found = interpolate(factors, np.array([0.0, 1.5, 9.0]))
-    assert found.dtype == torch.float32 and found.tolist() == [1.0, 2.0, 3.0]
+    tables = [
+        {"place": [1.0, 2.0], "factor": [1.0, 3.0]},
+        {"place": [0.0], "factor": [2.0]},
+    ]
+    grounds = torch.tensor([[0.0, 1.0], [1.5, 1.0], [9.0, 1.0]])
+    found = interpolate(tables, grounds)
+    assert found.dtype == torch.float32 and found.tolist() == [2.0, 4.0, 6.0]
+    assert interpolate([], grounds).tolist() == [1.0, 1.0, 1.0]
 
 
 def test_domain_holds_what_it_was_made_from():

@@ -134,12 +134,15 @@ def test_layout_names_every_column():
 
 
 def test_views_are_inverse():
-    first, second = kinematic.VIEWS
     image = torch.rand(2, 5, 4, 4)
     outputs = {"angle_odd": torch.rand(2, 1), "kappa": torch.rand(2, 3)}
-    assert first.apply({"image": image})["image"] is image
-    twice = second.apply(second.apply({"image": image}))["image"]
-    torch.testing.assert_close(twice, image, rtol=0, atol=0)
-    restored = second.restore(outputs)
-    torch.testing.assert_close(restored["angle_odd"], -outputs["angle_odd"])
-    assert restored["kappa"] is outputs["kappa"]
+    assert kinematic.VIEWS[0].apply({"image": image})["image"] is image
+    for view, sign in zip(kinematic.VIEWS, (1, -1, -1, 1), strict=True):
+        twice = view.apply(view.apply({"image": image}))["image"]
+        torch.testing.assert_close(twice, image, rtol=0, atol=0)
+        restored = view.restore(outputs)
+        torch.testing.assert_close(restored["angle_odd"], sign * outputs["angle_odd"])
+        assert restored["kappa"] is outputs["kappa"]
+    behind = kinematic.VIEWS[2].apply({"image": image})["image"]
+    torch.testing.assert_close(behind[:, 0], -image[:, 0].flip(-2), rtol=0, atol=0)
+    torch.testing.assert_close(behind[:, 1:], image[:, 1:].flip(-2), rtol=0, atol=0)

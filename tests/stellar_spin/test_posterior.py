@@ -50,8 +50,8 @@ def test_calibration_restores_coverage():
         "ellipticity": torch.from_numpy(shape + 0.7 * 0.04 * rng.normal(size=COUNT)),
     }
     factors = calibrate(found, truth)
-    assert np.allclose(factors["spin"]["factor"], 1.5, atol=0.12)
-    assert np.allclose(factors["ellipticity"]["factor"], 0.7, atol=0.06)
+    assert np.allclose(factors["spin"][0]["factor"], 1.5, atol=0.12)
+    assert np.allclose(factors["ellipticity"][0]["factor"], 0.7, atol=0.06)
     for name in ("spin", "ellipticity"):
         low, high = interval(name, posterior(found, factors))
         value = truth[name].numpy()
