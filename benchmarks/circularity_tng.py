@@ -18,7 +18,7 @@ from common import ROOT, shared_data, write_figures
 import galml
 from galml.gas_kinematics.metrics import angle_error, coverage, scatter68
 from galml.mocks import Kinematics, Particles, kinematics, project_gas
-from galml.mocks.observe import _aperture
+from galml.mocks.observe import gas_aperture
 
 N_VIEWS = 100
 CHUNK = 10
@@ -84,7 +84,7 @@ def observe(particles):
         reach = extent.expand(n)
         flux, velocity, dispersion = project_gas(seen, SIZE, reach, beam.expand(n))
         mask = flux > FAINTEST * flux.amax((1, 2), keepdim=True)
-        truths.append(kinematics(seen, _aperture(seen, mask, x, y, reach, SIZE)))
+        truths.append(kinematics(seen, gas_aperture(seen, mask, x, y, reach, SIZE)))
         velocities.append(torch.where(mask, velocity, torch.nan))
         dispersions.append(torch.where(mask, dispersion, torch.nan))
     truth = Kinematics(

@@ -32,7 +32,7 @@ def pictures(data):
 
 
 def own(data):
-    """Prepared images as the default network takes them, with their truth."""
+    """Give prepared images as the default network takes them, with their truth."""
     keys = ("image", "scalars", "spin", "ellipticity")
     return {key: data[key].float() for key in keys}
 

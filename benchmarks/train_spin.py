@@ -1,13 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Train the models of `galml.spin` on the mocks and put them in place.
 
-    python benchmarks/train_spin.py [--single-band]
+    python benchmarks/train_spin.py
 
 The mocks are a recipe: batches of population stars-1, seen in many surveys, train the
-network, others choose the best epoch, and others again make the errors honest.
+network in two stages, others choose the best epoch, and others again make the errors
+honest. The model for one band goes on from there, without colours.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -15,26 +15,43 @@ from common import ship
 
 from galml.mocks.stars import STAR_POPULATION
 from galml.stellar_spin.fitting import fit_spin
-from galml.stellar_spin.training import augment, mock_data_set
+from galml.stellar_spin.preparation import CHANNELS, SCALARS
+from galml.stellar_spin.training import BLUE, RED, augment, mock_data_set
 
-TRAINING = ((600, 41), (600, 42))
+KEYS = ("image", "scalars", "spin", "ellipticity")
+#: Streams of mocks that each stage adds, its epochs, learning rate and seed.
+STAGES = (
+    (((500, 41), (450, 42)), 14, 2e-3, 1),
+    (((600, 45),), 6, 1.2e-3, 2),
+)
 VALIDATION = (40, 43)
 CALIBRATION = (160, 44)
-KEYS = ("image", "scalars", "spin", "ellipticity")
-#: Name, sets of bands (those of many surveys where there are none), and domain.
+#: The same of the model for one band, and what each batch of it is seen in.
+ALONE = (((200, 51),), 4, 1e-3, 1)
+ALONE_VALIDATION = (30, 53)
+ALONE_CALIBRATION = (100, 54)
+BANDS = (("g",), ("r",), ("i",), ("F814W",))
+OPTIONS = {"n_particles": 12_000, "views": 2}
+TRAINING = {"batch_size": 128, "dtype": "bfloat16", "progress": True}
+CARD = {
+    "title": "Stellar spin and ellipticity from images",
+    "training": f"mocks of population {STAR_POPULATION}, in stages",
+    "population": STAR_POPULATION,
+    "licence": "BSD-3-Clause",
+}
+#: Name and domain of the models, by whether they are for one band.
 MODELS = {
-    False: ("stellar-spin-1", None, "galaxy images in optical bands"),
-    True: (
-        "stellar-spin-single-band-1",
-        (("g",), ("r",), ("i",), ("F814W",)),
-        "galaxy images in one optical band",
-    ),
+    False: ("stellar-spin-1", "galaxy images in optical bands"),
+    True: ("stellar-spin-single-band-1", "galaxy images in one optical band"),
 }
 
 
-def mocks(streams, bands):
+def mocks(streams, bands=None):
     """Prepare streams of mocks, each a number of batches and a seed."""
-    parts = [mock_data_set(count, seed=seed, bands=bands) for count, seed in streams]
+    parts = [
+        mock_data_set(count, seed=seed, bands=bands, **OPTIONS)
+        for count, seed in streams
+    ]
     return {key: torch.cat([part[key] for part in parts]) for key in KEYS}
 
 
@@ -44,35 +61,46 @@ def as_used(data, seed):
     return augment({key: value.float() for key, value in data.items()}, generator)
 
 
-def main():
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--single-band", action="store_true")
-    parser.add_argument("--epochs", type=int, default=18)
-    parser.add_argument("--checkpoint")
-    args = parser.parse_args()
-    name, bands, domain = MODELS[args.single_band]
-    model = fit_spin(
-        mocks(TRAINING, bands),
-        as_used(mocks([VALIDATION], bands), 0),
-        as_used(mocks([CALIBRATION], bands), 1),
-        epochs=args.epochs,
-        learning_rate=2e-3,
-        batch_size=128,
-        dtype="bfloat16",
-        seed=1,
-        progress=True,
-        checkpoint=args.checkpoint,
-        card={
-            "title": "Stellar spin and ellipticity from images",
-            "training": f"mocks of population {STAR_POPULATION}",
-            "population": STAR_POPULATION,
-            "licence": "BSD-3-Clause",
-        },
-    )
+def without_colors(data):
+    """Leave the one band that shows the shape."""
+    image, scalars = data["image"].clone(), data["scalars"].clone()
+    image[:, [CHANNELS.index(name) for name in ("blue", "red")]] = 0
+    scalars[:, [SCALARS.index(name) for name in (*BLUE, *RED)]] = 0
+    return data | {"image": image, "scalars": scalars}
+
+
+def joined(first, second):
+    """Put two data sets into one."""
+    return {key: torch.cat([first.pop(key), second.pop(key)]) for key in KEYS}
+
+
+def place(model, alone):
+    """Put a model into the package, and its history beside the figures."""
+    name, domain = MODELS[alone]
     results = Path(__file__).parent / "results"
     model.history.write(results / f"{name}_history.ecsv", overwrite=True)
-    ship(model, name, default=not args.single_band, domain=domain)
+    ship(model, name, default=not alone, domain=domain)
+
+
+def main():
+    """Run it."""
+    sets = as_used(mocks([VALIDATION]), 0), as_used(mocks([CALIBRATION]), 1)
+    data = model = None
+    for streams, epochs, rate, seed in STAGES:
+        more = mocks(streams)
+        data = more if data is None else joined(data, more)
+        options = {"epochs": epochs, "learning_rate": rate, "seed": seed, "card": CARD}
+        model = fit_spin(data, *sets, model=model, **options, **TRAINING)
+    place(model, alone=False)
+    streams, epochs, rate, seed = ALONE
+    data = joined(without_colors(data), mocks(streams, BANDS))
+    sets = (
+        as_used(mocks([ALONE_VALIDATION], BANDS), 0),
+        as_used(mocks([ALONE_CALIBRATION], BANDS), 1),
+    )
+    options = {"epochs": epochs, "learning_rate": rate, "seed": seed, "card": CARD}
+    model = fit_spin(data, *sets, model=model, **options, **TRAINING)
+    place(model, alone=True)
 
 
 if __name__ == "__main__":

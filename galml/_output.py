@@ -100,7 +100,8 @@ def show(table):
             shown[name].info.format = "<"
         elif shown[name].dtype.kind == "f":
             angle = getattr(shown[name], "unit", None) is not None
-            shown[name].info.format = ".1f" if angle else ".3f"
+            digits = 5 if name in ("ra", "dec") else 1 if angle else 3
+            shown[name].info.format = f".{digits}f"
     shown.pprint(max_lines=-1, max_width=-1)
 
 

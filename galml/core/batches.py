@@ -6,10 +6,8 @@ from collections import deque
 import numpy as np
 import torch
 
-from galml.core.exceptions import GalmlError
-from galml.core.flags import Flag
 from galml.core.inference import infer, resolve_device
-from galml.core.results import build_table, warn_batch
+from galml.core.results import build_table, failure_flags, warn_batch
 
 __all__ = ["answer", "in_groups"]
 
@@ -168,20 +166,9 @@ def _merge(rows, answers, layout):
         name: np.full((len(rows), *shape), np.nan) * (1 if unit is None else unit)
         for name, (shape, unit) in layout.items()
     }
-    flags = np.array([_flags_of(error) for _, error in rows], dtype=int)
+    flags = np.array([failure_flags(error) for _, error in rows], dtype=int)
     for places, (values, bits) in answers:
         for name, column in values.items():
             columns[name][places] = column
         flags[places] = bits
     return columns, flags
-
-
-def _flags_of(error):
-    """Give the flags of a member, from why it could not be used."""
-    if error is None:
-        return 0
-    # A damaged file is an `InputError` whose cause is what reading it raised.
-    unread = not isinstance(error, GalmlError) or isinstance(
-        error.__cause__, OSError | EOFError
-    )
-    return int(Flag.FAILED | Flag.UNREADABLE if unread else Flag.FAILED)

@@ -24,12 +24,23 @@ from galml.core.exceptions import (
     InputUnitError,
 )
 
-__all__ = ["IMAGE_HDUS", "file_stem", "parse_unit", "read_fits", "read_hdu"]
+__all__ = [
+    "IMAGE_HDUS",
+    "UNCERTAINTIES",
+    "file_stem",
+    "find_hdu",
+    "header_unit",
+    "header_wcs",
+    "parse_unit",
+    "read_fits",
+    "read_hdu",
+    "readable",
+]
 
 IMAGE_HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 
 # HDUCLAS3 of the ESO data product standard (used by MaNGA), UTYPE of CCDData files.
-_UNCERTAINTIES = {
+UNCERTAINTIES = {
     "RMSE": StdDevUncertainty,
     "MSE": VarianceUncertainty,
     "INVMSE": InverseVariance,
@@ -101,7 +112,7 @@ def file_stem(path):
 
 
 @contextmanager
-def _readable(argument, what):
+def readable(argument, what):
     """Turn what damaged files make astropy raise into an InputError."""
     try:
         yield
@@ -124,7 +135,7 @@ def _readable(argument, what):
 
 def read_fits(path, *, argument, unit, hdu, ndim):
     """Read one image of a FITS file; parameters as for `read_hdu`."""
-    with _readable(argument, str(path)), fits.open(path) as hdus:
+    with readable(argument, str(path)), fits.open(path) as hdus:
         return read_hdu(hdus, argument=argument, unit=unit, hdu=hdu, ndim=ndim)
 
 
@@ -158,15 +169,15 @@ def read_hdu(source, *, argument, unit, hdu, ndim):
     """
     hdus = source if isinstance(source, fits.HDUList) else None
     name, channel = hdu if isinstance(hdu, tuple) else (hdu, None)
-    image = source if hdus is None else _find(hdus, name, channel, ndim, argument)
+    image = source if hdus is None else find_hdu(hdus, name, channel, ndim, argument)
     header = image.header
-    with _readable(argument, f"HDU {image.name!r}"):
+    with readable(argument, f"HDU {image.name!r}"):
         if not image.shape:
             raise InputError(argument, "an HDU without data", "an image")
         if channel is not None:
             channel = _channel(header, channel, image.shape)
         values = _pixels(image, channel)
-        unit = _header_unit(header, unit, argument)
+        unit = header_unit(header, unit, argument)
         if hdus is None:
             primary, uncertainty, mask = {}, None, None
         else:
@@ -178,13 +189,13 @@ def read_hdu(source, *, argument, unit, hdu, ndim):
             for key, value in cards.items()
             if key not in ("", "COMMENT", "HISTORY")
         }
-        wcs = _header_wcs(header, hdus)
+        wcs = header_wcs(header, hdus)
     return NDData(
         values, unit=unit, uncertainty=uncertainty, mask=mask, wcs=wcs, meta=meta
     )
 
 
-def _find(hdus, name, channel, ndim, argument):
+def find_hdu(hdus, name, channel, ndim, argument):
     """Pick the HDU asked for, or the first that fits."""
     if name is not None:
         try:
@@ -227,7 +238,7 @@ def _channel(header, channel, shape):
     raise InputError("hdu", f"channel {channel!r}", f"a channel below {planes}{known}")
 
 
-def _header_unit(header, default, argument):
+def header_unit(header, default, argument):
     """Read BUNIT; the default where it is missing or cannot be understood."""
     text = str(header.get("BUNIT", "")).strip()
     if not text:
@@ -254,23 +265,23 @@ def _partners(hdus, image, channel, unit, argument):
     if errors is None:
         return None, mask
     kind = errors.header.get("HDUCLAS3", errors.header.get("UTYPE"))
-    if kind not in _UNCERTAINTIES:
+    if kind not in UNCERTAINTIES:
         raise InputTypeError(
             argument,
             f"an uncertainty {errors.name!r} of kind {kind!r}",
-            f"HDUCLAS3 or UTYPE to be one of {', '.join(_UNCERTAINTIES)}",
+            f"HDUCLAS3 or UTYPE to be one of {', '.join(UNCERTAINTIES)}",
         )
-    kind = _UNCERTAINTIES[kind]
+    kind = UNCERTAINTIES[kind]
     # A partner that only inherited the header of its image has the image's unit:
     # what it should be follows from its kind.
-    own = _header_unit(errors.header, u.dimensionless_unscaled, argument)
+    own = header_unit(errors.header, u.dimensionless_unscaled, argument)
     std = kind([1.0], unit=own).represent_as(StdDevUncertainty)
     if unit is None or not std.unit.is_equivalent(unit):
         own = None
     return kind(_pixels(errors, channel), unit=own), mask
 
 
-def _header_wcs(header, hdus):
+def header_wcs(header, hdus):
     """Read the WCS of a header, without the remarks of its repair."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)

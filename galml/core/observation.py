@@ -20,7 +20,7 @@ from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import IMAGE_HDUS, file_stem, parse_unit, read_fits, read_hdu
 from galml.core.flags import Flag
 
-__all__ = ["EXPECTED", "Observation", "is_tensor", "name_of", "read"]
+__all__ = ["EXPECTED", "Observation", "as_nddata", "is_tensor", "name_of", "read"]
 
 #: What `read` takes, for error messages.
 EXPECTED = (
@@ -110,7 +110,7 @@ def read(obj, *, argument="data", unit=None, hdu=None, ndim=(2,)):
         When a file is not there or may not be read.
     """
     unit = None if unit is None else parse_unit(unit, "unit")
-    data = _as_nddata(obj, argument, unit, hdu, ndim)
+    data = as_nddata(obj, argument, unit, hdu, ndim)
     pixels = _checked(data.data, argument)
     if data.unit is None and unit is None:
         raise InputUnitError(argument, "data without a unit", "a unit, or unit=")
@@ -149,7 +149,7 @@ def is_tensor(data):
     return type(data).__module__.partition(".")[0] == "torch"
 
 
-def _as_nddata(obj, argument, unit, hdu, ndim):
+def as_nddata(obj, argument, unit, hdu, ndim):
     """Bring every kind of input into the shape of NDData, without copying."""
     options = {"argument": argument, "unit": unit, "hdu": hdu, "ndim": ndim}
     if isinstance(obj, NDData):

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 from astropy.table import QTable
 
-from galml.core.exceptions import GalmlWarning
+from galml.core.exceptions import GalmlError, GalmlWarning
 from galml.core.flags import Flag
 
-__all__ = ["build_table", "warn_batch"]
+__all__ = ["build_table", "failure_flags", "warn_batch"]
 
 
 def build_table(
@@ -86,6 +86,17 @@ def _plain(value, limit=66):
     """Write a value as one line of ASCII that fits a FITS card."""
     text = " ".join(str(value).split()).encode("ascii", "backslashreplace").decode()
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def failure_flags(error):
+    """Give the flags of a row, from why it has no result (None: it has one)."""
+    if error is None:
+        return 0
+    # A damaged file is an `InputError` whose cause is what reading it raised.
+    unread = not isinstance(error, GalmlError) or isinstance(
+        error.__cause__, OSError | EOFError
+    )
+    return int(Flag.FAILED | Flag.UNREADABLE if unread else Flag.FAILED)
 
 
 def warn_batch(flags, errors, *, stacklevel=3):

@@ -18,15 +18,15 @@ from astropy.nddata import (
 from galml.core.axes import arrange, celestial
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import (
-    _UNCERTAINTIES,
     IMAGE_HDUS,
-    _find,
-    _header_unit,
-    _header_wcs,
-    _readable,
+    UNCERTAINTIES,
+    find_hdu,
+    header_unit,
+    header_wcs,
     parse_unit,
+    readable,
 )
-from galml.core.observation import _as_nddata
+from galml.core.observation import as_nddata
 
 __all__ = ["BandImage", "is_per_pixel", "open_images"]
 
@@ -236,14 +236,14 @@ def is_per_pixel(unit):
 def _open(image, stack, unit, hdu):
     """Bring an image into the shape of NDData without reading its pixels."""
     if isinstance(image, str | os.PathLike):
-        with _readable("images", str(image)):
+        with readable("images", str(image)):
             # Reading rows when they are wanted leaves no mapped pages behind.
             image = stack.enter_context(fits.open(image, memmap=False))
     if isinstance(image, (fits.HDUList, *IMAGE_HDUS)):
         return _Lazy(image, unit, hdu)
     if isinstance(image, NDData):
         return image
-    return _as_nddata(image, "images", unit, hdu, (2,))
+    return as_nddata(image, "images", unit, hdu, (2,))
 
 
 class _Lazy:
@@ -255,15 +255,15 @@ class _Lazy:
         hdus = source if isinstance(source, fits.HDUList) else [source]
         image = source
         if isinstance(source, fits.HDUList):
-            image = _find(source, hdu, None, (2,), "images")
+            image = find_hdu(source, hdu, None, (2,), "images")
         if not image.shape:
             raise InputError("images", "an HDU without data", "an image")
         header = image.header
         self.data, self.shape = _pixels(image), image.shape
-        self.unit = _header_unit(header, unit, "images")
+        self.unit = header_unit(header, unit, "images")
         self.meta = {**hdus[0].header, **header}
         lookup = source if isinstance(source, fits.HDUList) else None
-        self.wcs = _header_wcs(header, lookup)
+        self.wcs = header_wcs(header, lookup)
         self.uncertainty, self.mask = None, None
         if lookup is not None:
             self._add_partners(lookup, image)
@@ -283,14 +283,14 @@ class _Lazy:
         if errors is None:
             return
         kind = errors.header.get("HDUCLAS3", errors.header.get("UTYPE"))
-        if kind not in _UNCERTAINTIES:
+        if kind not in UNCERTAINTIES:
             raise InputTypeError(
                 "images",
                 f"an uncertainty {errors.name!r} of kind {kind!r}",
-                f"HDUCLAS3 or UTYPE to be one of {', '.join(_UNCERTAINTIES)}",
+                f"HDUCLAS3 or UTYPE to be one of {', '.join(UNCERTAINTIES)}",
             )
-        own = _header_unit(errors.header, u.dimensionless_unscaled, "images")
-        kind = _UNCERTAINTIES[kind]
+        own = header_unit(errors.header, u.dimensionless_unscaled, "images")
+        kind = UNCERTAINTIES[kind]
         std = kind([1.0], unit=own).represent_as(StdDevUncertainty)
         if self.unit is None or not std.unit.is_equivalent(self.unit):
             own = None

@@ -9,7 +9,7 @@ import torch
 from galml.mocks.particles import Kinematics, kinematics
 from galml.mocks.surveys import GAS_SURVEYS
 
-__all__ = ["GasMaps", "observe_gas", "project_gas"]
+__all__ = ["GasMaps", "gas_aperture", "observe_gas", "project_gas"]
 
 FWHM = 2 * math.sqrt(2 * math.log(2))
 N_BINS = 256
@@ -182,7 +182,7 @@ def observe_gas(particles, radius, beams_across, n_pixels, generator, noisy=True
     if noisy:
         mask = _ragged(mask, x, y, generator)
     mask &= torch.isfinite(velocity)
-    inside = _aperture(particles, mask, x, y, extent, n_pixels)
+    inside = gas_aperture(particles, mask, x, y, extent, n_pixels)
     truth = kinematics(particles, inside)
 
     instrument = 0.3 * trait["channel"] * uniform(0, 1)
@@ -271,7 +271,7 @@ def _ragged(mask, x, y, generator):
     return torch.where(enough, ragged, mask)
 
 
-def _aperture(particles, mask, x, y, extent, n_pixels):
+def gas_aperture(particles, mask, x, y, extent, n_pixels):
     """Particles inside the deprojected radius of the mask.
 
     A disc's mask reaches its deprojected radius along the major axis, so that this is

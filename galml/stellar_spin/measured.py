@@ -11,7 +11,7 @@ import numpy as np
 from galml.core.exceptions import GalmlError, InputError, InputTypeError
 from galml.core.flags import Flag
 from galml.core.inputs import Failure
-from galml.core.results import build_table, warn_batch
+from galml.core.results import build_table, failure_flags, warn_batch
 from galml.core.rows import RowOptions
 from galml.core.spin import lambda_sums
 from galml.stellar_spin.aperture import (
@@ -195,7 +195,7 @@ def lambda_r(
             if is_single:
                 raise
             errors.append(error)
-            answer, bits = {}, _flags_of(error)
+            answer, bits = {}, failure_flags(error)
         answers.append(answer)
         flags.append(int(bits))
     table = build_table(
@@ -212,14 +212,6 @@ def lambda_r(
     if not is_single:
         warn_batch(flags, errors)
     return table
-
-
-def _flags_of(error):
-    """Give the flags of a galaxy from why it could not be measured."""
-    unread = not isinstance(error, GalmlError) or isinstance(
-        error.__cause__, OSError | EOFError
-    )
-    return Flag.FAILED | Flag.UNREADABLE if unread else Flag.FAILED
 
 
 def _columns(answers, corrected):
