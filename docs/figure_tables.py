@@ -91,6 +91,10 @@ CUTOUTS = {
     "peak_difference": ("from loop", ".2f"),
     "flux_difference": ("total flux", ".3f"),
 }
+SPIN_SPEED = {
+    "rate": ("galaxies per second", ".0f"),
+    "ratio": ("galml over it", ".2f"),
+}
 SPEED = {"rate": ("maps per second", ".0f"), "ratio": ("galml over it", ".2f")}
 
 
@@ -234,6 +238,15 @@ def spin_sdss(results):
     return AREA, rows, note
 
 
+def spin_speed(results):
+    """Rates of the whole way and of the networks alone."""
+    note = (
+        f"{results['galaxies']} galaxies in three bands, {results['pixels']} pixels a "
+        "side. The second column is the time of the whole way over that of the row."
+    )
+    return SPIN_SPEED, results["rows"], note
+
+
 def spin_population(results):
     """Mocks against surveys."""
     rows = {name: row for name, row in results.items() if name != "population"}
@@ -294,6 +307,7 @@ TABLES = {
     "spin_mocks bins": spin_bins,
     "spin_mocks surveys": spin_surveys,
     "spin_sdss": spin_sdss,
+    "spin_speed": spin_speed,
     "spin_population": spin_population,
     "lambda_r_tables": lambda_r_tables,
     "cutouts_speed": cutouts_speed,

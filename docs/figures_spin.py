@@ -13,7 +13,7 @@ from galml.stellar_spin.plots import plot_galaxy, plot_gallery, plot_saliency
 
 EXAMPLES = resources.files("galml") / "data" / "examples"
 SEED = 22
-SHOWN, DRAWN = 18, 54
+SHOWN, DRAWN = 18, 36
 
 
 def cut_field():

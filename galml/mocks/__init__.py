@@ -3,7 +3,7 @@
 
 from galml.mocks.dust import starlight
 from galml.mocks.gas import POPULATION, build_gas, draw_gas, random_orientation
-from galml.mocks.ifu import SpinTruth, manga_beam, observe_ifu, spin_truth
+from galml.mocks.ifu import Shape, SpinTruth, manga_beam, observe_ifu, spin_truth
 from galml.mocks.image_stream import ImageTruth, galaxy_images
 from galml.mocks.images import LightImages, observe_light
 from galml.mocks.observe import GasMaps, observe_gas, project_gas
@@ -22,6 +22,7 @@ __all__ = [
     "Kinematics",
     "LightImages",
     "Particles",
+    "Shape",
     "SpinTruth",
     "Stars",
     "build_gas",

@@ -29,6 +29,8 @@ __all__ = ["GalaxyImage", "problem_of", "read_images"]
 
 #: Unit in which fluxes of calibrated bands are counted.
 FLUX = u.nJy
+#: What units of counts, and rates of them, are made of.
+UNCALIBRATED = {u.adu, u.DN, u.ct, u.electron, u.ph, u.s, u.pix, u.rad}
 #: Fewest known pixels, and smallest effective radius in pixels.
 MIN_PIXELS = 64
 SMALLEST = 0.7
@@ -237,6 +239,8 @@ def _factors(unit, wavelength, scale):
         except u.UnitConversionError:
             continue
         return np.array(factors), True
+    if not set(unit.decompose().bases) <= UNCALIBRATED:
+        raise InputUnitError("cutouts", f"values in {unit}", "fluxes, or counts")
     return np.ones(len(wavelength)), False
 
 
@@ -329,9 +333,6 @@ def problem_of(member):
     """
     if isinstance(member, Failure):
         return member.error
-    if not SMALLEST <= member.r_eff < np.inf:
-        got = f"{member.r_eff:g} pixels"
-        return InputError("r_eff", got, f"at least {SMALLEST} pixels")
     band = member.values[choose_bands(member.wavelength)[0]]
     known = band[np.isfinite(band)]
     if known.size < MIN_PIXELS:
@@ -339,4 +340,7 @@ def problem_of(member):
         return InputError("cutouts", got, f"at least {MIN_PIXELS}")
     if known.max() == known.min():
         return InputError("cutouts", f"{known[0]:g} everywhere", "an image of a galaxy")
+    if not SMALLEST <= member.r_eff < np.inf:
+        got = f"{member.r_eff:g} pixels"
+        return InputError("r_eff", got, f"at least {SMALLEST} pixels")
     return None

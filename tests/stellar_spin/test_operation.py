@@ -266,6 +266,13 @@ def test_size_is_measured(make, model):
             InputError,
             "cutouts: got an image",
         ),
+        (
+            {"cutouts": np.full((3, 20, 20), np.nan), "r_eff": None},
+            InputError,
+            "cutouts: got an image",
+        ),
+        ({"unit": "km"}, InputUnitError, "cutouts: got values in km"),
+        ({"unit": "mag"}, InputUnitError, "cutouts: got values in mag"),
         ({"model": "nothing"}, ModelError, "nothing"),
     ],
 )
