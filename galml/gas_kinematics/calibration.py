@@ -16,7 +16,7 @@ __all__ = ["calibrate", "domain", "evaluate"]
 NEUTRAL = {
     "kappa": [],
     "angle": [],
-    "quality": [0.0] * 5,
+    "quality": [0.0] * 6,
 }
 #: What the quality is the probability of: these errors at most (degrees, kappa).
 QUALITY_ANGLE = 10.0
@@ -64,7 +64,7 @@ def calibrate(outputs, data):
 
     Widths are scaled so that 68.3 % intervals hold as many of the truths, in bins of
     the predicted width, of the predicted inclination and of the variance that rotation
-    explains. The quality is a logistic regression on four numbers only: a
+    explains. The quality is a logistic regression on five numbers only: a
     network's opinion of itself does not carry over to maps unlike the mocks.
 
     Parameters

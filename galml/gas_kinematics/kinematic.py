@@ -189,17 +189,21 @@ def posterior(outputs, calibration, widen=None):
 
 
 def evidence(kappa, scalars):
-    """Tell how much a map says: what its quality is judged by, shape (n, 4).
+    """Tell how much a map says: what its quality is judged by, shape (n, 5).
 
     The F statistic of rings with a shared angle against no rotation, as the logarithms
     of its two factors: variance explained over variance left, and the measurements
-    that are independent beyond the parameters of the fit. Then the circularity, and
-    whether a dispersion map helped to find it.
+    that are independent beyond the parameters of the fit. Then the amplitude of the
+    ring that rotates least, which is low where few places make the map's amplitude or
+    rings disagree; the circularity; and whether a dispersion map helped to find it.
     """
     freedom = 10 ** scalars[:, SCALARS.index("log_independent")] - N_PARAMETERS
     ratio = _explained(scalars)
+    first = SCALARS.index("ring_1")
+    slowest = scalars[:, first : first + N_RINGS].amin(1)
     helped = scalars[:, SCALARS.index("has_dispersion")]
-    return torch.stack([ratio.log(), freedom.clamp_min(1).log(), kappa, helped], 1)
+    numbers = [ratio.log(), freedom.clamp_min(1).log(), slowest, kappa, helped]
+    return torch.stack(numbers, 1)
 
 
 def _explained(scalars):
