@@ -14,9 +14,11 @@ _FUNCTIONS = {
     "lambda_r": "galml.stellar_spin.measured",
     "list_models": "galml.core.weights",
     "load_model": "galml.core.weights",
+    "sample_stars": "galml.stars.operation",
     "spin": "galml.stellar_spin.operation",
+    "star_log_prob": "galml.stars.operation",
 }
-_SUBPACKAGES = {"core", "cutouts", "gas_kinematics", "mocks", "stellar_spin"}
+_SUBPACKAGES = {"core", "cutouts", "gas_kinematics", "mocks", "stars", "stellar_spin"}
 
 __all__ = sorted(_FUNCTIONS)
 

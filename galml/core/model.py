@@ -22,6 +22,7 @@ __all__ = ["OPERATIONS", "GalaxyModel", "find_network"]
 OPERATIONS = {
     "circularity": "galml.gas_kinematics",
     "spin": "galml.stellar_spin",
+    "stars": "galml.stars",
 }
 
 FORMAT = 1

@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Simulated galaxies made of particles, and how instruments see them."""
 
+from galml.mocks.chemodynamic_images import star_images, star_particles
+from galml.mocks.chemodynamic_recipe import STAR_TABLE_POPULATION, draw_star_galaxies
+from galml.mocks.chemodynamics import star_galaxies, star_tensors
 from galml.mocks.dust import starlight
 from galml.mocks.gas import POPULATION, build_gas, draw_gas, random_orientation
 from galml.mocks.ifu import Shape, SpinTruth, manga_beam, observe_ifu, spin_truth
@@ -17,6 +20,7 @@ __all__ = [
     "IMAGING_SURVEYS",
     "POPULATION",
     "STAR_POPULATION",
+    "STAR_TABLE_POPULATION",
     "GasMaps",
     "ImageTruth",
     "Kinematics",
@@ -28,6 +32,7 @@ __all__ = [
     "build_gas",
     "build_stars",
     "draw_gas",
+    "draw_star_galaxies",
     "draw_stars",
     "galaxy_images",
     "gas_maps",
@@ -40,5 +45,9 @@ __all__ = [
     "random_orientation",
     "rotation_matrix",
     "spin_truth",
+    "star_galaxies",
+    "star_images",
+    "star_particles",
+    "star_tensors",
     "starlight",
 ]

@@ -13,7 +13,7 @@ from galml.mocks.images import distance, observe_light, redshift_of
 from galml.mocks.stars import build_stars, draw_stars
 from galml.mocks.surveys import IMAGING_SURVEYS
 
-__all__ = ["ImageTruth", "galaxy_images"]
+__all__ = ["ImageTruth", "galaxy_images", "matching_surveys"]
 
 #: Share of batches, pixels a side, and pixels of the survey along that of the image.
 GRIDS = (
@@ -134,7 +134,7 @@ def galaxy_images(
             raise InputError(name, value, "a positive integer")
     if views < 1 or batch_size % views:
         raise InputError("views", views, f"a divisor of batch_size={batch_size}")
-    surveys = _matching(survey, bands)
+    surveys = matching_surveys(survey, bands)
     every = tuple(dict.fromkeys((*bands, "r")))
     for index in range(first, first + n_batches):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
@@ -180,7 +180,7 @@ def galaxy_images(
         yield p, images
 
 
-def _matching(name, bands):
+def matching_surveys(name, bands):
     """Surveys of that name, or all of them, that have the bands."""
     if name is not None and name not in [s.name for s in IMAGING_SURVEYS]:
         names = ", ".join(s.name for s in IMAGING_SURVEYS)

@@ -11,7 +11,10 @@ __all__ = [
     "GRAVITY",
     "circular_speed2",
     "disc_motions",
+    "disc_speed2",
     "grid_place",
+    "nfw_mass",
+    "radial_dispersion2",
     "radius_grid",
     "spheroid_motions",
 ]
@@ -41,7 +44,7 @@ def grid_place(radius, size, grid=GRID, count=N_GRID):
     return ((radius / size).log() - low) / (high - low) * (count - 1)
 
 
-def _freeman(radius, mass, length):
+def disc_speed2(radius, mass, length):
     """Squared circular speed of an exponential disc (Freeman 1970, ApJ 160, 811)."""
     y = (radius / (2 * length)).clamp(1e-4, 40)
     bessel = torch.special
@@ -50,7 +53,7 @@ def _freeman(radius, mass, length):
     return 2 * GRAVITY * mass / length * y**2 * product
 
 
-def _nfw(radius):
+def nfw_mass(radius):
     """Mass of a halo of Navarro, Frenk & White (1997), radius in scale radii."""
     return torch.log1p(radius) - radius / (1 + radius)
 
@@ -74,10 +77,10 @@ def circular_speed2(p, mass):
     radius = radius_grid(p["size"])
     ratio, index = radius / p["spheroid_radius"][:, None], p["sersic_index"][:, None]
     smooth = GRAVITY * mass[:, :1] * spheroid_mass(ratio, index) / radius
-    disc = _freeman(radius, mass[:, 1:2], p["disc_length"][:, None])
-    disc = disc + _freeman(radius, mass[:, 2:], p["counter_length"][:, None])
+    disc = disc_speed2(radius, mass[:, 1:2], p["disc_length"][:, None])
+    disc = disc + disc_speed2(radius, mass[:, 2:], p["counter_length"][:, None])
     dark = p["dark_fraction"] / (1 - p["dark_fraction"]) * mass.sum(1) / 2
-    halo = _nfw(radius / (HALO_SCALE * p["size"][:, None])) / _nfw(
+    halo = nfw_mass(radius / (HALO_SCALE * p["size"][:, None])) / nfw_mass(
         torch.tensor(1 / HALO_SCALE)
     )
     smooth = smooth + GRAVITY * dark[:, None] * halo / radius
@@ -207,6 +210,30 @@ def spheroid_motions(p, total):
         [radial2, (azimuthal2 - ordered**2).clamp_min(0), vertical2], -1
     ).sqrt()
     return torch.cat([ordered[..., None], spread], -1).float()
+
+
+def radial_dispersion2(total, density, radius, anisotropy):
+    """Squared radial dispersion of a sphere without rotation, by the Jeans equation.
+
+    Parameters
+    ----------
+    total : `torch.Tensor`
+        Shape (n, m): squared circular speed on `radius_grid`.
+    density : `torch.Tensor`
+        Shape (n, m): of the sphere, in any unit.
+    radius : `torch.Tensor`
+        Shape (n, m): `radius_grid`.
+    anisotropy : float
+        1 - (tangential over radial dispersion)^2.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, m), in the unit of ``total``.
+    """
+    step = math.log(GRID[1] / GRID[0]) / (N_GRID - 1)
+    weight = density.double() * radius.double() ** (2 * anisotropy)
+    return (_above(weight * total, step) / weight).float()
 
 
 def _above(integrand, step):

@@ -1,0 +1,331 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""How alike two samples of stars are.
+
+Samples are tables of stars, or arrays of shape (n, axes). Distances are measured in
+standard deviations of the truth, around its mean; stars of which something is unknown
+do not count.
+"""
+
+import astropy.units as u
+import numpy as np
+
+from galml.core.exceptions import InputError
+from galml.stars.columns import AXES, as_table, read_stars
+
+__all__ = [
+    "c2st",
+    "known_stars",
+    "mmd",
+    "quantile_error",
+    "shared_axes",
+    "sliced_wasserstein",
+    "standardised",
+    "summarise",
+]
+
+#: Distances of pairs of stars that are in memory at one time.
+PAIRS = 4_000_000
+#: Stars of which the median distance is taken.
+BANDWIDTH_STARS = 2000
+LEVELS = (0.05, 0.16, 0.5, 0.84, 0.95)
+
+
+def standardised(sample, truth, axes=None):
+    """Put two samples on the scale of the second.
+
+    Parameters
+    ----------
+    sample, truth : `~astropy.table.QTable` or array_like
+        Stars as a table, or plain numbers of shape (n, axes).
+    axes : sequence of str, optional
+        Columns of the tables; by default those of `galml.stars.columns.AXES` that both
+        tables have. Others are taken in the unit that they have in the truth.
+
+    Returns
+    -------
+    sample, truth : `~numpy.ndarray`
+        float64, shapes (n, axes) and (m, axes), without unknown stars: minus the mean
+        of the truth, over its standard deviation.
+
+    Raises
+    ------
+    galml.core.InputError
+        For samples without at least two known stars, of different axes, or with an axis
+        along which the truth does not vary.
+    """
+    if not (hasattr(sample, "colnames") and hasattr(truth, "colnames")):
+        first, second = _plain(sample, "sample"), _plain(truth, "truth")
+    else:
+        units = shared_axes(as_table(sample, "sample"), as_table(truth, "truth"), axes)
+        first = known_stars(*read_stars(sample, units, argument="sample"), "sample")
+        second = known_stars(*read_stars(truth, units, argument="truth"), "truth")
+    if first.shape[1] != second.shape[1]:
+        raise InputError("sample", f"{first.shape[1]} axes", f"{second.shape[1]} axes")
+    center, scale = second.mean(axis=0), second.std(axis=0)
+    if not (scale > 0).all():
+        fixed = np.flatnonzero(scale == 0).tolist()
+        raise InputError(
+            "truth", f"equal values along axes {fixed}", "values that vary"
+        )
+    return (first - center) / scale, (second - center) / scale
+
+
+def mmd(sample, truth, *, kernel="linear", bandwidth=None, axes=None):
+    """Give the squared maximum mean discrepancy (Gretton et al. 2012, JMLR 13, 723).
+
+    Parameters
+    ----------
+    sample, truth : `~astropy.table.QTable` or array_like
+        As in `standardised`.
+    kernel : {"linear", "gaussian"}
+        "linear" is the squared distance of the means. "gaussian" sees all differences;
+        its time goes with the number of pairs, its memory does not.
+    bandwidth : float, optional
+        Standard deviation of the Gaussian kernel, in those of the truth; by default the
+        median distance of two true stars.
+    axes : sequence of str, optional
+        As in `standardised`.
+
+    Returns
+    -------
+    float
+        0 for equal distributions. The estimate with the Gaussian kernel is unbiased,
+        hence sometimes just below 0.
+
+    Raises
+    ------
+    galml.core.InputError
+        For another kernel, a bandwidth that is not positive, or as in `standardised`.
+    """
+    if kernel not in ("linear", "gaussian"):
+        raise InputError("kernel", repr(kernel), "'linear' or 'gaussian'")
+    first, second = standardised(sample, truth, axes)
+    if kernel == "linear":
+        return float(((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum())
+    width = _median_distance(second) if bandwidth is None else bandwidth
+    if not width > 0:
+        raise InputError("bandwidth", width, "a positive number")
+    n, m = len(first), len(second)
+    # A star is at distance 0 from itself: such pairs say nothing.
+    within = (_kernel_sum(first, first, width) - n) / (n * (n - 1))
+    within += (_kernel_sum(second, second, width) - m) / (m * (m - 1))
+    return float(within - 2 * _kernel_sum(first, second, width) / (n * m))
+
+
+def sliced_wasserstein(sample, truth, *, directions=100, seed=0, axes=None):
+    """Give the sliced 2-Wasserstein distance (Bonneel et al. 2015, JMIV 51, 22).
+
+    Parameters
+    ----------
+    sample, truth : `~astropy.table.QTable` or array_like
+        As in `standardised`.
+    directions : int
+        At least so many directions; they come as random orthonormal bases, so that none
+        of the axes is forgotten.
+    seed : int
+        Of the directions.
+    axes : sequence of str, optional
+        As in `standardised`.
+
+    Returns
+    -------
+    float
+        Root mean square over the directions, in standard deviations of the truth.
+
+    Raises
+    ------
+    galml.core.InputError
+        As in `standardised`.
+    """
+    first, second = standardised(sample, truth, axes)
+    random, features = np.random.default_rng(seed), first.shape[1]
+    levels = (np.arange(max(len(first), len(second))) + 0.5) / max(
+        len(first), len(second)
+    )
+    places = [(levels * len(values)).astype(int) for values in (first, second)]
+    squares = []
+    for _ in range(-(-directions // features)):
+        basis, _ = np.linalg.qr(random.normal(size=(features, features)))
+        one, two = (np.sort(values @ basis, axis=0) for values in (first, second))
+        squares.append(((one[places[0]] - two[places[1]]) ** 2).mean())
+    return float(np.sqrt(np.mean(squares)))
+
+
+def c2st(sample, truth, *, classifier="boosting", seed=0, axes=None):
+    """Give how often a classifier tells sampled from true stars.
+
+    A classifier two-sample test (Lopez-Paz & Oquab 2017, ICLR): accuracy over five
+    folds of stars that the classifier has not seen, as many of either kind.
+
+    Parameters
+    ----------
+    sample, truth : `~astropy.table.QTable` or array_like
+        As in `standardised`. Of the larger one so many stars are drawn as the other
+        has.
+    classifier : {"boosting", "neural"} or estimator
+        "boosting": scikit-learn's ``HistGradientBoostingClassifier`` as it comes;
+        "neural": its ``MLPClassifier`` with two layers of ten units for each axis, and
+        early stopping; or any classifier of scikit-learn.
+    seed : int
+        Of the draw, the folds and the classifier.
+    axes : sequence of str, optional
+        As in `standardised`.
+
+    Returns
+    -------
+    float
+        0.5 where it can only guess, 1 where it always knows.
+
+    Raises
+    ------
+    galml.core.InputError
+        For another classifier, fewer than five stars, or as in `standardised`.
+    ImportError
+        Without scikit-learn.
+    """
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    first, second = standardised(sample, truth, axes)
+    random, count = np.random.default_rng(seed), min(len(first), len(second))
+    if count < 5:
+        raise InputError("sample", f"{count} stars", "at least 5")
+    stars = [random.permutation(values)[:count] for values in (first, second)]
+    scores = cross_val_score(
+        _classifier(classifier, first.shape[1], seed),
+        np.concatenate(stars),
+        np.repeat((0, 1), count),
+        cv=StratifiedKFold(5, shuffle=True, random_state=seed),
+        scoring="accuracy",
+        error_score="raise",
+    )
+    return float(scores.mean())
+
+
+def quantile_error(sample, truth, levels=LEVELS, *, axes=None):
+    """Give the root mean square difference of the quantiles, over axes and levels.
+
+    Parameters
+    ----------
+    sample, truth : `~astropy.table.QTable` or array_like
+        As in `standardised`.
+    levels : sequence of float
+        Between 0 and 1.
+    axes : sequence of str, optional
+        As in `standardised`.
+
+    Returns
+    -------
+    float
+        In standard deviations of the truth.
+    """
+    first, second = standardised(sample, truth, axes)
+    ends = [np.quantile(values, levels, axis=0) for values in (first, second)]
+    return float(np.sqrt(np.mean((ends[0] - ends[1]) ** 2)))
+
+
+def summarise(sample, truth, *, seed=0, axes=None):
+    """Compare two samples by every measure.
+
+    Parameters
+    ----------
+    sample, truth : `~astropy.table.QTable` or array_like
+        As in `standardised`.
+    seed : int
+        Of what is random in the measures.
+    axes : sequence of str, optional
+        As in `standardised`.
+
+    Returns
+    -------
+    dict of str to float
+        ``mmd_linear``, ``mmd_gaussian``, ``sliced_wasserstein``, ``quantile_error``
+        and ``c2st``.
+    """
+    first, second = standardised(sample, truth, axes)
+    return {
+        "mmd_linear": mmd(first, second),
+        "mmd_gaussian": mmd(first, second, kernel="gaussian"),
+        "sliced_wasserstein": sliced_wasserstein(first, second, seed=seed),
+        "quantile_error": quantile_error(first, second),
+        "c2st": c2st(first, second, seed=seed),
+    }
+
+
+def shared_axes(sample, truth, axes):
+    """Name the axes of two tables, with their units."""
+    if axes is None:
+        both = set(sample.colnames) & set(truth.colnames)
+        units = {name: unit for name, unit in AXES.items() if name in both}
+        if not units:
+            raise InputError("sample", "no axis of stars", f"some of {list(AXES)}")
+        return units
+    missing = [name for name in axes if name not in truth.colnames]
+    if missing:
+        raise InputError("truth", f"no column {missing[0]!r}", "the columns of axes")
+    own = {
+        name: getattr(truth[name], "unit", None) or u.dimensionless_unscaled
+        for name in axes
+    }
+    return {name: AXES.get(name, own[name]) for name in axes}
+
+
+def _plain(values, argument):
+    """Take plain numbers."""
+    try:
+        values = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(argument, f"no numbers ({error})", "stars") from error
+    if values.ndim != 2:
+        raise InputError(argument, f"shape {values.shape}", "(stars, axes)")
+    return known_stars(values, ~np.isfinite(values).all(axis=1), argument)
+
+
+def known_stars(values, unknown, argument):
+    """Leave out stars of which something is unknown."""
+    values = values[~unknown]
+    if len(values) < 2:
+        raise InputError(argument, f"{len(values)} known stars", "at least 2")
+    return values
+
+
+def _median_distance(values):
+    """Median distance of two stars, of some evenly spread ones."""
+    from scipy.spatial.distance import pdist
+
+    return float(np.median(pdist(values[:: -(-len(values) // BANDWIDTH_STARS)])))
+
+
+def _kernel_sum(first, second, width):
+    """Sum the Gaussian kernel over all pairs, a block at a time."""
+    first, second = first / width, second / width
+    total, rows = 0.0, max(PAIRS // len(second), 1)
+    norms = (second**2).sum(axis=1)
+    for start in range(0, len(first), rows):
+        part = first[start : start + rows]
+        squares = part @ (-2 * second.T)
+        squares += norms
+        squares += (part**2).sum(axis=1)[:, None]
+        np.maximum(squares, 0, out=squares)
+        squares *= -0.5
+        total += np.exp(squares, out=squares).sum()
+    return total
+
+
+def _classifier(classifier, features, seed):
+    """Make a classifier by its name."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.neural_network import MLPClassifier
+
+    if hasattr(classifier, "fit"):
+        return classifier
+    if classifier == "boosting":
+        return HistGradientBoostingClassifier(random_state=seed)
+    if classifier == "neural":
+        return MLPClassifier(
+            (10 * features, 10 * features),
+            batch_size=500,
+            early_stopping=True,
+            random_state=seed,
+        )
+    expected = "'boosting', 'neural' or a classifier"
+    raise InputError("classifier", repr(classifier), expected)
