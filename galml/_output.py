@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What all commands do with their results: tables, names, reports."""
 
+import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,8 @@ __all__ = [
     "failed",
     "finish",
     "open_journal",
+    "positive",
+    "print_table",
     "show",
     "stem",
     "table_format_of",
@@ -54,6 +57,14 @@ def table_format_of(args):
     if table_format == "parquet" and find_spec("pyarrow") is None:
         raise UsageError("parquet needs pyarrow: pip install 'galml[all]'")
     return table_format
+
+
+def positive(text):
+    """Read a whole number above zero, for `argparse`."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
 
 
 def add_names(table, files):

@@ -18,10 +18,12 @@ from galml._output import (
     failed,
     finish,
     open_journal,
+    positive,
     show,
     stem,
     table_format_of,
 )
+from galml._stars import add_stars
 
 __all__ = ["main"]
 
@@ -126,6 +128,7 @@ def _parser():
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for operation in OPERATIONS:
         _add_operation(commands, operation)
+    add_stars(commands)
     demo = commands.add_parser("demo", help="every operation on example data")
     demo.add_argument(
         "-o",
@@ -175,7 +178,7 @@ def _add_operation(commands, operation):
     add("--seed", type=int, default=0, help="seed of the samples (default: 0)")
     add(
         "--chunk",
-        type=_positive,
+        type=positive,
         default=256,
         metavar="N",
         help="galaxies between two saves (default: 256)",
@@ -191,13 +194,6 @@ def _add_operation(commands, operation):
 
 def _hdu(text):
     return int(text) if text.isdecimal() else text
-
-
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
 
 
 def _run(args):

@@ -52,7 +52,7 @@ def test_public_functions(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["core", "cutouts", "gas_kinematics", "mocks", "stellar_spin"]
+    "name", ["core", "cutouts", "gas_kinematics", "mocks", "stars", "stellar_spin"]
 )
 def test_subpackages(name):
     assert getattr(galml, name) is sys.modules[f"galml.{name}"]

@@ -30,6 +30,7 @@ class Flag(enum.IntFlag):
     MASKED = 16384
     SATURATED = 32768
     SIZE_MEASURED = 65536
+    STANDARDIZED = 131072
 
 
 #: One sentence for each bit.
@@ -51,6 +52,7 @@ DESCRIPTIONS = {
     Flag.MASKED: "A noticeable part of the pixels is masked.",
     Flag.SATURATED: "Pixels reach the level of saturation.",
     Flag.SIZE_MEASURED: "The effective radius was measured on the image, not given.",
+    Flag.STANDARDIZED: "The numbers have no units: those of the model are not known.",
 }
 
 

@@ -19,8 +19,13 @@ from galml.core.model import OPERATIONS, GalaxyModel
 
 __all__ = ["import_weights", "list_models", "load_model"]
 
-#: The module of each published system; it has a function ``import_weights``.
-PUBLISHED = {"merlin": "galml.gas_kinematics.published_weights"}
+#: The module of each published system, and its function where that is not
+#: ``import_weights``.
+PUBLISHED = {
+    "galacticforge-maf": "galml.stars.published_weights:import_maf",
+    "galacticforge-nice": "galml.stars.published_weights:import_nice",
+    "merlin": "galml.gas_kinematics.published_weights",
+}
 
 DATA = resources.files("galml") / "data"
 
@@ -127,7 +132,7 @@ def import_weights(path, system):
     ----------
     path : str or path-like
         The file as it was published.
-    system : {"merlin"}
+    system : {"galacticforge-maf", "galacticforge-nice", "merlin"}
         Whose file it is.
 
     Returns
@@ -144,7 +149,8 @@ def import_weights(path, system):
     """
     if system not in PUBLISHED:
         raise ModelError(f"unknown system {system!r}; known are {sorted(PUBLISHED)}")
-    return importlib.import_module(PUBLISHED[system]).import_weights(path)
+    module, _, function = PUBLISHED[system].partition(":")
+    return getattr(importlib.import_module(module), function or "import_weights")(path)
 
 
 def _entries(operation=None):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from galml.core.exceptions import InputError
-from galml.mocks.chemodynamic_recipe import galaxy_generator
+from galml.core.inference import stable_seed
 from galml.mocks.chemodynamics import star_tensors
 from galml.mocks.dust import starlight
 from galml.mocks.gas import random_orientation
@@ -29,11 +29,12 @@ def star_images(
     *,
     seed=0,
     first=0,
+    view=0,
     inclination=None,
     survey="DECaLS",
     bands=("g", "r", "i"),
-    n_pixels=64,
-    binning=3,
+    n_pixels=192,
+    binning=1,
     size=8.0,
     noisy=True,
 ):
@@ -43,6 +44,8 @@ def star_images(
     ----------
     n_galaxies, n_stars, seed, first : int
         See `~galml.mocks.star_tensors`: the images are of these very stars.
+    view : int, optional
+        Galaxies have one image for each number: another direction and noise.
     inclination : float, optional
         In degrees, 0 is face-on; by default directions of view are isotropic.
     survey : str
@@ -80,7 +83,8 @@ def star_images(
     every = tuple(dict.fromkeys((*bands, "r")))
     angle = torch.tensor([n_pixels * binning / size * chosen.pixel_scale])
     for index in range(first, first + n_galaxies):
-        generator = galaxy_generator(index, seed, use=2)
+        key = stable_seed(seed, "view", index, view)
+        generator = torch.Generator().manual_seed(key)
         made = star_tensors(1, n_stars, seed=seed, first=index)
         turn = random_orientation(1, generator)
         if inclination is not None:

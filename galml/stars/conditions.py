@@ -226,9 +226,10 @@ def _names(table):
     names = np.asarray(column)
     if names.dtype.kind in "iu" and not mask.any():
         return names
+    names = names.astype(str)
     return np.array(
         [
-            str(row) if hidden or not str(name) else str(name)
+            str(row) if hidden or not name else name
             for row, (name, hidden) in enumerate(zip(names, mask, strict=True))
         ],
         dtype=str,

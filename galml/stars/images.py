@@ -34,8 +34,9 @@ def prepare_images(images, pixels=64):
     ----------
     images : `~astropy.table.QTable`, sequence or `~galml.cutouts.CutoutStack`
         One image for each galaxy, as `galml.spin` takes them, or a table with a column
-        ``image``. They should be without sky; effective radius and bands are those of
-        the metadata. None is a galaxy without image.
+        ``image``. They should be without sky. Effective radius and bands are those of
+        the metadata; three planes of a plain array are g, r and i. None is a galaxy
+        without image.
     pixels : int, optional
         Pixels a side.
 
@@ -57,7 +58,7 @@ def prepare_images(images, pixels=64):
             continue
         try:
             # One by one: images of a column may be of any kind.
-            member = next(read_images(images[row])[2])
+            member = next(_read(images[row]))
             error = problem_of(member)
         except (GalmlError, OSError, ValueError, TypeError, KeyError) as problem:
             error = problem
@@ -74,6 +75,12 @@ def prepare_images(images, pixels=64):
         )
         prepared[rows] = stamps.planes
     return prepared, errors
+
+
+def _read(image):
+    """Read one image."""
+    plain = isinstance(image, np.ndarray) and image.shape[:1] == (len(BANDS),)
+    return read_images(image, bands=BANDS if plain else None)[2]
 
 
 @dataclass

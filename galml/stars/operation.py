@@ -74,8 +74,8 @@ def sample_stars(
         relative to the galaxy with its spin along +z; ``metal_mass_fraction``,
         ``fe_h``, ``o_fe`` (dex), ``age`` (Gyr); ``mass``, the galaxy's stellar mass
         over its number of stars; ``flags``, see `~galml.core.decode_flags`:
-        ``OUT_OF_DOMAIN`` where the conditions are beyond those of the training. A
-        galaxy of several that cannot be used is one row of NaN with the flag
+        ``OUT_OF_DOMAIN`` where the conditions are beyond those of the training,
+        ``STANDARDIZED`` where the model has no units, as the published ones. A galaxy of several that cannot be used is one row of NaN with the flag
         ``FAILED``, and one `~galml.core.GalmlWarning` sums up.
 
     Raises
@@ -178,7 +178,8 @@ def star_log_prob(
         unit metal mass fraction, whatever the units of ``stars``; ``flags``, see
         `~galml.core.decode_flags`. Beyond the bounds, such as at negative ages, it is
         minus infinity with the flag ``OUT_OF_DOMAIN``; stars with NaN or masked values
-        are NaN with ``NONFINITE``, those without a galaxy NaN with ``FAILED``.
+        are NaN with ``FAILED`` and ``NONFINITE``, those without a usable galaxy NaN
+        with ``FAILED``; one `~galml.core.GalmlWarning` sums up.
 
     Raises
     ------
@@ -254,6 +255,7 @@ def _matched(table, galaxies):
     if len(set(names)) < len(names):
         raise InputError("conditions", "a galaxy_id twice", "each once")
     places = {name: row for row, name in enumerate(names)}
-    known, inverse = np.unique(np.asarray(table["galaxy_id"]), return_inverse=True)
-    rows = [places.get(str(name), -1) for name in known.tolist()]
+    own = np.asarray(table["galaxy_id"]).astype(str)
+    known, inverse = np.unique(own, return_inverse=True)
+    rows = [places.get(name, -1) for name in known.tolist()]
     return np.array(rows, dtype=np.int64)[inverse]

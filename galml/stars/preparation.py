@@ -29,7 +29,7 @@ SHRINK, FEW = 0.9, 100
 #: Radius within which stars tell how the galaxy turns, in half-mass radii.
 INNER = 2.0
 #: Scale factors at which the age of the universe is computed, not interpolated.
-GRID = 1000
+GRID = 300
 
 
 def prepare(
@@ -103,6 +103,25 @@ def prepare(
         left.
     galml.core.InputUnitError
         If a unit is missing or cannot be converted.
+
+    Notes
+    -----
+    Tables of other packages, with their particles in physical units::
+
+        # pynbody: after snapshot.physical_units(), with stars = snapshot.stars
+        QTable({
+            "x": stars["x"].in_units("kpc").view(np.ndarray) * u.kpc,
+            "v_x": stars["vx"].in_units("km s**-1").view(np.ndarray) * u.km / u.s,
+            "mass": stars["mass"].in_units("Msol").view(np.ndarray) * u.Msun,
+            "age": stars["age"].in_units("Gyr").view(np.ndarray) * u.Gyr,
+            "metal_mass_fraction": stars["metals"].view(np.ndarray), ...
+        })
+        # yt: with stars = dataset.all_data()
+        QTable({
+            "x": stars["PartType4", "particle_position_x"].to_astropy(),
+            "v_x": stars["PartType4", "particle_velocity_x"].to_astropy(),
+            "mass": stars["PartType4", "particle_mass"].to_astropy(), ...
+        })
 
     References
     ----------

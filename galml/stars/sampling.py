@@ -123,7 +123,7 @@ def stream(draw, progress):
 
 
 def tables(draw, chunk, progress):
-    """Yield tables with ``chunk`` stars each, the last with what is left."""
+    """Yield tables with ``chunk`` stars each, the last what is left; at least one."""
     waiting, number = [], 0
     for part in stream(draw, progress):
         waiting.append(part)
@@ -136,7 +136,9 @@ def tables(draw, chunk, progress):
             piece = slice(start, start + chunk)
             yield build(draw, galaxy[piece], values[piece])
         waiting, number = [(galaxy[whole:], values[whole:])], number - whole
-    if number:
+    if not draw.total:
+        yield build(draw, np.empty(0, dtype=int), np.empty((0, len(draw.axes))))
+    elif number:
         yield build(draw, *map(np.concatenate, zip(*waiting, strict=True)))
 
 

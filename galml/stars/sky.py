@@ -11,7 +11,7 @@ from astropy.coordinates import (
     SkyCoord,
 )
 
-from galml.core.exceptions import InputError, InputTypeError
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.stars.columns import AXES, read_stars
 
 __all__ = ["to_galactocentric", "to_skycoord"]
@@ -55,8 +55,8 @@ def to_skycoord(
         If a unit is missing or cannot be converted.
     """
     center = _center(center, distance)
-    phi = u.Quantity(position_angle).to_value(u.rad)
-    tilt = u.Quantity(inclination).to_value(u.rad)
+    phi = _value("position_angle", position_angle, u.rad)
+    tilt = _value("inclination", inclination, u.rad)
     north, east, away = _directions(center)
     major = np.cos(phi) * north + np.sin(phi) * east
     minor = np.cos(phi) * east - np.sin(phi) * north
@@ -116,6 +116,8 @@ def _center(center, distance):
     if not isinstance(center, SkyCoord) or not center.isscalar:
         raise InputTypeError("center", type(center).__name__, "one SkyCoord")
     center = center.icrs
+    if distance is not None:
+        distance = _value("distance", distance, u.kpc) * u.kpc
     has_distance = center.distance.unit.is_equivalent(u.kpc)
     if distance is not None:
         if has_distance:
@@ -127,14 +129,22 @@ def _center(center, distance):
                 "pm_dec": center.pm_dec,
                 "radial_velocity": center.radial_velocity,
             }
-        center = SkyCoord(
-            ra=center.ra, dec=center.dec, distance=u.Quantity(distance), **moving
-        )
+        center = SkyCoord(ra=center.ra, dec=center.dec, distance=distance, **moving)
     elif not has_distance:
         raise InputError("distance", None, "a length, as the centre has none")
-    if not (center.distance > 0 and np.isfinite(center.distance)):
+    if not 0 < center.distance.value < np.inf:
         raise InputError("distance", center.distance, "a positive length")
     return center
+
+
+def _value(name, quantity, unit):
+    """Give one number in a unit."""
+    try:
+        return float(u.Quantity(quantity).to_value(unit))
+    except u.UnitConversionError as error:
+        raise InputUnitError(name, str(quantity), f"a unit like {unit}") from error
+    except TypeError as error:
+        raise InputTypeError(name, repr(quantity), "one Quantity") from error
 
 
 def _directions(center):

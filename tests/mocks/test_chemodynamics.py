@@ -380,6 +380,8 @@ def test_images_show_the_same_galaxies():
     alone, truth = next(star_images(1, 2000, first=5, **options))
     torch.testing.assert_close(alone.data, images[1][0].data, rtol=1e-4, atol=1e-2)
     assert truth == pytest.approx(images[1][1], rel=1e-5)
+    _, other = next(star_images(1, 2000, first=5, view=1, **options))
+    assert other["position_angle"] != pytest.approx(truth["position_angle"], abs=0.1)
     flat, face_on = next(star_images(1, 2000, inclination=0, **options))
     _, edge_on = next(star_images(1, 2000, inclination=90, **options))
     assert face_on["inclination"] == pytest.approx(0, abs=0.1)

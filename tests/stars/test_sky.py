@@ -84,8 +84,8 @@ def test_inverse(ring):
         radial_velocity=300 * u.km / u.s,
     )
     seen = to_skycoord(stars, center, inclination=33 * u.deg, position_angle=77 * u.deg)
-    place = (seen.cartesian.xyz - center.cartesian.xyz).to_value(u.kpc).T
-    speed = (seen.velocity.d_xyz - center.velocity.d_xyz).to_value("km/s").T
+    place = (seen.cartesian.xyz - center.cartesian.xyz[:, None]).to_value(u.kpc).T
+    speed = (seen.velocity.d_xyz - center.velocity.d_xyz[:, None]).to_value("km/s").T
     x = np.array([stars[name].value for name in ("x", "y", "z")]).T
     v = np.array([stars[name].value for name in ("v_x", "v_y", "v_z")]).T
     assert_allclose(place @ place.T, x @ x.T, atol=1e-6)
@@ -104,20 +104,20 @@ def test_units_and_unknown_stars(ring):
 
 
 def test_galactocentric():
+    """A star 2 kpc behind the Sun that moves as the Sun does."""
     sun = Galactocentric()
-    speed = sun.galcen_v_sun.d_xyz.to_value("km/s")
-    x = -np.sqrt(sun.galcen_distance**2 - sun.z_sun**2).to_value(u.kpc)
-    # Where the Sun is, with spin along +z instead of towards the south.
-    stars = table([x, 0, -sun.z_sun.to_value(u.kpc)], speed * [1, -1, -1])
+    speed = sun.galcen_v_sun.xyz.to_value("km/s")
+    stars = table([-sun.galcen_distance.to_value(u.kpc) - 2, 0, 0], speed * [1, -1, -1])
+    # Its galaxy turns counter-clockwise, the Milky Way does not.
     assert (stars["x"] * stars["v_y"] > 0).all()
     seen = to_galactocentric(stars)
     assert isinstance(seen.frame, Galactocentric)
-    near = seen.transform_to("icrs")
-    assert near.distance[0] < 1e-6 * u.kpc
+    near = seen.transform_to("galactic")
+    assert_allclose(near.distance.to_value(u.kpc), 2, atol=1e-3)
+    assert_allclose(near.l.deg, 180, atol=0.1)
     assert_allclose(near.velocity.d_xyz.to_value("km/s"), 0, atol=1e-6)
-    assert to_galactocentric(stars, galcen_distance=8 * u.kpc).galcen_distance == (
-        8 * u.kpc
-    )
+    other = to_galactocentric(stars, galcen_distance=8 * u.kpc)
+    assert other.galcen_distance == 8 * u.kpc
 
 
 def test_errors(ring):

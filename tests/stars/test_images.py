@@ -1,0 +1,148 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+from astropy.nddata import CCDData
+from astropy.table import QTable
+from numpy.testing import assert_allclose
+
+import galml
+from galml.core import Flag, GalmlWarning
+from galml.core.exceptions import InputError
+from galml.stars.encoder import ENCODERS
+from galml.stars.images import encode_images, prepare_images
+
+COLORS = np.array([0.5, 1.0, 1.4])[:, None, None]
+
+
+def image(pixels=96, r_eff=9.0, colors=COLORS, brightness=1.0, bands="g,r,i"):
+    """An exponential galaxy in nJy."""
+    y, x = np.mgrid[:pixels, :pixels] - (pixels - 1) / 2
+    light = np.exp(-1.678 * np.hypot(x, y * 1.5) / r_eff)
+    return CCDData(
+        brightness * light * colors,
+        unit=u.nJy,
+        meta={"BANDS": bands, "R_EFF": r_eff * 0.3, "PIXSCALE": 0.3},
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return ENCODERS["small"]().eval()
+
+
+def test_shape_and_range():
+    prepared, errors = prepare_images([image(), image(64)])
+    assert prepared.shape == (2, 3, 64, 64)
+    assert prepared.dtype == torch.float32
+    assert not errors
+    assert 0 <= prepared.min() and prepared.max() <= 1
+    assert prepared[0, 1].max() > 0.5
+    # Redder bands are brighter here.
+    assert (prepared[0, 2] > prepared[0, 0]).float().mean() > 0.9
+
+
+def test_pixels_and_brightness_do_not_matter():
+    coarse, fine = image(96, 9.0), image(192, 18.0, brightness=1e-3)
+    prepared, _ = prepare_images([coarse, fine])
+    assert_allclose(prepared[0], prepared[1], atol=0.02)
+    faint, _ = prepare_images([image(brightness=1e-6)])
+    assert_allclose(faint[0], prepared[0], atol=1e-5)
+
+
+def test_field_follows_the_size():
+    small, large = prepare_images([image(192, 9.0), image(192, 18.0)])[0]
+    assert_allclose(small, large, atol=0.02)
+
+
+def test_order_of_bands():
+    swapped = image(colors=COLORS[::-1], bands="i,r,g")
+    prepared, _ = prepare_images([image(), swapped])
+    assert_allclose(prepared[0], prepared[1], atol=1e-6)
+
+
+def test_nearest_bands():
+    single = image(colors=np.ones((1, 1, 1)), bands="F814W")
+    prepared, _ = prepare_images([single])
+    assert_allclose(prepared[0, 0], prepared[0, 2])
+
+
+def test_missing_and_bad_images():
+    prepared, errors = prepare_images([image(), None, "nothing.fits", image()])
+    known = ~prepared.isnan().flatten(1).any(1)
+    assert known.tolist() == [True, False, False, True]
+    assert list(errors) == [2]
+    assert torch.equal(prepared[0], prepared[3])
+
+
+def test_table_and_stack():
+    data = np.stack([image().data] * 2)
+    stack = galml.cutouts.CutoutStack(
+        data * u.nJy,
+        bands=("g", "r", "i"),
+        pixel_scale=[0.3, 0.3] * u.arcsec,
+        catalog=QTable({"r_eff": [2.7, 2.7] * u.arcsec}),
+    )
+    expected, _ = prepare_images([image()])
+    prepared, errors = prepare_images(stack)
+    assert not errors
+    assert_allclose(prepared[1], expected[0], atol=1e-6)
+    column = np.empty(2, dtype=object)
+    column[:] = [image(), image()]
+    prepared, _ = prepare_images(QTable({"image": column}))
+    assert_allclose(prepared[1], expected[0], atol=1e-6)
+
+
+def test_plain_arrays():
+    expected, _ = prepare_images([image()])
+    for table in (
+        QTable({"image": np.stack([image().data] * 2)}),
+        QTable({"image": np.stack([image().data] * 2) * u.nJy}),
+    ):
+        prepared, errors = prepare_images(table)
+        assert not errors
+        # The size is measured.
+        assert_allclose(prepared[1], expected[0], atol=0.1)
+
+
+def test_encoder(encoder):
+    latent, errors = encode_images([image(), None, image(192, 18.0)], encoder)
+    assert latent.shape == (3, 16)
+    assert np.isnan(latent[1]).all()
+    assert not errors
+    assert_allclose(latent[0], latent[2], atol=0.05)
+    assert np.isnan(encode_images([None], encoder)[0]).all()
+
+
+def test_stars_of_an_image(galaxies, make_model):
+    model = make_model(latent=16, encoder="small")
+    galaxies["image"] = np.array([image(), None, "nothing.fits"], dtype=object)
+    with pytest.warns(GalmlWarning, match="1 of 3"):
+        stars = galml.sample_stars(galaxies, 3, model=model, device="cpu")
+    assert stars["flags"].tolist() == [0] * 6 + [int(Flag.FAILED)]
+    latent, _ = encode_images([image()], model.network.encoder)
+    galaxies["latent"] = np.full((3, 16), np.nan)
+    galaxies["latent"][0] = latent[0]
+    del galaxies["image"]
+    same = galml.sample_stars(galaxies, 3, model=model, device="cpu")
+    assert_allclose(stars["x"][:6].value, same["x"][:6].value, atol=1e-4)
+    galaxies["latent"][0] = np.nan
+    other = galml.sample_stars(galaxies, 3, model=model, device="cpu")
+    assert (stars["x"][:3] != other["x"][:3]).all()
+    assert_allclose(stars["x"][3:6].value, other["x"][3:6].value, atol=1e-4)
+
+
+def test_only_galaxy_with_a_bad_image(galaxies, make_model):
+    model = make_model(latent=16, encoder="small")
+    galaxies = galaxies[:1]
+    galaxies["image"] = np.array([np.zeros((3, 64, 64))])
+    with pytest.raises(InputError):
+        galml.sample_stars(galaxies, 3, model=model, device="cpu")
+
+
+def test_models_without_images_do_not_look(galaxies, model):
+    galaxies["image"] = ["nothing.fits"] * 3
+    assert len(galml.sample_stars(galaxies, 3, model=model)) == 9
