@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The example data of the package: a few mock velocity maps with noise.
+The example data of the package: a few mock velocity maps with noise, and a table of
+mock galaxies whose stars no training has seen.
 
 Run ``python benchmarks/make_examples.py``. The files are as `astropy.nddata.CCDData`
 writes them, and their headers hold the truth: KAPPA, PA (east of north, to the
@@ -12,9 +13,16 @@ import torch
 from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.wcs import WCS
+from astropy.table import vstack
 from common import ROOT
 
-from galml.mocks import build_gas, draw_gas, observe_gas, rotation_matrix
+from galml.mocks import (
+    build_gas,
+    draw_gas,
+    observe_gas,
+    rotation_matrix,
+    star_galaxies,
+)
 from galml.mocks.surveys import GAS_SURVEYS
 
 N_PARTICLES = 8192
@@ -38,6 +46,23 @@ EXAMPLES = (
     ("face-on disc", 30, 48, 14.0, 5.0, {}),
     ("mostly noise", 15, 48, 14.0, 45.0, {}),
 )
+#: Numbers of the mock galaxies of the table, by what they are.
+GALAXIES = {"dwarf": 168, "spiral": 172, "giant": 190}
+CONDITIONS = ("stellar_mass", "median_age", "age_percentile_10", "metallicity")
+
+
+def galaxies():
+    """Conditions of a few galaxies of different mass."""
+    rows = []
+    for name, number in GALAXIES.items():
+        ((_, row),) = star_galaxies(1, first=number)
+        row = row[["galaxy_id", *CONDITIONS]]
+        row["galaxy_id"] = [name]
+        for key in CONDITIONS:
+            value = float(f"{row[key].value[0]:.3g}")
+            row[key] = [value] * row[key].unit
+        rows.append(row)
+    return vstack(rows)
 
 
 def observe(seed, n_pixels, beams_across, inclination, changes):
@@ -100,6 +125,9 @@ def main():
         ccd.write(path, overwrite=True)
         truth = {key: ccd.meta[key] for key in ("KAPPA", "PA", "INCL")}
         print(path.relative_to(ROOT), path.stat().st_size, name, truth)
+    path = FOLDER / "galaxies.ecsv"
+    galaxies().write(path, overwrite=True)
+    print(path.relative_to(ROOT), path.stat().st_size)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from astropy.table import vstack
 from figures_cutouts import draw_cutouts
 from figures_spin import draw_galaxy as draw_spin
 from figures_spin import draw_gallery, draw_saliency
+from figures_stars import draw_stars
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
 
@@ -161,3 +162,4 @@ if __name__ == "__main__":
     save(draw_gallery(), "spins.jpg")
     save(draw_spin(), "spin_galaxy.png")
     save(draw_saliency(), "spin_saliency.png")
+    save(draw_stars(), "stars.jpg")

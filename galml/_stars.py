@@ -5,10 +5,19 @@ import sys
 import warnings
 from pathlib import Path
 
-from galml._output import UsageError, positive, print_table, table_format_of
+from galml._output import (
+    UsageError,
+    check_figures,
+    positive,
+    print_table,
+    show,
+    table_format_of,
+)
 
-__all__ = ["add_stars"]
+__all__ = ["add_stars", "demo_stars"]
 
+#: Stars of a galaxy that its figure shows.
+SHOWN = 20_000
 SUMMARY = "stars of galaxies, drawn from what is known of the galaxies"
 
 
@@ -42,6 +51,7 @@ def add_stars(commands):
         choices=("ascii.ecsv", "fits", "parquet"),
         help="format of the table",
     )
+    add("--figures", type=Path, metavar="FOLDER", help="draw each galaxy there")
     add("--overwrite", action="store_true", help="replace an existing table")
     add("--model", default="default", help="name or file of the model")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
@@ -77,6 +87,7 @@ def _run(args):
     table_format = table_format_of(args)
     if table_format == "votable":
         raise UsageError("stars go to parquet, FITS or ECSV")
+    check_figures(args)
     conditions = _read(args.conditions)
     options = {
         "seed": args.seed,
@@ -100,9 +111,55 @@ def _run(args):
                 chunk=args.chunk,
                 **options,
             )
-    for warning in caught:
+        if args.figures is not None:
+            _write_figures(args, conditions, options)
+    for warning in {str(one.message): one for one in caught}.values():
         print(f"galml: {warning.message}", file=sys.stderr)
     return int(any(issubclass(one.category, GalmlWarning) for one in caught))
+
+
+def _write_figures(args, conditions, options):
+    """Draw stars of each galaxy, the first ones of its table."""
+    import galml
+    from galml.stars.plots import plot_galaxy
+
+    args.figures.mkdir(parents=True, exist_ok=True)
+    options = options | {"components": None}
+    table = galml.sample_stars(conditions, SHOWN, **options)
+    ids = table["galaxy_id"]
+    for one in dict.fromkeys(ids.tolist()):
+        stars = table[ids == one]
+        if len(stars) > 1:
+            plot_galaxy(stars).savefig(args.figures / f"{one}.png")
+
+
+def demo_stars(main, examples, folder):
+    """Run the command on the example galaxies and show the first stars of each.
+
+    Parameters
+    ----------
+    main : callable
+        The command line.
+    examples, folder : `~pathlib.Path`
+        Folder of the examples, and the one for table and figures.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    import numpy as np
+    from astropy.table import QTable
+
+    output, figures = folder / "stars.fits", folder / "stars"
+    command = ["stars", str(examples / "galaxies.ecsv"), "-o", str(output)]
+    status = main([*command, "--overwrite", "--figures", str(figures)])
+    if output.exists():
+        table = QTable.read(output)
+        _, first = np.unique(table["galaxy_id"], return_index=True)
+        show(table[np.sort([first, first + 1], axis=None)])
+    print(f"Table: {output}\nFigures: {figures}")
+    return status
 
 
 def _read(path):

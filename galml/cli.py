@@ -23,7 +23,7 @@ from galml._output import (
     stem,
     table_format_of,
 )
-from galml._stars import add_stars
+from galml._stars import add_stars, demo_stars
 
 __all__ = ["main"]
 
@@ -308,4 +308,4 @@ def _demo(args):
                 table.remove_column("file")
             show(table)
         print(f"Table: {output}\nFigures: {figures}")
-    return status
+    return max(status, demo_stars(main, Path(examples), args.output))

@@ -303,6 +303,9 @@ def test_demo(operation, plots, files, tmp_path, monkeypatch, capsys):
     examples.mkdir(parents=True)
     for file in files:
         Path(file).rename(examples / Path(file).name.replace("map_", "mock-"))
+    shipped = cli.resources.files("galml") / "data" / "examples"
+    table = QTable.read(str(shipped / "galaxies.ecsv"))[:2]
+    table.write(examples / "galaxies.ecsv")
     monkeypatch.setattr(cli.resources, "files", lambda name: tmp_path / "package")
     folder = tmp_path / "demo"
     for _ in range(2):
@@ -312,6 +315,8 @@ def test_demo(operation, plots, files, tmp_path, monkeypatch, capsys):
         assert str(folder / "circularity.ecsv") in printed
         assert len(QTable.read(folder / "circularity.ecsv")) == 5
         assert len(list((folder / "circularity").glob("*.png"))) == 6
+        assert len(QTable.read(folder / "stars.fits")) == 20_000
+        assert {f.stem for f in (folder / "stars").iterdir()} == {"dwarf", "spiral"}
 
 
 def test_models(monkeypatch, capsys):

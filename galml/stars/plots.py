@@ -22,7 +22,7 @@ from galml.stars.profiles import (
 
 __all__ = [
     "plot_age_metallicity",
-    "plot_comparison",
+    "plot_galaxy",
     "plot_curves",
     "plot_history",
     "plot_maps",
@@ -172,13 +172,15 @@ def plot_age_metallicity(sample, truth=None, *, figure=None):
     return figure
 
 
-def plot_comparison(sample, truth, *, extent=None, figure=None):
-    """Draw sampled beside true stars: maps, curves and abundances.
+def plot_galaxy(sample, truth=None, *, extent=None, figure=None):
+    """Draw the stars of a galaxy: maps, curves, ages and abundances.
 
     Parameters
     ----------
-    sample, truth : `~astropy.table.QTable`
-        Stars.
+    sample : `~astropy.table.QTable`
+        Stars, as `galml.sample_stars` gives them.
+    truth : `~astropy.table.QTable`, optional
+        True stars, drawn beside them on the same scales.
     extent : `~astropy.units.Quantity`, optional
         As in `plot_maps`.
     figure : `~matplotlib.figure.Figure`, optional
@@ -190,8 +192,8 @@ def plot_comparison(sample, truth, *, extent=None, figure=None):
         With the axes of `plot_maps`, `plot_curves` and `plot_age_metallicity`.
     """
     tables = _named(sample, truth)
-    figure = new_figure(figure, (14.0, 9.6))
-    upper, lower = figure.subfigures(2, 1, height_ratios=(2, 1.15))
+    figure = new_figure(figure, (14.0, 3.2 + 3.2 * len(tables)))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(len(tables), 1.15))
     maps = _mosaic(upper, [_map_labels(name) for name in tables])
     planes = [label for name in tables for label in _plane_labels(name, tables)]
     rest = _mosaic(lower, [["rotation", "dispersion", *planes]])

@@ -124,7 +124,7 @@ def test_without_iron_and_oxygen(stars):
 
 
 def test_comparison(stars):
-    axes = panels(plots.plot_comparison(*stars))
+    axes = panels(plots.plot_galaxy(*stars))
     wanted = {"face-on true", "velocity sampled", "rotation", "abundances sampled"}
     assert wanted <= set(axes)
 
