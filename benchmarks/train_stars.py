@@ -59,7 +59,7 @@ def main():
         QTable(conditions),
         encoder="small",
         validation=0.05,
-        epochs=5,
+        epochs=6,
         batch_size=2048,
         learning_rate=3e-3,
         weight_decay=0.01,

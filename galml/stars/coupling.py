@@ -36,7 +36,7 @@ class StarFlow(Flow):
         Size of the embedding of a galaxy.
     """
 
-    def build(self, features, context, layers=8, width=64, bins=8, embedding=32):
+    def build(self, features, context, layers=5, width=64, bins=6, embedding=32):
         """Make embedding and couplings."""
         self.embed = nn.Sequential(
             # Without conditions there is a constant one.

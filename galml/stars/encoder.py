@@ -97,7 +97,7 @@ class GalacticForgeEncoder(_Autoencoder):
     """
     The published autoencoder (GalacticForge): 448 by 448 pixels from 0 to 1.
 
-    Six convolutions to 2048 channels, some 100 million parameters.
+    Six convolutions to 2048 channels, 93 million parameters.
     """
 
     def __init__(self):

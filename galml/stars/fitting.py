@@ -29,7 +29,7 @@ __all__ = ["fit", "fit_flow", "train_encoder"]
 
 #: Kinds of axes that have bounds.
 BOUNDED = {
-    "metal_mass_fraction": "positive",
+    "metal_mass_fraction": ["interval", 0.0, 1.0],
     "age": ["interval", 0.0, AGE_OF_UNIVERSE],
 }
 #: Axes with far outliers.
@@ -134,7 +134,8 @@ def fit(
     find_network("stars", network)
     if encoder not in (None, *ENCODERS):
         raise InputError("encoder", repr(encoder), f"None or one of {[*ENCODERS]}")
-    data = read_training_set(stars, conditions, axes or tuple(AXES), start)
+    axes = tuple(AXES) if axes is None else axes
+    data = read_training_set(stars, conditions, axes, start)
     return fit_flow(
         data,
         model=start,
@@ -271,6 +272,8 @@ def train_encoder(data, encoder, validation, *, seed=0, epochs, **training):
 
     if data.images is None:
         raise InputError("conditions", "no column 'image'", "images for the encoder")
+    if data.latent:
+        raise InputError("conditions", "images and latents", "one of them")
     network = network_of(ENCODERS[encoder], {}, seed)
     images, errors = prepare_images(data.images, network.pixels)
     images = images[~images.isnan().flatten(1).any(1)]
@@ -302,8 +305,6 @@ def _with_latents(data, encoder):
     from galml.stars.images import encode_images
 
     latent = torch.from_numpy(encode_images(data.images, encoder)[0])
-    if data.latent:
-        raise InputError("conditions", "images and latents", "one of them")
     contexts = torch.cat((data.contexts, latent), 1)
     return dataclasses.replace(data, contexts=contexts, latent=latent.shape[1])
 

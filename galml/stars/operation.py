@@ -75,8 +75,9 @@ def sample_stars(
         ``fe_h``, ``o_fe`` (dex), ``age`` (Gyr); ``mass``, the galaxy's stellar mass
         over its number of stars; ``flags``, see `~galml.core.decode_flags`:
         ``OUT_OF_DOMAIN`` where the conditions are beyond those of the training,
-        ``STANDARDIZED`` where the model has no units, as the published ones. A galaxy of several that cannot be used is one row of NaN with the flag
-        ``FAILED``, and one `~galml.core.GalmlWarning` sums up.
+        ``STANDARDIZED`` where the model has no units, as the published ones. A galaxy
+        of several that cannot be used is one row of NaN with the flag ``FAILED``, and
+        one `~galml.core.GalmlWarning` sums up.
 
     Raises
     ------

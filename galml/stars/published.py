@@ -151,7 +151,8 @@ class GalacticFlow(_ZukoFlow):
             parts.append(UnconditionalTransform(RotationTransform, turn))
             # One axis alone has no halves.
             masks = (half, ~half) if features > 1 else (half,)
-            parts += [coupling(mask=mask) for mask in masks]
+            # Copies: tensors that share memory cannot be saved.
+            parts += [coupling(mask=mask.clone()) for mask in masks]
         self.flow = nn.ModuleDict({"transform": LazyComposedTransform(*parts)})
 
     def condition(self, context):

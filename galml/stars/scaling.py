@@ -16,6 +16,8 @@ KINDS = ("linear", "asinh", "positive")
 
 #: Stars that the scaling looks at, and the share of outliers on each side.
 FIT_STARS, OUTLIERS = 200_000, 0.005
+#: Penalty on slopes with the conditions, in units of their variance.
+RIDGE = 0.01
 #: Largest size of a number before `exp` and the like: the results fit into float32.
 LARGEST = 60.0
 #: Reach of the normal coordinates of radius and azimuth.
@@ -339,8 +341,11 @@ def _least(size):
 
 
 def _line(design, values):
-    """Least squares for each column; the smallest solution where there are many."""
-    return torch.linalg.lstsq(design, values, driver="gelsd").solution.T
+    """Least squares for each column, without steep slopes along alike conditions."""
+    moments = design.T @ design / len(design)
+    penalty = RIDGE * torch.eye(len(moments), dtype=moments.dtype)
+    penalty[0, 0] = 0.0
+    return torch.linalg.solve(moments + penalty, design.T @ values / len(design)).T
 
 
 def _ndtri(share):

@@ -462,7 +462,15 @@ def test_saved_model(galaxies, model, tmp_path):
     )
 
 
-def test_default_model(galaxies, default):
+def test_default_model(default):
+    galaxies = QTable(
+        {
+            "stellar_mass": [1e9, 8e9, 5e10] * u.Msun,
+            "median_age": [5.0, 5.5, 6.5] * u.Gyr,
+            "age_percentile_10": [1.0, 1.2, 1.5] * u.Gyr,
+            "metallicity": [-0.8, -0.4, -0.1] * u.dex,
+        }
+    )
     stars = sample(galaxies, 5000, model=default)
     assert stars.colnames == COLUMNS
     assert np.isfinite(numbers(stars)).all()

@@ -107,6 +107,14 @@ def test_follows_context():
     assert_allclose(two[9], one[9], rtol=0.05)
 
 
+def test_conditions_that_are_alike():
+    scaling, values, context = fitted(context=2)
+    context[:, 1] = context[:, 0] * (1 + 1e-7)
+    scaling.fit(values, context)
+    assert scaling.centre[:, 1:].abs().max() < values.abs().max()
+    assert_allclose(scaling.log_scale[0, 1:].sum(), math.log(3), rtol=0.1)
+
+
 def test_cylinder():
     scaling, values, context = fitted(context=2, cylinder=CYLINDER)
     standard, log_det = scaling(values, context)

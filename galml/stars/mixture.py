@@ -1,0 +1,160 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""A coupling flow that starts from a mixture of Gaussians, for few stars."""
+
+import math
+
+import torch
+from torch import nn
+
+from galml.stars.coupling import StarFlow
+
+__all__ = ["GaussianMixture", "MixtureFlow"]
+
+#: Stars that the mixture is fitted to.
+FIT_STARS = 20_000
+#: Added to the variances of the mixture's components.
+LEAST_VARIANCE = 1e-3
+#: Farthest normal number that comes out of a division of others.
+FARTHEST = 8.0
+
+
+class GaussianMixture(nn.Module):
+    """
+    Mixture of Gaussians with any covariances.
+
+    Parameters
+    ----------
+    features : int
+        Number of axes.
+    components : int
+        Number of Gaussians; all are standard normal ones at first.
+    """
+
+    def __init__(self, features, components):
+        super().__init__()
+        self.logit = nn.Parameter(torch.zeros(components))
+        self.mean = nn.Parameter(torch.zeros(components, features))
+        # Cholesky factors of the inverse covariances: lower parts, log of diagonals.
+        self.lower = nn.Parameter(torch.zeros(components, features, features))
+        self.log_diagonal = nn.Parameter(torch.zeros(components, features))
+
+    def factors(self):
+        """Give the Cholesky factors of the inverse covariances."""
+        return self.lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
+
+    @torch.no_grad()
+    def fit(self, values):
+        """Learn from points, shape (n, d), by expectation maximisation."""
+        from sklearn.mixture import GaussianMixture as Fit
+
+        number = max(1, min(len(self.logit), len(values) // (values.shape[1] + 1)))
+        fit = Fit(number, reg_covar=LEAST_VARIANCE, random_state=0)
+        fit.fit(values.double().numpy())
+        # Components that few points cannot fill are left without weight.
+        self.logit.fill_(-30.0)
+        self.logit[:number] = torch.from_numpy(fit.weights_).log()
+        self.mean[:number] = torch.from_numpy(fit.means_)
+        inverse = torch.from_numpy(fit.precisions_)
+        factor = torch.linalg.cholesky(inverse)
+        self.lower[:number] = factor.tril(-1).float()
+        self.log_diagonal[:number] = factor.diagonal(dim1=1, dim2=2).log().float()
+
+    def log_prob(self, values):
+        """Give the logarithm of the density of points (n, d)."""
+        apart = values[:, None] - self.mean
+        normal = torch.einsum("nkd,kde->nke", apart, self.factors())
+        constant = 0.5 * values.shape[1] * math.log(2 * math.pi)
+        each = self.log_diagonal.sum(1) - 0.5 * normal.square().sum(2) - constant
+        return (self.logit.log_softmax(0) + each).logsumexp(1)
+
+    def draw(self, noise):
+        """Turn standard normal noise (n, d) into points."""
+        place, noise = divide(noise, self.logit.softmax(0))
+        # Of the transposed factor, as the covariance is the inverse.
+        factors = self.factors().mT
+        points = torch.empty_like(noise)
+        for index, factor in enumerate(factors):
+            rows = place == index
+            solved = torch.linalg.solve_triangular(factor, noise[rows].T, upper=True).T
+            points[rows] = solved + self.mean[index]
+        return points
+
+
+def divide(noise, weights):
+    """
+    Choose a component with the first number of each row.
+
+    Parameters
+    ----------
+    noise : `torch.Tensor`
+        Standard normal numbers, shape (n, d).
+    weights : `torch.Tensor`
+        Probability of each component, shape (k,).
+
+    Returns
+    -------
+    place : `torch.Tensor`
+        Component of each row, shape (n,).
+    noise : `torch.Tensor`
+        Standard normal numbers that know nothing of it, shape (n, d): where the first
+        number lay inside the share of its component.
+    """
+    wide = torch.float32 if noise.device.type == "mps" else torch.float64
+    share = torch.special.ndtr(noise[:, 0].to(wide))
+    ends = weights.to(wide).cumsum(0)
+    place = torch.searchsorted(ends / ends[-1], share).clamp(max=len(ends) - 1)
+    start = torch.cat((torch.zeros_like(ends[:1]), ends))[place] / ends[-1]
+    rest = (share - start) * ends[-1] / weights.to(wide)[place]
+    first = torch.special.ndtri(rest.clamp(0, 1)).clamp(-FARTHEST, FARTHEST)
+    return place, torch.cat((first[:, None].to(noise.dtype), noise[:, 1:]), 1)
+
+
+class MixtureFlow(StarFlow):
+    """
+    The default flow from a mixture of Gaussians instead of one.
+
+    The mixture is fitted to the stars before training, and trained with the rest: few
+    stars, of several kinds, need little more than it.
+
+    Parameters
+    ----------
+    features, context, kinds, latent, encoder, cylinder, whiten
+        See `~galml.stars.flow.Flow`.
+    components : int, optional
+        Number of Gaussians.
+    layers, width : int, optional
+        See `~galml.stars.coupling.StarFlow`.
+    **options
+        Further ones of it.
+    """
+
+    def build(self, features, context, components=5, layers=3, width=32, **options):
+        """Make mixture and couplings."""
+        super().build(features, context, layers=layers, width=width, **options)
+        self.base = GaussianMixture(features, components)
+
+    @torch.no_grad()
+    def fit_scaling(self, values, contexts=None, galaxy=None):
+        """Learn centre, scale and the mixture from stars; see the base class."""
+        super().fit_scaling(values, contexts, galaxy)
+        step = max(1, len(values) // FIT_STARS)
+        values, context = values[::step], None
+        if contexts is not None:
+            context = contexts[galaxy[::step]].float()
+        standard, _ = self.scaling(values, self._followed(context))
+        condition = self.condition(self._flow_context(context))
+        points, _ = self.transform(standard[:, self.active], condition)
+        self.base.fit(points)
+
+    def standard_log_prob(self, standard, context=None):
+        """Natural logarithm of the density of standardised stars; see the base."""
+        condition = self.condition(self._flow_context(context))
+        points, log_det = self.transform(standard[:, self.active], condition)
+        aside = standard[:, self.aside]
+        constant = 0.5 * len(self.aside) * math.log(2 * math.pi)
+        outer = -0.5 * aside.square().sum(-1) - constant
+        return self.base.log_prob(points) + log_det + outer
+
+    def invert(self, normal, condition):
+        """Turn normal numbers into standardised stars."""
+        return super().invert(self.base.draw(normal), condition)
