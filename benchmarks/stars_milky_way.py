@@ -2,7 +2,7 @@
 """
 Densities of real stars of the Milky Way: held-out log-likelihood.
 
-    python benchmarks/stars_milky_way.py [--members 10] [--surveys kepler corot harps]
+    python benchmarks/stars_milky_way.py [--members 24] [--surveys kepler corot harps]
 
 Five-fold cross-validated mean of the natural log-likelihood of a star, all axes in
 standard deviations of the whole sample, as common baselines have it: a Gaussian, the
@@ -117,10 +117,10 @@ def whiten(train):
     return lambda values: (values - train.mean(0)) @ factor.T
 
 
-def choose_start(train, members=4):
+def choose_start(train, members=12):
     """Find the number of Gaussians that does best for ensembles on inner splits."""
     scores = dict.fromkeys(STARTS, 0.0)
-    for inner, outer in KFold(3, shuffle=True, random_state=1).split(train):
+    for inner, outer in KFold(5, shuffle=True, random_state=1).split(train):
         turn = whiten(train[inner])
         seen, new = turn(train[inner]), turn(train[outer])
         for number in STARTS:
@@ -164,7 +164,7 @@ def flows(train, test, members):
 def main():
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--members", type=int, default=10)
+    parser.add_argument("--members", type=int, default=24)
     parser.add_argument("--surveys", nargs="+", default=list(SURVEYS))
     args = parser.parse_args()
     figures = {}

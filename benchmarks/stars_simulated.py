@@ -2,7 +2,7 @@
 """
 Stars of simulated galaxies, each left out once.
 
-    python benchmarks/stars_simulated.py [--epochs 60] [--skip-flows]
+    python benchmarks/stars_simulated.py [--epochs 30] [--network coupling] [--skip-flows]
 
 Three analogues of M31 of Illustris-1: a flow learns from two of them with their
 conditions and draws the third. Beside it a mixture of Gaussians without conditions,
@@ -163,7 +163,7 @@ def halves(table, seed=0):
     return table[order[::2]], table[order[1::2]]
 
 
-def left_out(galaxies, name, epochs):
+def left_out(galaxies, name, training):
     """Rows of the table for one galaxy that is left out."""
     stars, conditions = galaxies[name]
     axes = axes_of(stars)
@@ -172,22 +172,22 @@ def left_out(galaxies, name, epochs):
     given = QTable(vstack([row for _, row in others], metadata_conflicts="silent"))
     sample, log_prob, spread = gaussians(train, stars, len(stars), axes)
     rows = {"mixture of the others": measures(sample, stars) | {"log_prob": log_prob}}
-    model = fit(train, given, axes=axes, epochs=epochs, **TRAINING)
+    model = fit(train, given, axes=axes, **training)
     sample = galml.sample_stars(conditions, len(stars), model=model)
     rows["galml from the others"] = measures(sample, stars) | {
         "log_prob": standard_log_prob(model, stars, conditions, spread)
     }
     seen, held = halves(stars)
-    return rows | ceiling(seen, held, axes, epochs, spread)
+    return rows | ceiling(seen, held, axes, training, spread)
 
 
-def ceiling(seen, held, axes, epochs, spread=None):
+def ceiling(seen, held, axes, training, spread=None):
     """Mixture and flow of one half of a galaxy, judged by the other."""
     sample, log_prob, own = gaussians(seen, held, len(held), axes)
     spread = own if spread is None else spread
     log_prob = log_prob + np.log(spread / own).sum()
     rows = {"mixture of its half": measures(sample, held) | {"log_prob": log_prob}}
-    model = fit(seen, axes=axes, axisymmetric=True, epochs=2 * epochs, **TRAINING)
+    model = fit(seen, axes=axes, axisymmetric=True, **training)
     sample = galml.sample_stars(None, len(held), model=model)
     rows["galml from its half"] = measures(sample, held) | {
         "log_prob": standard_log_prob(model, held, None, spread)
@@ -226,6 +226,7 @@ def main():
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--network", default="coupling")
     parser.add_argument("--skip-flows", action="store_true")
     parser.add_argument("--galaxies", nargs="+", default=[*ILLUSTRIS, "TNG", *SIMSPIN])
     args = parser.parse_args()
@@ -233,17 +234,20 @@ def main():
     warnings.simplefilter("ignore", GalmlWarning)
     galaxies = {name: illustris(name) for name in ILLUSTRIS}
     figures = {"published": PUBLISHED}
+    training = TRAINING | {"epochs": args.epochs, "network": args.network}
+    if args.network in ("coupling", "mixture"):
+        training["options"] = {"whiten": True}
     for name in args.galaxies:
         if name in galaxies:
             count = len(galaxies[name][0])
-            rows = left_out(galaxies, name, args.epochs)
+            rows = left_out(galaxies, name, training)
         else:
             stars = tng() if name == "TNG" else simspin(name)
             count = len(stars)
             if count < FEWEST:
                 print(f"{name}: {count} stars are too few")
                 continue
-            rows = ceiling(*halves(stars), axes_of(stars), args.epochs)
+            rows = ceiling(*halves(stars), axes_of(stars), training)
         figures[name] = {"stars": count} | show(f"{name}: {count} stars", rows)
     if not args.skip_flows:
         figures["negative_log_likelihood"] = flows(galaxies)
