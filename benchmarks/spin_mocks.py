@@ -40,7 +40,7 @@ from galml.stellar_spin.preparation import CHANNELS, SCALARS, Stamps, prepare
 from galml.stellar_spin.training import BLUE, PSF, RED, mock_data_set
 
 BANDS = ("g", "r", "i")
-TEST, ORACLE, AGREEMENT = 1040, 1041, 1042
+TEST, ORACLE, AGREEMENT, PICTURES = 1040, 1041, 1042, 1043
 #: What a perfect image could show.
 VISIBLE = (
     "bulge_fraction",
@@ -210,12 +210,14 @@ def main():
     model = load_model(args.model, "spin")
     test = mock_data_set(args.batches, seed=TEST, bands=BANDS, colors=True)
     train = mock_data_set(2 * args.batches, seed=ORACLE, bands=BANDS)
+    pictures = mock_data_set(args.batches // 3, seed=PICTURES, pictures=1.0)
     table = answer(model, test)
     truth = {key: test[key].numpy() for key in ("spin", "ellipticity")}
     figures = {
         "default": judge(table, test),
         "default, one band": judge(answer(model, withhold(test, BLUE, RED)), test),
         "default, PSF unknown": judge(answer(model, withhold(test, PSF)), test),
+        "default, colour images": judge(answer(model, pictures), pictures),
         "oracle": metrics.agreement(oracle(train, test), truth["spin"]),
     }
     if args.beside:

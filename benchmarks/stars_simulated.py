@@ -2,7 +2,8 @@
 """
 Stars of simulated galaxies, each left out once.
 
-    python benchmarks/stars_simulated.py [--epochs 30] [--network coupling] [--skip-flows]
+    python benchmarks/stars_simulated.py [--epochs 30] [--skip-flows]
+        [--network coupling]
 
 Three analogues of M31 of Illustris-1: a flow learns from two of them with their
 conditions and draws the third. Beside it a mixture of Gaussians without conditions,

@@ -4,8 +4,10 @@
     python benchmarks/train_spin.py
 
 The mocks are a recipe: batches of population stars-1, seen in many surveys, train the
-network in two stages, others choose the best epoch, and others again make the errors
-honest. The model for one band goes on from there, without colours.
+network in stages, others choose the best epoch, and others again make the errors
+honest. The model for one band goes on from there, without colours. The first stages of
+the weights in the package had mocks of earlier versions of the population, in which
+spirals had wider bulges and deeper dust, and simpler colour images.
 """
 
 from pathlib import Path
@@ -23,9 +25,10 @@ KEYS = ("image", "scalars", "spin", "ellipticity")
 STAGES = (
     (((500, 41), (450, 42)), 14, 2e-3, 1),
     (((600, 45),), 6, 1.2e-3, 2),
+    (((400, 61),), 9, 1.2e-3, 5),
 )
-VALIDATION = (40, 43)
-CALIBRATION = (160, 44)
+VALIDATION = (30, 63)
+CALIBRATION = (60, 64)
 #: The same of the model for one band, and what each batch of it is seen in.
 ALONE = (((200, 51),), 4, 1e-3, 1)
 ALONE_VALIDATION = (30, 53)

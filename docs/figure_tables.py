@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from docutils import nodes
+from figure_tables_stars import STAR_TABLES
 from sphinx.util.docutils import SphinxDirective
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
@@ -91,13 +92,6 @@ CUTOUTS = {
     "peak_difference": ("from loop", ".2f"),
     "flux_difference": ("total flux", ".3f"),
 }
-STAR_RELATIONS = {
-    "galaxies": ("galaxies", ".0f"),
-    "offset": ("mocks less published, dex", "+.3f"),
-    "scatter": ("scatter, dex", ".3f"),
-    "published_scatter": ("published", ".2f"),
-}
-NEAR_THE_SUN = {"mock": ("mocks", ".2f"), "published": ("published", ".2f")}
 SPIN_SPEED = {
     "rate": ("galaxies per second", ".0f"),
     "ratio": ("galml over it", ".2f"),
@@ -302,26 +296,6 @@ def cutouts_speed(results):
     return CUTOUTS, rows, note
 
 
-def star_mocks(results):
-    """Scaling relations of the galaxies whose stars are known."""
-    thick = results["thick_to_thin"]
-    note = (
-        f"{results['galaxies']} galaxies of {results['stars']} stars. Thick discs have "
-        f"{thick['slow']:.2f} times the mass of thin ones where rotation is below "
-        f"120 km/s, and {thick['fast']:.2f} times above; dwarfs below "
-        "10\\ :sup:`8.5` solar masses rotate at "
-        f"{results['rotation_to_dispersion_dwarfs']:.1f} times their dispersion. Of "
-        f"the sizes the four conditions leave {results['unexplained_size']:.3f} dex "
-        "open."
-    )
-    return STAR_RELATIONS, results["relations"], note
-
-
-def star_mocks_near_the_sun(results):
-    """Stars around R = 8 kpc in galaxies like the Milky Way."""
-    return NEAR_THE_SUN, results["milky_way"], ""
-
-
 TABLES = {
     "circularity_mocks": mocks,
     "circularity_manga": manga,
@@ -336,10 +310,9 @@ TABLES = {
     "spin_sdss": spin_sdss,
     "spin_speed": spin_speed,
     "spin_population": spin_population,
-    "star_mocks": star_mocks,
-    "star_mocks near_the_sun": star_mocks_near_the_sun,
     "lambda_r_tables": lambda_r_tables,
     "cutouts_speed": cutouts_speed,
+    **STAR_TABLES,
 }
 
 

@@ -35,7 +35,7 @@ _MASKED = 0.01
 _PATCH = 8
 
 # Pixels of windows that are held at once.
-_WORKING_SET = 2**19
+_WORKING_SET = 2**18
 
 
 @dataclass
@@ -137,13 +137,13 @@ class Chunk:
         side, width = self.job.n_pixels, int(geometry.width[rows].max())
         first = geometry.first[rows]
         local = geometry.nodes[rows] - first[..., None, None]
-        corners = grid_positions(local, side, corners=True)
-        areas = torch.as_tensor(_areas(corners).ravel())
-        centers = grid_positions(local, side, corners=False)
-        weigh, points = weights_exact, corners
+        points = grid_positions(local, side, corners=True)
+        weigh, areas = weights_exact, None
         if bilinear:
-            weigh, points = weights_bilinear, centers
-        weights = list(weigh(points[:, 0], points[:, 1], width))
+            areas = torch.as_tensor(_areas(points).ravel())
+            points, weigh = grid_positions(local, side, corners=False), weights_bilinear
+        dtype = torch.from_numpy(self.values[:0]).dtype
+        weights = list(weigh(points[:, 0], points[:, 1], width, dtype=dtype))
         places = np.searchsorted(geometry.rows, rows)
         for index, (kernels, matched) in zip(
             geometry.members, all_kernels, strict=True
@@ -196,33 +196,38 @@ class Chunk:
             nonfinite, peak = band.read(int(x), int(y), values[k], var, good[k])
             self.flags[row] |= int(Flag.NONFINITE) * nonfinite
             self.flags[row] |= int(Flag.SATURATED) * bool(peak >= level)
+        bad = None if good.all() else torch.from_numpy(~good)
         values = torch.from_numpy(values)
         variance = None if variance is None else torch.from_numpy(variance)
         if kernels is not None:
-            values, variance, bad = match(
+            values, variance, gaps = match(
                 values[:, None],
                 kernels[:, None],
                 variance=None if variance is None else variance[:, None],
-                mask=torch.from_numpy(~good)[:, None],
+                mask=None if bad is None else bad[:, None],
             )
-            values, bad = values[:, 0].nan_to_num_(0.0), bad[:, 0]
-            variance = None if variance is None else variance[:, 0].nan_to_num_(0.0)
-            good = ~bad.numpy()
-        if good.all():
+            if bad is None:
+                return values, variance, None
+            bad = gaps
+            values.nan_to_num_(0.0)
+            if variance is not None:
+                variance.nan_to_num_(0.0)
+        if bad is None:
             return values, variance, None
-        return values, variance, torch.from_numpy(good).to(values.dtype)
+        return values, variance, (~bad).to(values.dtype)
 
     def stack(self, catalog):
         """Put everything together."""
         job = self.job
         mask = np.isnan(self.values)
-        fraction = mask.mean(axis=(1, 2, 3)) if len(mask) else np.zeros(0)
+        counts = np.count_nonzero(mask, axis=(1, 2, 3))
+        fraction = counts / np.prod(mask.shape[1:])
         self.flags[fraction > _MASKED] |= int(Flag.MASKED)
         self.flags[fraction == 1.0] |= int(Flag.FAILED)
         catalog["masked_fraction"] = fraction
         psf, fwhm = join_psfs(self.psfs)
         return CutoutStack(
-            self.values * job.bands[0].unit,
+            u.Quantity(self.values, job.bands[0].unit, copy=False),
             bands=[band.band for band in job.bands],
             wcs=targets.cutout_wcs(self.sky, self.axes, self.scales, job.n_pixels),
             pixel_scale=self.scales * u.arcsec,

@@ -46,8 +46,8 @@ def extract_cutouts(images, catalog=None, **options):
     catalog : `~astropy.table.Table` or `~astropy.coordinates.SkyCoord`, optional
         With a SkyCoord column, ``ra`` and ``dec``, or pixels ``x`` and ``y`` of the
         first image, and optionally ``r_eff`` (an angle, or pixels of the first
-        image). By default, the galaxies are detected on the first image, all of
-        which is read for this, with `galml.cutouts.detect`.
+        image). By default, the galaxies are detected on the first image, tile by
+        tile, with `galml.cutouts.detect`.
     size : int or `~astropy.units.Quantity`
         Side of the cutouts: pixels, an angle, or multiples of the effective radius
         such as ``8.48 * galml.cutouts.R_EFF``.

@@ -10,7 +10,6 @@ import numpy as np
 from astropy.io import fits
 from astropy.nddata import (
     InverseVariance,
-    NDData,
     StdDevUncertainty,
     VarianceUncertainty,
 )
@@ -28,7 +27,7 @@ from galml.core.files import (
 )
 from galml.core.observation import as_nddata
 
-__all__ = ["BandImage", "is_per_pixel", "open_images"]
+__all__ = ["BandImage", "is_per_pixel", "open_image", "open_images"]
 
 # Variance from the numbers of each kind of uncertainty.
 _VARIANCE = {
@@ -127,24 +126,25 @@ class BandImage:
             slice(columns.start - x, columns.stop - x),
         )
         pixels = _cut(self.pixels, rows, columns)
-        finite = np.isfinite(pixels)
-        usable = finite
+        usable = np.isfinite(pixels)
+        nonfinite = not usable.all()
         if self.mask is not None:
-            usable = finite & ~_cut(self.mask, rows, columns).astype(bool)
+            clear = ~_cut(self.mask, rows, columns).astype(bool)
+            nonfinite = bool((~usable & clear).any())
+            usable &= clear
         if variance is not None and self.uncertainty is not None:
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 numbers = _cut(self.uncertainty, rows, columns).astype(float)
                 var = _VARIANCE[self.kind](numbers) * self.std_factor**2
                 usable = usable & np.isfinite(var) & (numbers >= 0)
             variance[inside] = np.where(usable, var, 0.0)
-        nonfinite = not finite.all()
-        if nonfinite and self.mask is not None:
-            nonfinite = bool(
-                (~finite & ~_cut(self.mask, rows, columns).astype(bool)).any()
-            )
-        values[inside] = np.where(usable, pixels, 0.0) * self.factor
         good[inside] = usable
-        peak = pixels[usable].max() if usable.any() else -np.inf
+        if usable.all():
+            peak = pixels.max()
+        else:
+            peak = pixels[usable].max() if usable.any() else -np.inf
+            pixels = np.where(usable, pixels, 0.0)
+        values[inside] = pixels if self.factor == 1.0 else pixels * self.factor
         return nonfinite, float(peak)
 
 
@@ -188,7 +188,7 @@ def open_images(images, stack, *, psf=None, unit=None, hdu=None):
     entries = images.items() if named else [(None, image) for image in images]
     opened = []
     for band, image in entries:
-        data = _open(image, stack, unit, hdu)
+        data = open_image(image, stack, unit=unit, hdu=hdu)
         opened.append(_band_image(band, data, unit))
     bands = [image.band for image in opened]
     if not bands or len(set(bands)) < len(bands):
@@ -201,6 +201,37 @@ def open_images(images, stack, *, psf=None, unit=None, hdu=None):
         image.psf = image.psf if psfs.get(image.band) is None else psfs[image.band]
         image.convert_to(opened[0].unit)
     return opened
+
+
+def open_image(image, stack, *, unit=None, hdu=None, argument="images"):
+    """Bring an image into the shape of NDData without reading its pixels.
+
+    Parameters
+    ----------
+    image : object
+        What `open_images` takes, or anything else that is in memory.
+    stack : `contextlib.ExitStack`
+        What closes the file in the end.
+    unit : `~astropy.units.UnitBase`, optional
+        Of an image that has none.
+    hdu : int or str, optional
+        Extension of a FITS file.
+    argument : str
+        Name used in errors.
+
+    Returns
+    -------
+    object
+        With the attributes of `~astropy.nddata.NDData`. Arrays of a file have a shape
+        and can be indexed with slices, which reads no more than these.
+    """
+    if isinstance(image, str | os.PathLike):
+        with readable(argument, str(image)):
+            # Reading rows when they are wanted leaves no mapped pages behind.
+            image = stack.enter_context(fits.open(image, memmap=False))
+    if isinstance(image, (fits.HDUList, *IMAGE_HDUS)):
+        return _Lazy(image, unit, hdu, argument)
+    return as_nddata(image, argument, unit, hdu, (2,))
 
 
 def is_per_pixel(unit):
@@ -233,42 +264,29 @@ def is_per_pixel(unit):
     return None
 
 
-def _open(image, stack, unit, hdu):
-    """Bring an image into the shape of NDData without reading its pixels."""
-    if isinstance(image, str | os.PathLike):
-        with readable("images", str(image)):
-            # Reading rows when they are wanted leaves no mapped pages behind.
-            image = stack.enter_context(fits.open(image, memmap=False))
-    if isinstance(image, (fits.HDUList, *IMAGE_HDUS)):
-        return _Lazy(image, unit, hdu)
-    if isinstance(image, NDData):
-        return image
-    return as_nddata(image, "images", unit, hdu, (2,))
-
-
 class _Lazy:
     """An HDU with its partners in the shape of NDData, pixels still on disk."""
 
     psf = None
 
-    def __init__(self, source, unit, hdu):
+    def __init__(self, source, unit, hdu, argument):
         hdus = source if isinstance(source, fits.HDUList) else [source]
         image = source
         if isinstance(source, fits.HDUList):
-            image = find_hdu(source, hdu, None, (2,), "images")
+            image = find_hdu(source, hdu, None, (2,), argument)
         if not image.shape:
-            raise InputError("images", "an HDU without data", "an image")
+            raise InputError(argument, "an HDU without data", "an image")
         header = image.header
         self.data, self.shape = _pixels(image), image.shape
-        self.unit = header_unit(header, unit, "images")
+        self.unit = header_unit(header, unit, argument)
         self.meta = {**hdus[0].header, **header}
         lookup = source if isinstance(source, fits.HDUList) else None
         self.wcs = header_wcs(header, lookup)
         self.uncertainty, self.mask = None, None
         if lookup is not None:
-            self._add_partners(lookup, image)
+            self._add_partners(lookup, image, argument)
 
-    def _add_partners(self, hdus, image):
+    def _add_partners(self, hdus, image, argument):
         """Find the uncertainty and the mask that the header names."""
         ccd = image is hdus[0]
         header = image.header
@@ -285,11 +303,11 @@ class _Lazy:
         kind = errors.header.get("HDUCLAS3", errors.header.get("UTYPE"))
         if kind not in UNCERTAINTIES:
             raise InputTypeError(
-                "images",
+                argument,
                 f"an uncertainty {errors.name!r} of kind {kind!r}",
                 f"HDUCLAS3 or UTYPE to be one of {', '.join(UNCERTAINTIES)}",
             )
-        own = header_unit(errors.header, u.dimensionless_unscaled, "images")
+        own = header_unit(errors.header, u.dimensionless_unscaled, argument)
         kind = UNCERTAINTIES[kind]
         std = kind([1.0], unit=own).represent_as(StdDevUncertainty)
         if self.unit is None or not std.unit.is_equivalent(self.unit):

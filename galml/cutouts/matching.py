@@ -164,28 +164,41 @@ def match(values, kernels, *, variance=None, mask=None):
     kernels = _tensor(kernels).to(values)
     _check(values, kernels)
     kernels = kernels[(None,) * (4 - kernels.ndim)]
-    unusable = ~torch.isfinite(values)
-    if mask is not None:
-        unusable = unusable | _tensor(mask)
+    unusable = _unusable(values, variance, mask)
     if variance is not None:
         variance = _tensor(variance).to(values)
-        unusable = unusable | ~torch.isfinite(variance)
-        variance = _convolve(variance.masked_fill(unusable, 0.0), kernels**2)
-    values = _convolve(values.masked_fill(unusable, 0.0), kernels)
-    gaps = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
-    rows = unusable.flatten(1).any(dim=1)
-    if rows.any():
-        own = kernels if len(kernels) == 1 else kernels[rows]
-        weight = _convolve((~unusable[rows]).to(values), own)
-        gaps[rows] = weight < COVERED
-        weight = torch.where(weight < COVERED, torch.nan, weight)
-        values[rows] = values[rows] / weight
-        if variance is not None:
-            variance[rows] = variance[rows] / weight**2
-    if variance is not None:
+        variance = _convolve(_filled(variance, unusable), kernels**2)
         # Rounding of the transform can leave a trace below zero.
-        variance = variance.clamp(min=0.0)
+        variance.clamp_(min=0.0)
+    values = _convolve(_filled(values, unusable), kernels)
+    gaps = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    if unusable is None:
+        return values, variance, gaps
+    rows = unusable.flatten(1).any(dim=1)
+    own = kernels if len(kernels) == 1 else kernels[rows]
+    weight = _convolve((~unusable[rows]).to(values), own)
+    gaps[rows] = weight < COVERED
+    weight = torch.where(weight < COVERED, torch.nan, weight)
+    values[rows] = values[rows] / weight
+    if variance is not None:
+        variance[rows] = variance[rows] / weight**2
     return values, variance, gaps
+
+
+def _unusable(values, variance, mask):
+    """Find the pixels that must not count; None where all may."""
+    unusable = None if mask is None else _tensor(mask)
+    for array in (values, variance):
+        # A sum is the fastest way to see that all are finite.
+        if array is not None and not _tensor(array).sum().isfinite():
+            bad = ~_tensor(array).isfinite()
+            unusable = bad if unusable is None else unusable | bad
+    return unusable if unusable is not None and unusable.any() else None
+
+
+def _filled(values, unusable):
+    """Put zeros where pixels must not count."""
+    return values if unusable is None else values.masked_fill(unusable, 0.0)
 
 
 def _tensor(array):

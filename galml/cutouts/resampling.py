@@ -30,13 +30,14 @@ __all__ = [
 NODES = 5
 
 # Numbers held at once while overlaps are computed, so that they stay in the cache.
-_WORKING_SET = 100_000
+_WORKING_SET = 50_000
 
 # Output pixels of which less than this part is covered by usable pixels are masked.
 _LEAST_COVERAGE = 0.5
 
-# Slant, in pixels, given to edges that run along the rows: they need no case apart.
-_SLANT = 1e-7
+# Slant, relative to the pixels' width, given to edges that run along the rows, and
+# run, in pixels, given to edges that run along the columns.
+_SLANT, _TRACE = 3e-8, 1e-30
 
 
 @dataclass
@@ -52,6 +53,8 @@ class Weights:
         in the flattened stack of windows.
     values : `torch.Tensor`
         Shape ``(rows, columns, p)``: weight of the input pixels from there on.
+    total : `torch.Tensor`
+        Shape ``(p,)``: sum of these weights.
     width : int
         Side of the windows.
     """
@@ -59,6 +62,7 @@ class Weights:
     pixels: torch.Tensor
     base: torch.Tensor
     values: torch.Tensor
+    total: torch.Tensor
     width: int
 
 
@@ -106,11 +110,11 @@ def grid_positions(values, size, *, corners):
 
 def _first_pixels(x, y, width):
     """Index the pixels with these coordinates in the flattened stack of windows."""
-    window = torch.arange(len(x)).reshape((-1,) + (1,) * (x.ndim - 1))
-    return ((window * width + y.long()) * width + x.long()).flatten()
+    window = torch.arange(len(x), dtype=x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
+    return torch.add(x, y, alpha=width).add_(window, alpha=width**2).long().flatten()
 
 
-def weights_bilinear(x, y, width):
+def weights_bilinear(x, y, width, *, dtype=torch.float64):
     """Weights of bilinear interpolation.
 
     Parameters
@@ -120,28 +124,31 @@ def weights_bilinear(x, y, width):
         windows, from 0 to less than ``width - 1``.
     width : int
         Side of the windows.
+    dtype : `torch.dtype`, optional
+        Of the weights.
 
     Yields
     ------
     Weights
-        For all output pixels, in parts.
+        For all output pixels.
     """
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     x0, y0 = x.floor(), y.floor()
     base = _first_pixels(x0, y0, width)
-    right, up = (x - x0).flatten(), (y - y0).flatten()
+    right, up = ((v - v0).flatten().to(dtype) for v, v0 in ((x, x0), (y, y0)))
     columns = torch.stack([1.0 - right, right])
     rows = torch.stack([1.0 - up, up])
-    yield Weights(torch.arange(len(base)), base, rows[:, None] * columns, width)
+    values = rows[:, None] * columns
+    yield Weights(torch.arange(len(base)), base, values, torch.ones_like(up), width)
 
 
-def weights_exact(x, y, width):
+def weights_exact(x, y, width, *, dtype=torch.float64):
     """Areas in which quadrilaterals overlap the unit squares of pixels.
 
-    Green's theorem: the area of a polygon within one pixel is the sum, over the edges
-    of the polygon, of the integral along x of the height within the pixel's row that
-    lies below the edge. In the pixel's column the edge is a line, so that the integral
-    is one of a clipped line and known in closed form.
+    Green's theorem: the area of a polygon above a line and between two columns is the
+    sum, over the edges of the polygon, of the integral along x of the edge's height
+    above the line, which is known in closed form. Differences of these integrals from
+    one row, and one column, to the next are the areas within the pixels.
 
     Parameters
     ----------
@@ -150,50 +157,83 @@ def weights_exact(x, y, width):
         windows, where pixel 0 reaches from -0.5 to 0.5. All lie inside the window.
     width : int
         Side of the windows.
+    dtype : `torch.dtype`, optional
+        Of the weights, which are computed in the precision of the positions.
 
     Yields
     ------
     Weights
-        For all output pixels, in parts.
+        For the output pixels that touch as many rows and columns of the input.
     """
     x, y = torch.as_tensor(x) + 0.5, torch.as_tensor(y) + 0.5
-    # Corners in order around the pixel.
-    slices = [(slice(0, -1),) * 2, (slice(0, -1), slice(1, None))]
-    slices += [(slice(1, None),) * 2, (slice(1, None), slice(0, -1))]
-    xs = torch.stack([x[:, i, j] for i, j in slices])
-    ys = torch.stack([y[:, i, j] for i, j in slices])
-    x0, y0 = xs.amin(0).floor(), ys.amin(0).floor()
+    (x0, columns), (y0, rows) = _spans(x), _spans(y)
     base = _first_pixels(x0, y0, width)
-    xs, ys = (xs - x0).flatten(1), (ys - y0).flatten(1)
+    first = torch.arange(x.numel()).reshape(x.shape)[:, :-1, :-1].flatten()
+    # Corners in order around the pixel, back to the first.
+    line = x.shape[-1]
+    around = torch.tensor([0, 1, line + 1, line, 0])[:, None]
+    x0, y0, x, y = (v.flatten() for v in (x0, y0, x, y))
     # Most pixels touch fewer others than those that lie worst: each kind by itself.
-    rows, columns = (v.amax(0).ceil().clamp(min=1) for v in (ys, xs))
     spans = (range(int(v.min()), int(v.max()) + 1) for v in (rows, columns))
     for shape in itertools.product(*spans):
-        alike = torch.nonzero((rows == shape[0]) & (columns == shape[1]))[:, 0]
-        for pixels in alike.split(max(_WORKING_SET // (shape[0] * shape[1]), 1)):
-            values = _overlaps(*(v.index_select(1, pixels) for v in (xs, ys)), *shape)
-            yield Weights(pixels, base[pixels], values, width)
+        alike = np.flatnonzero((rows == shape[0]) & (columns == shape[1]))
+        if not len(alike):
+            continue
+        alike = torch.from_numpy(alike)
+        values = torch.empty(*shape, len(alike), dtype=dtype)
+        total = torch.empty(len(alike), dtype=dtype)
+        size = max(_WORKING_SET // (shape[0] * (shape[1] + 1)), 1)
+        for start in range(0, len(alike), size):
+            part = slice(start, start + size)
+            pixels = alike[part]
+            corners = first.index_select(0, pixels) + around
+            xs, ys = (
+                v.index_select(0, corners.view(-1)).view(corners.shape)
+                - v0.index_select(0, pixels)
+                for v, v0 in ((x, x0), (y, y0))
+            )
+            values[..., part], total[part] = _overlaps(xs, ys, *shape)
+        yield Weights(alike, base.index_select(0, alike), values, total, width)
+
+
+def _spans(x):
+    """Give the first pixel that quadrilaterals touch along one axis, and how many."""
+    low, high = (
+        extreme(beside[:, 1:], beside[:, :-1])
+        for extreme in (torch.minimum, torch.maximum)
+        for beside in [extreme(x[..., 1:], x[..., :-1])]
+    )
+    first = low.floor_()
+    return first, high.ceil_().sub_(first).clamp_(min=1.0).flatten().numpy()
 
 
 def _overlaps(xs, ys, rows, columns):
-    """Overlap quadrilaterals, corners (4, p), with (rows, columns) unit squares."""
+    """Overlap closed quadrilaterals, corners (5, p), with (rows, columns) unit squares.
+
+    Gives the areas, shape (rows, columns, p), and their sum.
+    """
+    # Edges without run or rise get a trace of it: they need no case apart.
+    run = (xs[1:] - xs[:-1]).add_(_TRACE)
+    rise = ys[1:] - ys[:-1]
+    slant = _SLANT * columns
+    rise = torch.where(rise.abs() < slant, slant, rise)
+    # Where the edges meet the columns' borders, from 0 to 1, and their height there.
+    slope = run.reciprocal()
     lines = torch.arange(columns + 1, dtype=xs.dtype)[:, None]
-    bottoms = torch.arange(rows, dtype=xs.dtype)[:, None, None]
-    total = torch.zeros(rows, columns + 1, xs.shape[1], dtype=xs.dtype)
-    run, rise = xs.roll(-1, 0) - xs, ys.roll(-1, 0) - ys
-    rise = torch.where(rise.abs() < _SLANT, _SLANT, rise)
-    slope = rise / torch.where(run == 0.0, 1.0, run)
-    factor = run.abs() / rise
-    left, right = torch.minimum(xs, xs + run), torch.maximum(xs, xs + run)
-    for k in range(4):
-        # Height of the edge where it meets the columns' borders, or ends.
-        along = lines.clamp(left[k], right[k]).sub_(xs[k])
-        above = torch.addcmul(ys[k], along, slope[k]) - bottoms
-        # Integral of the height within the row, from the row's bottom up.
-        inside = above.clamp(0.0, 1.0)
-        integral = above.sub_(inside, alpha=0.5).mul_(inside)
-        total.addcmul_(integral, factor[k])
-    return (total[:, 1:] - total[:, :-1]).abs_()
+    height = torch.addcmul((xs[:-1] * -slope)[:, None], slope[:, None], lines)
+    height = torch.addcmul(ys[:-1, None], height.clamp_(0.0, 1.0), rise[:, None])
+    # Integral of the height above each row's bottom.
+    factor = run.abs_().div_(rise).mul_(0.5)[:, None]
+    total = xs.new_empty(rows, columns + 1, xs.shape[1])
+    above = torch.empty_like(height)
+    for row in range(rows):
+        torch.sub(height, row, out=above).relu_().square_().mul_(factor)
+        torch.sum(above, 0, out=total[row])
+    area = (total[0, -1] - total[0, 0]).abs_()
+    areas = total[:, 1:] - total[:, :-1]
+    for row in range(rows - 1):
+        areas[row] -= areas[row + 1]
+    return areas.abs_(), area
 
 
 def resample(values, variances, good, weights, *, per_pixel, areas=None):
@@ -208,12 +248,13 @@ def resample(values, variances, good, weights, *, per_pixel, areas=None):
     good : `torch.Tensor` or None
         The same shape and type: 1 for usable pixels, else 0; None when all are.
     weights : sequence of Weights
-        Of the output pixels.
+        Of the output pixels, in the type of the values.
     per_pixel : bool
         Whether values are flux in a pixel, to be multiplied by the number of input
         pixels in an output pixel; else they are averaged.
     areas : `torch.Tensor`, optional
-        Shape ``(p,)``: area of each output pixel in input pixels, for ``per_pixel``.
+        Shape ``(p,)``: area of each output pixel in input pixels, for ``per_pixel``;
+        by default the sum of its weights.
 
     Returns
     -------
@@ -224,19 +265,19 @@ def resample(values, variances, good, weights, *, per_pixel, areas=None):
         Variance of the values with weights squared; what neighbouring output pixels
         have in common, their correlation, is not in it.
     """
-    stacks = [_flat(stack, weights) for stack in (values, variances, good)]
-    parts = [_combine(*stacks, part) for part in weights]
-    total, variance, weight = (
-        None if column[0] is None else _join(column, weights)
-        for column in zip(*parts, strict=True)
-    )
-    mean = total / weight
-    if per_pixel:
-        mean = mean * areas
-    if variance is None:
-        return mean, None
-    factor = areas / weight if per_pixel else 1.0 / weight
-    return mean, variance * factor**2
+    stacks = [None if v is None else v.view(-1) for v in (values, variances, good)]
+    mean = torch.empty(sum(len(part.pixels) for part in weights), dtype=values.dtype)
+    variance = None if variances is None else torch.empty_like(mean)
+    for part in weights:
+        total, squares, usable = _combine(*stacks, part)
+        factor = 1.0 / usable
+        if per_pixel:
+            area = part.total if areas is None else areas[part.pixels].to(factor)
+            factor *= area
+        mean.scatter_(0, part.pixels, total.mul_(factor))
+        if variance is not None:
+            variance.scatter_(0, part.pixels, squares.mul_(factor.square_()))
+    return mean, variance
 
 
 def correlation(weights, kernels, count):
@@ -272,43 +313,26 @@ def correlation(weights, kernels, count):
     return (together / apart).T.reshape(count, -1).mean(1)
 
 
-def _flat(stack, weights):
-    """Flatten windows; pixels of weight zero may lie beyond the end of the last."""
-    if stack is None:
-        return None
-    beyond = max(len(part.values) for part in weights) * weights[0].width
-    beyond += max(part.values.shape[1] for part in weights)
-    return torch.nn.functional.pad(stack.reshape(-1), (0, beyond))
-
-
-def _join(columns, weights):
-    """Put what was made in parts into the order of the output pixels."""
-    joined = torch.cat(columns)
-    result = torch.empty_like(joined)
-    result[torch.cat([part.pixels for part in weights])] = joined
-    return result
-
-
 def _combine(values, variances, good, weights):
     """Sum the weighted values, variances and weights of one part of the pixels."""
-    dtype = values.dtype
-    taps = weights.values.to(dtype)
-    total = torch.zeros_like(taps[0, 0])
-    usable = None if good is None else torch.zeros_like(total)
+    total = torch.zeros_like(weights.total)
     variance = None if variances is None else torch.zeros_like(total)
-    for row in range(taps.shape[0]):
-        for column in range(taps.shape[1]):
-            tap = taps[row, column]
-            # Starting later in the stack is cheaper than adding to all indices.
+    usable = weights.total if good is None else torch.zeros_like(total)
+    picked = torch.empty_like(total)
+
+    def pick(stack):
+        # Starting later in the stack is cheaper than adding to all indices.
+        return torch.index_select(stack[start:], 0, weights.base, out=picked)
+
+    for row, taps in enumerate(weights.values):
+        for column, tap in enumerate(taps):
             start = row * weights.width + column
-            total.addcmul_(values[start:].take(weights.base), tap)
+            total.addcmul_(pick(values), tap)
             if good is not None:
-                usable.addcmul_(good[start:].take(weights.base), tap)
+                usable.addcmul_(pick(good), tap)
             if variances is not None:
-                picked = variances[start:].take(weights.base)
-                variance.addcmul_(picked, tap * tap)
-    weight = taps.sum((0, 1))
-    if usable is not None:
-        covered = usable >= _LEAST_COVERAGE * weight
-        weight = torch.where(covered, usable, torch.full_like(weight, torch.nan))
-    return total, variance, weight
+                variance.addcmul_(pick(variances).mul_(tap), tap)
+    if good is not None:
+        covered = usable >= _LEAST_COVERAGE * weights.total
+        usable = torch.where(covered, usable, torch.nan)
+    return total, variance, usable

@@ -10,7 +10,8 @@ from galml.mocks.dust import starlight
 from galml.mocks.gas import random_orientation
 from galml.mocks.ifu import manga_beam, spin_truth
 from galml.mocks.images import distance, observe_light, redshift_of
-from galml.mocks.stars import build_stars, draw_stars
+from galml.mocks.light import SOLAR_MAGNITUDES, luminosity
+from galml.mocks.stars import SURVIVING, build_stars, draw_stars
 from galml.mocks.surveys import IMAGING_SURVEYS
 
 __all__ = ["ImageTruth", "galaxy_images", "matching_surveys"]
@@ -30,6 +31,8 @@ SLACK = 1.25
 #: At its largest redshift, a survey should show half-light radii of so many kpc.
 TYPICAL_SIZE = 4.0
 NEAREST = 0.003
+#: Age (Gyr) that has the mean light of stars of all ages up to 0.5 Gyr.
+YOUNG_AGE = 0.1
 
 
 @dataclass
@@ -83,6 +86,7 @@ def galaxy_images(
     n_particles=20_000,
     views=1,
     noisy=True,
+    faintest=None,
     first=0,
 ):
     """Stream mock images of the population of stars.
@@ -113,6 +117,9 @@ def galaxy_images(
         of the batch size.
     noisy : bool
         Whether images have noise, other galaxies and stars.
+    faintest : float, optional
+        Magnitude in r of the faintest galaxies, dust left aside. Galaxies then have
+        the magnitudes of a sample that is limited in flux.
     first : int
         Index of the first batch, to go on where another stream ended.
 
@@ -145,7 +152,9 @@ def galaxy_images(
         slack = 1 + (SLACK - 1) * torch.rand(batch_size, generator=generator)
         r_pixels = pixels / size / slack
         angle = r_pixels * chosen.pixel_scale * bins
-        p = _draw_visible(batch_size // views, chosen, angle[::views], generator)
+        p = _draw_visible(
+            batch_size // views, chosen, angle[::views], generator, faintest
+        )
         stars = build_stars(p, n_particles, generator)
         rows = torch.arange(batch_size) // views
         p = {key: value[rows] for key, value in p.items()}
@@ -205,14 +214,37 @@ def _draw_grid(survey, size, n_pixels, binning, generator):
     return n_pixels or pixels, binning or (bins if n_pixels is None else 1)
 
 
-def _draw_visible(n, survey, angle, generator):
+def _draw_visible(n, survey, angle, generator, faintest=None):
     """Draw galaxies that have about these angular radii inside the survey's volume."""
     near, far = distance(torch.tensor([NEAREST, survey.redshift]))[1].tolist()
     parts, left = [], n
     while left:
         p = draw_stars(4 * n, generator)
-        kpc = p["size"].reshape(4, n) / angle
-        rows = ((kpc > near) & (kpc < far)).flatten().nonzero()[:left, 0]
+        kpc = (p["size"].reshape(4, n) / angle).flatten()
+        seen = (kpc > near) & (kpc < far)
+        if faintest is not None:
+            # Numbers grow with the volume, as the power 0.6 of magnitude.
+            excess = _magnitude(p, redshift_of(kpc)) - faintest
+            share = 10 ** (0.6 * excess) * (excess < 0)
+            seen &= torch.rand(4 * n, generator=generator) < share
+        rows = seen.nonzero()[:left, 0]
         parts.append({key: value[rows] for key, value in p.items()})
         left -= len(rows)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def _magnitude(p, redshift):
+    """Apparent magnitude in r, from the mean ages of the parts, without dust."""
+    disc = 1 - p["bulge_fraction"]
+    young = disc * p["young_fraction"]
+    parts = (
+        (p["bulge_fraction"], p["spheroid_age"]),
+        (disc - young, p["disc_age"]),
+        (young, torch.full_like(young, YOUNG_AGE)),
+    )
+    light = sum(
+        share * luminosity(age, p["metallicity"], ("r",))[..., 0]
+        for share, age in parts
+    )
+    light = light * p["stellar_mass"] / SURVIVING
+    return SOLAR_MAGNITUDES["r"] + distance(redshift)[0] - 2.5 * light.log10()

@@ -103,7 +103,7 @@ def draw_stars(n, generator, types=None):
         by(0.05, 0.05, 0.1, 0.15, 0.15, 0.3), by(0.35, 0.3, 0.4, 0.55, 0.55, 0.7)
     )
     p["bulge_fraction"] = uniform(
-        by(1, 0.6, 0.1, 0.05, 0.0, 0.2), by(1, 1, 0.75, 0.65, 0.25, 0.7)
+        by(1, 0.6, 0.1, 0.15, 0.06, 0.2), by(1, 1, 0.75, 0.6, 0.33, 0.7)
     )
     p["sersic_index"] = normal(
         by(4.5, 3.5, 2.3, 2.0, 1.3, 1.0), by(1, 1, 0.9, 0.8, 0.4, 0.3)
@@ -137,7 +137,7 @@ def draw_stars(n, generator, types=None):
     p.update(_substructure(by, uniform, sometimes))
 
     # Sizes of the parts in proportion, then all scaled to the size of the whole.
-    ratio = torch.exp(normal(by(0.0, 0.0, -1.0, -1.4, -1.5, -0.2), 0.35)).clamp(0.08, 2)
+    ratio = torch.exp(normal(by(0.0, 0.0, -1.2, -2.0, -2.1, -0.2), 0.35)).clamp(0.06, 2)
     length = half_mass_radius(
         p["bulge_fraction"], 1.678 * ratio, p["sersic_index"], torch.ones(n)
     )
@@ -148,7 +148,7 @@ def draw_stars(n, generator, types=None):
         core, uniform(0.05, 0.25) * p["size"], uniform(0.4, 1.1) * p["disc_length"]
     )
     p.update(_ages(mass, by, uniform, normal))
-    p["dust_depth"] = torch.exp(normal(0, 0.5)) * by(0.03, 0.08, 0.2, 1.2, 1.3, 0.4)
+    p["dust_depth"] = torch.exp(normal(0, 0.5)) * by(0.03, 0.08, 0.2, 0.5, 0.5, 0.2)
     p["dust_length"] = p["disc_length"] * uniform(0.9, 1.5)
     p["dust_height"] = 0.25 * p["disc_height"] * p["disc_length"]
     return p
@@ -168,7 +168,7 @@ def _size(mass, types, generator):
 
 def _substructure(by, uniform, sometimes):
     """Arms, clumps, counter-rotating and lopsided parts."""
-    arms = uniform(0.25, 1.0)
+    arms = uniform(0.35, 1.0)
     counter = sometimes(
         by(0.25, 0.06, 0.1, 0.02, 0.0, 0.0),
         uniform(by(0.03, 0.03, 0.1, 0.1, 0, 0), by(0.2, 0.2, 0.5, 0.4, 0, 0)),
@@ -197,7 +197,7 @@ def _ages(mass, by, uniform, normal):
     return {
         "spheroid_age": old.clamp(1.5, 13),
         "disc_age": disc.clamp(0.8, 12),
-        "age_gradient": normal(by(0, 0, -0.03, -0.1, -0.1, 0), 0.08),
+        "age_gradient": normal(by(0, 0, -0.05, -0.2, -0.2, 0), 0.08),
         "metallicity": 0.0142 * 10 ** normal(solar, 0.12),
         "metallicity_gradient": normal(by(-0.2, -0.25, -0.2, -0.2, -0.15, -0.05), 0.1),
     }

@@ -297,7 +297,7 @@ def _disc_tables(p, gravity, length, height):
 def _wind(p, row, component, radius, turn):
     """Shift azimuths towards logarithmic spiral arms, sharper in young stars."""
     number = p["arm_number"][row]
-    contrast = torch.tensor([0.0, 0.2, 0.6, 1.2, 0.0, 0.0])[component]
+    contrast = torch.tensor([0.0, 0.3, 0.9, 1.2, 0.0, 0.0])[component]
     fade = (radius / 0.7).clamp(0, 1) ** 2
     strength = (contrast * p["arm_strength"][row] * fade).clamp(0, 0.95)
     winding = p["arm_winding"][row] * radius.clamp_min(1e-3).log()

@@ -27,6 +27,8 @@ from galml.stars.training_set import read_training_set
 
 __all__ = ["fit", "fit_flow", "train_encoder"]
 
+#: Architectures that see stars whitened, and the plane in radius and azimuth.
+OURS = ("coupling", "mixture")
 #: Kinds of axes that have bounds.
 BOUNDED = {
     "metal_mass_fraction": ["interval", 0.0, 1.0],
@@ -75,8 +77,10 @@ def fit(
     axes : sequence of str, optional
         Columns to model; by default the ten of `galml.stars.columns.AXES`. Any other
         column of numbers may be among them.
-    network : {"coupling", "galacticflow", "maf", "nice", "nsf", "sospf"}, optional
-        Architecture of a new model: the default, or a published one.
+    network : str, optional
+        Architecture of a new model: "coupling", the default; "mixture", the same from
+        a mixture of Gaussians, for few stars; or a published one, "galacticflow",
+        "maf", "nice", "nsf" or "sospf".
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Start from the weights, axes and scales of this model instead. It is not
         changed.
@@ -88,9 +92,9 @@ def fit(
         without an encoder.
     axisymmetric : bool, optional
         Whether galaxies look the same from all directions of the plane, and from above
-        and below. The default network then has no preferred direction, others see the
-        stars turned by random angles. By default so for the default network, where
-        there are conditions.
+        and below. Our networks then have no preferred direction, published ones see
+        the stars turned by random angles. By default so for ours, where there are
+        conditions.
     smoothing : float, optional
         Spread of the noise that is added to the conditions in training, in units of
         theirs. It lets few galaxies speak for those between them.
@@ -198,7 +202,7 @@ def fit_flow(
         trained = train_encoder(data, encoder, validation, seed=seed, **training)
         data = _with_latents(data, trained)
     if axisymmetric is None:
-        axisymmetric = network == "coupling" and data.contexts is not None
+        axisymmetric = network in OURS and data.contexts is not None
     if model is not None:
         network, settings = model.architecture, model.options
     else:
@@ -319,7 +323,7 @@ def _new(kind, settings, seed, model):
 
 def _settings(data, network, axisymmetric, encoder):
     """Arguments of a new flow."""
-    ours, names = network == "coupling", list(data.axes)
+    ours, names = network in OURS, list(data.axes)
     outlying = OUTLYING if ours else ()
     settings = {
         "features": len(names),

@@ -25,7 +25,7 @@ from galml.stellar_spin.rgb import (
     read_picture,
 )
 
-__all__ = ["GalaxyImage", "problem_of", "read_images"]
+__all__ = ["GalaxyImage", "measured_size", "problem_of", "read_images"]
 
 #: Unit in which fluxes of calibrated bands are counted.
 FLUX = u.nJy
@@ -193,7 +193,7 @@ def _image(member, *, r_eff, bands, pixel_scale, psf_fwhm):
         r_eff = None if r_eff is None else r_eff[0]
     if r_eff is None:
         place = choose_bands(wavelength)[0]
-        radius, center = _measured(values[place], width[place])
+        radius, center = measured_size(values[place], width[place])
         flags |= Flag.SIZE_MEASURED
     else:
         radius = float(_in_pixels("r_eff", r_eff, scale))
@@ -304,8 +304,23 @@ def _widths(meta, psf_fwhm, scale, count):
     return width
 
 
-def _measured(values, psf_fwhm):
-    """Effective radius and centre, measured on the image."""
+def measured_size(values, psf_fwhm):
+    """Measure effective radius and centre of the galaxy in the middle of an image.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Shape (ny, nx); NaN where it is unknown.
+    psf_fwhm : float
+        FWHM of the PSF in pixels; NaN where it is unknown.
+
+    Returns
+    -------
+    r_eff : float
+        Along the major axis, in pixels; NaN where there is nothing to measure.
+    center : `~numpy.ndarray`
+        Shape (2,): x and y in pixels.
+    """
     from galml.cutouts import measure
 
     border = np.ones(values.shape, dtype=bool)

@@ -3,16 +3,15 @@
 
 import math
 
-import numpy as np
 import torch
 
 from galml.core.histogram import bin_centers, histogram_log_density, ranked_score
 from galml.mocks.image_stream import galaxy_images
 from galml.stellar_spin import published
 from galml.stellar_spin.bands import wavelengths
+from galml.stellar_spin.pictures import through_pictures
 from galml.stellar_spin.posterior import ellipticity_of
 from galml.stellar_spin.preparation import CHANNELS, SCALARS, Stamps, prepare
-from galml.stellar_spin.rgb import linear_images
 
 __all__ = [
     "augment",
@@ -44,20 +43,26 @@ BAND_SETS = (
     (("r",), 0.06),
     (("i",), 0.08),
 )
-#: Share of batches with three bands that are seen as colour images, into how many
-#: pixels a side each pixel of these may be split, and the scatter (natural logarithm)
-#: of the power of brightness that they may show.
-COLORS, ENLARGED, CONTRAST = 0.25, 3, 0.1
+#: Share of batches that are seen as colour images of SDSS, the pixels a side of these
+#: with their odds, and how they differ from others: they are wider, and the galaxies
+#: bright enough for people to look at.
+PICTURES = 0.35
+PICTURE_SIDES = ((64, 0.25), (80, 0.25), (96, 0.22), (128, 0.16), (192, 0.12))
+PICTURE_BANDS, UNKNOWN_PSF = ("i", "r", "g"), 0.8
+PICTURE = {"survey": "SDSS", "binning": 1, "size": 11.0, "faintest": 17.2}
 #: Share of images that end early, and where, in effective radii.
 CUT, CUT_AT = 0.2, (2.2, 4.2)
 
 
-def mock_data_set(n_batches, *, seed, first=0, bands=None, colors=False, **options):
+def mock_data_set(
+    n_batches, *, seed, first=0, bands=None, pictures=None, colors=False, **options
+):
     """Prepare mocks as the network sees them, beside their truth.
 
     Effective radii are right to 10 %, centres to a twentieth of them; half of the
-    galaxies come without their noise, some images end early, and some batches are seen
-    as colour images.
+    galaxies come without their noise, and some images end early. Batches that are seen
+    as colour images of SDSS are what is left after that, with radii that mostly are
+    measured.
 
     Parameters
     ----------
@@ -66,6 +71,9 @@ def mock_data_set(n_batches, *, seed, first=0, bands=None, colors=False, **optio
     bands : sequence of str, or sequence of such sequences, optional
         Bands of the images, or several sets of bands, of which each batch has one; by
         default those of many surveys.
+    pictures : float, optional
+        Share of batches that are seen as colour images; by default a third, where
+        bands are not given, and none, where they are.
     colors : bool
         Also make the colour images of the published system: ``colors``, of shape
         (n, 3, 80, 80), in float16.
@@ -80,12 +88,18 @@ def mock_data_set(n_batches, *, seed, first=0, bands=None, colors=False, **optio
         and ``redshift``; and their parameters, with names that begin with "galaxy_".
     """
     columns = {}
+    if pictures is None:
+        pictures = PICTURES if bands is None else 0.0
     for index in range(first, first + n_batches):
         generator = torch.Generator().manual_seed(seed * 7919 + index)
         chosen = _draw_bands(bands, generator)
-        stream = galaxy_images(1, seed=seed, first=index, bands=chosen, **options)
+        own, picture = options, _uniform(generator, 1).item() < pictures
+        if picture:
+            chosen = PICTURE_BANDS
+            own = PICTURE | {"n_pixels": _drawn(PICTURE_SIDES, generator)} | options
+        stream = galaxy_images(1, seed=seed, first=index, bands=chosen, **own)
         for parameters, images in stream:
-            row = _row(parameters, images, generator, colors)
+            row = _row(parameters, images, generator, picture, colors)
             for key, value in row.items():
                 columns.setdefault(key, []).append(value)
     return {key: torch.cat(parts) for key, parts in columns.items()}
@@ -94,21 +108,24 @@ def mock_data_set(n_batches, *, seed, first=0, bands=None, colors=False, **optio
 def _draw_bands(bands, generator):
     """Bands of one batch."""
     if bands is None:
-        sets, shares = zip(*BAND_SETS, strict=True)
-    else:
-        sets = (tuple(bands),) if isinstance(bands[0], str) else bands
-        shares = [1.0] * len(sets)
-    choice = torch.multinomial(torch.tensor(shares), 1, generator=generator)
-    return tuple(sets[int(choice)])
+        return _drawn(BAND_SETS, generator)
+    sets = (bands,) if isinstance(bands[0], str) else bands
+    return tuple(_drawn([(one, 1.0) for one in sets], generator))
 
 
-def _row(parameters, images, generator, colors):
+def _drawn(choices, generator):
+    """Draw one of several things that have odds."""
+    things, odds = zip(*choices, strict=True)
+    return things[int(torch.multinomial(torch.tensor(odds), 1, generator=generator))]
+
+
+def _row(parameters, images, generator, picture, colors):
     """All columns of a batch."""
     r_eff = images.truth.r_eff_pixels.double()
     error = torch.randn(len(r_eff), 3, generator=generator).double()
     center = images.center.double() + CENTER_ERROR * r_eff[:, None] * error[:, 1:]
     r_eff = r_eff * torch.exp(SIZE_ERROR * error[:, 0])
-    prepared = _prepared(images, r_eff, center, generator)
+    prepared = _prepared(images, r_eff, center, generator, picture)
     row = {"image": prepared.image.half(), "scalars": prepared.scalars}
     if colors:
         row["colors"] = _pictures(images, r_eff, center).half()
@@ -125,37 +142,22 @@ def _uniform(generator, *shape):
     return torch.rand(*shape, generator=generator)
 
 
-def _prepared(images, r_eff, center, generator):
+def _prepared(images, r_eff, center, generator, picture):
     """Prepare a batch, of which not all is known."""
     data, noise = images.data.clone(), images.noise.double()
     wavelength, psf_fwhm = wavelengths(images.bands), images.psf_fwhm.double()
-    if len(wavelength) == 3 and _uniform(generator, 1) < COLORS:
-        places = list(published.order(wavelength))
-        data[:, places] = _through_colors(images, data[:, places], generator)
-        noise = torch.full_like(noise, torch.nan)
-        factor = int(torch.randint(1, ENLARGED + 1, (), generator=generator))
-        data = torch.nn.functional.interpolate(
-            data, scale_factor=factor, mode="bilinear", align_corners=False
+    if picture:
+        data, r_eff, center, factor = through_pictures(
+            data, noise, images.pixel_scale, r_eff, center, generator
         )
-        r_eff, psf_fwhm = r_eff * factor, psf_fwhm * factor
-        center = (center + 0.5) * factor - 0.5
-    _cut(data, center, r_eff, generator)
-    noise = torch.where(_uniform(generator, len(data), 1) < 0.5, noise, torch.nan)
+        noise, psf_fwhm = torch.full_like(noise, torch.nan), factor * psf_fwhm
+        # Files of colour images do not tell the PSF.
+        psf_fwhm[_uniform(generator, len(data)) < UNKNOWN_PSF] = torch.nan
+    else:
+        _cut(data, center, r_eff, generator)
+        noise = torch.where(_uniform(generator, len(data), 1) < 0.5, noise, torch.nan)
     stamps = Stamps(data, wavelength, r_eff, noise, psf_fwhm, center)
     return prepare(stamps)
-
-
-def _through_colors(images, data, generator):
-    """Red, green and blue light as it comes back from a colour image in bytes.
-
-    Not all converters stretch brightness in the same way.
-    """
-    colors = published.colored(data.numpy(), (0, 1, 2), images.pixel_scale.numpy())
-    light = torch.from_numpy(linear_images(np.round(255 * colors) / 255))
-    power = CONTRAST * torch.randn(len(light), 1, 1, 1, generator=generator)
-    total = light.sum(1, keepdim=True)
-    typical = total.mean((2, 3), keepdim=True).clamp_min(1e-3)
-    return (light * (total / typical).clamp_min(1e-6) ** power).to(data.dtype)
 
 
 def _cut(data, center, r_eff, generator):

@@ -111,3 +111,16 @@ def test_binning():
 def test_bad_requests(options, name):
     with pytest.raises(InputError, match=name):
         next(galaxy_images(**({"n_batches": 1} | SMALL | options)))
+
+
+def test_faintest_galaxies():
+    options = {"survey": "SDSS", "n_pixels": 48, "noisy": False, "bands": ("r",)}
+
+    def magnitudes(**more):
+        _, images = next(galaxy_images(1, seed=2, **SMALL, **options, **more))
+        return 31.4 - 2.5 * images.data.sum((1, 2, 3)).log10()
+
+    # Dust makes galaxies fainter than they were drawn, by less than a magnitude.
+    bright, every = magnitudes(faintest=16.5), magnitudes()
+    assert (bright < 17.3).all()
+    assert (every > 17.3).any()

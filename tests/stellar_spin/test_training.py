@@ -139,3 +139,18 @@ def test_mocks_in_one_band():
     data = mock_data_set(2, seed=1, bands=(("r",), ("i",)), **options)
     assert (data["scalars"][:, SCALARS.index("has_blue")] == 0).all()
     assert (data["scalars"][:, SCALARS.index("has_red")] == 0).all()
+
+
+def test_mocks_in_colour_images():
+    options = {"batch_size": 24, "n_particles": 500, "n_pixels": 48}
+    data = mock_data_set(2, seed=3, pictures=1.0, **options)
+    assert (data["survey"] == 0).all()
+    for key, value in data.items():
+        assert len(value) == 48 and torch.isfinite(value).all(), key
+    scalars = dict(zip(SCALARS, data["scalars"].T, strict=True))
+    assert (scalars["has_blue"] * scalars["has_red"] == 1).all()
+    assert 0 < scalars["has_psf"].mean() < 0.5
+    enlarged = 10 ** scalars["log_pixels"] / data["r_eff_pixels"]
+    assert enlarged.max() > 2
+    # Radii that are measured on a black sky are further off than known ones.
+    assert enlarged[:24].log().std() > 0.1

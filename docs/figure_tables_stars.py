@@ -1,0 +1,118 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The tables of `figure_tables` that are about stars of galaxies."""
+
+STAR_RELATIONS = {
+    "galaxies": ("galaxies", ".0f"),
+    "offset": ("mocks less published, dex", "+.3f"),
+    "scatter": ("scatter, dex", ".3f"),
+    "published_scatter": ("published", ".2f"),
+}
+NEAR_THE_SUN = {"mock": ("mocks", ".2f"), "published": ("published", ".2f")}
+FLOWS = {
+    "log_prob": ("log-likelihood", ".3f"),
+    "c2st": ("told apart", ".1%"),
+    "c2st_worst": ("worst galaxy", ".1%"),
+    "mmd_gaussian": ("MMD², Gaussian", ".4f"),
+    "sliced": ("sliced Wasserstein", ".3f"),
+    "stars_per_second": ("stars per second", ",.0f"),
+}
+LIKELIHOOD = {"log_likelihood": ("held-out log-likelihood", ".3f")}
+SIMULATED = {
+    "c2st": ("told apart", ".1%"),
+    "mmd": ("MMD², linear", ".3f"),
+    "mmd_gaussian": ("MMD², Gaussian", ".3f"),
+    "sliced": ("sliced Wasserstein", ".2f"),
+}
+TRAINING = {"ours": ("these stars", ".2f"), "published": ("published", ".2f")}
+STAR_SPEED = {
+    "rate": ("stars per second", ",.0f"),
+    "faster": ("galml is faster by", ".1f"),
+}
+
+
+def star_mocks(results):
+    """Scaling relations of the galaxies whose stars are known."""
+    thick = results["thick_to_thin"]
+    note = (
+        f"{results['galaxies']} galaxies of {results['stars']} stars. Thick discs have "
+        f"{thick['slow']:.2f} times the mass of thin ones where rotation is below "
+        f"120 km/s, and {thick['fast']:.2f} times above; dwarfs below "
+        "10\\ :sup:`8.5` solar masses rotate at "
+        f"{results['rotation_to_dispersion_dwarfs']:.1f} times their dispersion. Of "
+        f"the sizes the four conditions leave {results['unexplained_size']:.3f} dex "
+        "open."
+    )
+    return STAR_RELATIONS, results["relations"], note
+
+
+def star_mocks_near_the_sun(results):
+    """Stars around R = 8 kpc in galaxies like the Milky Way."""
+    return NEAR_THE_SUN, results["milky_way"], ""
+
+
+def stars_mocks(results):
+    """Flows by how they do on galaxies that they have not seen."""
+    note = (
+        f"{results['galaxies']} galaxies, {results['stars']} stars of each; only one "
+        "for the samples of SOSPF, which take minutes."
+    )
+    return FLOWS, results["flows"], note
+
+
+def stars_milky_way(results):
+    """Densities of stars of one survey after the other."""
+    rows = {
+        f"{survey}, {found['stars']} stars: {name}": {"log_likelihood": value}
+        for survey, found in results.items()
+        for name, value in found["log_likelihood"].items()
+    }
+    return LIKELIHOOD, rows, ""
+
+
+def stars_speed(results):
+    """Rates of sampling, and memory."""
+    rows = {
+        name: {"rate": rate, "faster": results["galml_is_faster_by"][name]}
+        for name, rate in results["stars_per_second"].items()
+    }
+    memory = ", ".join(
+        f"{size:.0f} MB for {int(count):,}"
+        for count, size in results["peak_memory_mb"].items()
+    )
+    note = (
+        f"{results['stars']:,} stars of one galaxy, {results['threads']} thread(s). "
+        f"Peak memory of streamed stars: {memory}."
+    )
+    return STAR_SPEED, rows, note
+
+
+def stars_simulated(results):
+    """Galaxies that were left out, by what draws their stars."""
+    rows = {
+        f"{name}: {way}": found
+        for name, ways in results.items()
+        if name not in ("published", "negative_log_likelihood")
+        for way, found in ways.items()
+        if way != "stars"
+    }
+    return SIMULATED, rows, ""
+
+
+def stars_simulated_flows(results):
+    """Training likelihoods of the flows beside the published ones."""
+    rows = {
+        name: {"ours": value, "published": results["published"].get(name)}
+        for name, value in results["negative_log_likelihood"].items()
+    }
+    return TRAINING, rows, ""
+
+
+STAR_TABLES = {
+    "star_mocks": star_mocks,
+    "star_mocks near_the_sun": star_mocks_near_the_sun,
+    "stars_milky_way": stars_milky_way,
+    "stars_mocks": stars_mocks,
+    "stars_simulated": stars_simulated,
+    "stars_simulated flows": stars_simulated_flows,
+    "stars_speed": stars_speed,
+}
