@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The example data of the package: a few mock velocity maps with noise, and a table of
-mock galaxies whose stars no training has seen.
+The example data of the package: mock velocity maps, and a table of mock galaxies.
 
-Run ``python benchmarks/make_examples.py``. The files are as `astropy.nddata.CCDData`
+Run ``python benchmarks/make_examples.py``. No training has seen the stars of these
+galaxies. The maps have noise; their files are as `astropy.nddata.CCDData`
 writes them, and their headers hold the truth: KAPPA, PA (east of north, to the
 receding side) and INCL.
 """
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
-from astropy.wcs import WCS
 from astropy.table import vstack
+from astropy.wcs import WCS
 from common import ROOT
 
 from galml.mocks import (

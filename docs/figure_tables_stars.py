@@ -13,7 +13,7 @@ FLOWS = {
     "c2st": ("told apart", ".1%"),
     "c2st_worst": ("worst galaxy", ".1%"),
     "mmd_gaussian": ("MMD², Gaussian", ".4f"),
-    "sliced": ("sliced Wasserstein", ".3f"),
+    "sliced": ("sliced Wasserstein", ".3g"),
     "stars_per_second": ("stars per second", ",.0f"),
 }
 LIKELIHOOD = {"log_likelihood": ("held-out log-likelihood", ".3f")}
