@@ -48,5 +48,6 @@ def ship(model, name, *, domain, default=True):
     }
     listing = DATA / "models.json"
     others = [e for e in json.loads(listing.read_text()) if e["name"] != name]
-    listing.write_text(json.dumps([*others, entry], indent=2) + "\n")
+    entries = sorted([*others, entry], key=lambda e: (e["operation"], e["name"]))
+    listing.write_text(json.dumps(entries, indent=2) + "\n")
     print(f"{path}: {entry['size'] / 1e6:.2f} MB, figures {model.card['figures']}")

@@ -237,7 +237,9 @@ def test_batch_size_does_not_matter(name):
     ]
     scale = values().std(0)
     tolerance = 1e-3 if name == "sospf" else 1e-5
-    assert_allclose(results[0] / scale, results[1] / scale, atol=tolerance, rtol=1e-5)
+    first, second = (stars / scale for stars in results)
+    # Far out, a position is an exponential of what the network gives.
+    assert_allclose(first, second, atol=tolerance, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["coupling", "nice"])
