@@ -118,8 +118,9 @@ def galaxy_images(
     noisy : bool
         Whether images have noise, other galaxies and stars.
     faintest : float, optional
-        Magnitude in r of the faintest galaxies, dust left aside. Galaxies then have
-        the magnitudes of a sample that is limited in flux.
+        Magnitude in r of the faintest galaxies, about: dust is left aside, and sizes
+        are those of the mass. Galaxies then have the magnitudes of a sample that is
+        limited in flux.
     first : int
         Index of the first batch, to go on where another stream ended.
 
