@@ -142,6 +142,8 @@ def main():
             pass
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
+    # First: a process begins with the peak of the one that started it.
+    memory = {count: peak(count) for count in MEMORY}
     seconds = measure(args.stars, args.repeats)
     base = seconds["galml, end to end"]
     table = QTable(
@@ -151,7 +153,6 @@ def main():
     table["stars/s"].info.format = ".0f"
     table["galml is faster by"].info.format = ".2f"
     table.pprint(max_lines=-1, max_width=-1)
-    memory = {count: peak(count) for count in MEMORY}
     for count, size in memory.items():
         print(f"{count} streamed stars: {size:.0f} MB at most")
     figures = {
