@@ -39,7 +39,7 @@ FEWER = {
     "zuko NICE": 0.2,
     "galacticflow": 0.02,
 }
-MEMORY = (100_000, 1_000_000, 10_000_000)
+MEMORY = (100_000, 1_000_000, 5_000_000)
 CONDITIONS = QTable(
     {
         "stellar_mass": [3e10] * u.Msun,
