@@ -15,7 +15,13 @@ from tqdm import tqdm
 from galml.core.exceptions import InputError
 from galml.core.views import View
 
-__all__ = ["infer", "keyed_generator", "resolve_device", "stable_seed"]
+__all__ = [
+    "infer",
+    "keyed_generator",
+    "progress_updates",
+    "resolve_device",
+    "stable_seed",
+]
 
 
 def resolve_device(device="auto"):
@@ -208,7 +214,7 @@ def _ready(network, device):
 
 def _stream(batches, evaluate, batch_size, progress, total):
     """Evaluate batch after batch in pieces of at most ``batch_size`` objects."""
-    with _progress(progress, total) as update:
+    with progress_updates(progress, total) as update:
         for batch in batches:
             lengths = {key: len(tensor) for key, tensor in batch.items()}
             number = max(lengths.values(), default=0)
@@ -263,8 +269,23 @@ def _rounded(tensor):
 
 
 @contextlib.contextmanager
-def _progress(progress, total):
-    """Give the function to call with the number of objects just done."""
+def progress_updates(progress, total, unit="object"):
+    """Show a progress bar, or report to a function.
+
+    Parameters
+    ----------
+    progress : bool or callable
+        Whether to show the bar; or what to call as ``progress(done, total)``.
+    total : int or None
+        Number of objects, where it is known.
+    unit : str, optional
+        What is counted.
+
+    Yields
+    ------
+    callable
+        To be called with the number of objects just done.
+    """
     if callable(progress):
         done = 0
 
@@ -275,7 +296,5 @@ def _progress(progress, total):
 
         yield update
     else:
-        with tqdm(
-            total=total, disable=not progress, file=sys.stderr, unit="object"
-        ) as bar:
+        with tqdm(total=total, disable=not progress, file=sys.stderr, unit=unit) as bar:
             yield bar.update

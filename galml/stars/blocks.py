@@ -6,14 +6,11 @@ depends on its galaxy and its number there alone. A piece of a galaxy goes throu
 flow with the galaxy's conditions computed once; small pieces go together.
 """
 
-import sys
-
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from galml.core.exceptions import InputError
-from galml.core.inference import infer, keyed_generator
+from galml.core.inference import infer, keyed_generator, progress_updates
 
 __all__ = [
     "BLOCK",
@@ -141,22 +138,18 @@ def evaluate(network, pieces, key, context, *, device, size, progress, total):
         float32, stars of shape (m, features) or logarithms of densities, shape (m,).
         In the order of the pieces.
     """
-    rows, done = [], 0
+    rows = []
     outputs = infer(
         network,
         _batches(pieces, key, context, rows, size),
         device=device,
         batch_size=size,
     )
-    bar = tqdm(total=total, disable=progress is not True, file=sys.stderr, unit="star")
-    with bar:
+    with progress_updates(progress, total, unit="star") as update:
         for output in outputs:
             (result,) = output.values()
             galaxy = rows.pop(0)
-            done += len(galaxy)
-            bar.update(len(galaxy))
-            if callable(progress):
-                progress(done, total)
+            update(len(galaxy))
             shape = (len(galaxy), *result.shape[result.ndim - (key == "noise") :])
             yield galaxy, result.reshape(shape).numpy()
 

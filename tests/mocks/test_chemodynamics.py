@@ -11,7 +11,6 @@ from galml.mocks import (
     STAR_TABLE_POPULATION,
     draw_star_galaxies,
     star_galaxies,
-    star_images,
     star_particles,
     star_tensors,
 )
@@ -364,32 +363,6 @@ def test_stellar_halos_are_old_poor_and_hardly_rotate(made):
     _, v_r, v_phi, _ = cylindrical(stars)
     assert abs(v_phi[mine].mean()) < 0.15 * v_phi[mine].std()
     assert v_phi[mine].std() < v_r[mine].std()
-
-
-def test_images_show_the_same_galaxies():
-    options = {"seed": 5, "noisy": False, "n_pixels": 32}
-    images = list(star_images(2, 2000, first=4, **options))
-    for picture, truth in images:
-        assert picture.data.shape == (1, 3, 32, 32)
-        assert picture.bands == ("g", "r", "i")
-        assert torch.isfinite(picture.data).all()
-        assert 2.5 < truth["r_eff_pixels"] < 4.5
-        scale = float(picture.pixel_scale)
-        assert truth["r_eff"] / scale == pytest.approx(truth["r_eff_pixels"])
-        assert 0 <= truth["inclination"] <= 90
-    alone, truth = next(star_images(1, 2000, first=5, **options))
-    torch.testing.assert_close(alone.data, images[1][0].data, rtol=1e-4, atol=1e-2)
-    assert truth == pytest.approx(images[1][1], rel=1e-5)
-    _, other = next(star_images(1, 2000, first=5, view=1, **options))
-    assert other["position_angle"] != pytest.approx(truth["position_angle"], abs=0.1)
-    flat, face_on = next(star_images(1, 2000, inclination=0, **options))
-    _, edge_on = next(star_images(1, 2000, inclination=90, **options))
-    assert face_on["inclination"] == pytest.approx(0, abs=0.1)
-    assert edge_on["inclination"] == pytest.approx(90, abs=0.1)
-    assert face_on["ellipticity"] < 0.2 < edge_on["ellipticity"]
-    assert flat.data.sum() > 0
-    with pytest.raises(InputError, match="inclination"):
-        next(star_images(1, inclination=100))
 
 
 def test_particles_are_spread_by_the_density_around_them():

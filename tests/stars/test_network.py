@@ -229,7 +229,9 @@ def test_without_context(name):
 
 @each_architecture
 def test_batch_size_does_not_matter(name):
-    flow = make(name)
+    # Weights of ordinary size: farther out a position is an exponential of what the
+    # network gives, and shows the rounding of single precision.
+    flow = make(name, spread=0.05)
     batch = {"noise": noise(50), "context": CONTEXT[:1].expand(50, -1)}
     results = [
         next(infer(flow, [batch], device="cpu", batch_size=size))["stars"]
@@ -237,9 +239,7 @@ def test_batch_size_does_not_matter(name):
     ]
     scale = values().std(0)
     tolerance = 1e-3 if name == "sospf" else 1e-5
-    first, second = (stars / scale for stars in results)
-    # Far out, a position is an exponential of what the network gives.
-    assert_allclose(first, second, atol=tolerance, rtol=1e-4)
+    assert_allclose(results[0] / scale, results[1] / scale, atol=tolerance, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["coupling", "nice"])

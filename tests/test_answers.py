@@ -1,0 +1,247 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Answers of the shipped models on inputs that never change.
+
+    python tests/test_answers.py
+
+records them anew, after weights have been retrained.
+"""
+
+from importlib import resources
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.constants import c
+from astropy.nddata import CCDData, NDData, StdDevUncertainty
+from astropy.table import QTable
+from astropy.wcs import WCS
+
+import galml
+from galml.cutouts import R_EFF
+
+ANSWERS = Path(__file__).parent / "answers"
+EXAMPLES = Path(str(resources.files("galml"))) / "data" / "examples"
+SEED = 5
+
+
+def celestial_wcs(shape, scale=0.4, angle=30.0):
+    wcs = WCS(naxis=2)
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [150.0, 20.0]
+    wcs.wcs.crpix = [shape[1] / 2, shape[0] / 2]
+    wcs.wcs.pc = [[-cosine, sine], [sine, cosine]]
+    wcs.wcs.cdelt = [scale / 3600, scale / 3600]
+    return wcs
+
+
+def velocity_maps():
+    """Rotating discs of several shapes, some with noise, errors and dispersion."""
+    random = np.random.default_rng(1)
+    maps, sigmas = [], []
+    for number in range(12):
+        ny, nx = [(24, 24), (40, 48), (130, 120)][number % 3]
+        y, x = np.indices((ny, nx)) - np.array([ny, nx]).reshape(2, 1, 1) / 2
+        turn, ratio = np.radians(30 * number), 0.3 + 0.05 * number
+        along = -x * np.sin(turn) + y * np.cos(turn)
+        across = (x * np.cos(turn) + y * np.sin(turn)) / ratio
+        radius = np.hypot(along, across) / (0.4 * min(ny, nx))
+        speed = 150 * np.tanh(4 * radius) * along / np.maximum(radius, 1e-3)
+        velocity = 1000 + speed / (0.4 * min(ny, nx)) * np.sqrt(1 - ratio**2)
+        velocity += random.normal(0, 4 * (number % 4), (ny, nx))
+        velocity[radius > 1] = np.nan
+        error = None
+        if number % 2:
+            error = StdDevUncertainty(np.full((ny, nx), 4.0 + number))
+        wcs = celestial_wcs((ny, nx)) if number % 3 == 1 else None
+        maps.append(
+            CCDData(velocity, unit="km/s", uncertainty=error, wcs=wcs, meta={})
+        )
+        sigmas.append(random.uniform(5, 60) * np.exp(-radius) * u.km / u.s)
+    return maps, sigmas
+
+
+def galaxies(count, shape=(64, 64)):
+    """Exponential discs with bulges in three bands (nJy), and their radii (pixels)."""
+    random = np.random.default_rng(2)
+    y, x = np.indices(shape) - np.array(shape).reshape(2, 1, 1) / 2
+    images, radii = [], []
+    for number in range(count):
+        turn, ratio = random.uniform(0, np.pi), random.uniform(0.25, 1)
+        size = random.uniform(4, 8)
+        along = x * np.cos(turn) + y * np.sin(turn)
+        radius = np.hypot(along, (y * np.cos(turn) - x * np.sin(turn)) / ratio)
+        disc = np.exp(-1.68 * radius / size)
+        bulge = 3 * random.uniform() * np.exp(-3 * np.hypot(x, y) / size)
+        parts = [0.4 * disc + 0.2 * bulge, disc + bulge, 1.2 * disc + 1.5 * bulge]
+        noise = random.normal(0, 0.02, (3, *shape))
+        images.append(3000 * (np.array(parts) + noise))
+        radii.append(size)
+    return np.array(images), np.array(radii)
+
+
+def circularity_of_examples():
+    files = sorted(str(path) for path in EXAMPLES.glob("mock-*.fits"))
+    return galml.circularity(files, n_samples=4, seed=SEED)
+
+
+def circularity_of_maps():
+    maps, _ = velocity_maps()
+    return galml.circularity(maps, n_samples=4, seed=SEED)
+
+
+def circularity_with_everything():
+    maps, sigmas = velocity_maps()
+    centers = [(m.shape[1] / 2, m.shape[0] / 2) for m in maps]
+    return galml.circularity(
+        maps, dispersion=sigmas, center=centers, beam=3 * u.pix, redshift=0.02
+    )
+
+
+def circularity_of_a_cube():
+    channels = np.arange(-300, 301, 20.0)
+    y, x = np.indices((32, 32)) - 15.5
+    velocity = 120 * np.tanh(x / 4)[None]
+    line = np.exp(-0.5 * ((channels[:, None, None] - velocity) / 25) ** 2)
+    noise = np.random.default_rng(3).normal(0, 0.02, line.shape)
+    cube = line * np.exp(-np.hypot(x, y) / 8) + noise
+    wcs = WCS(naxis=3)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN", "VELO"]
+    wcs.wcs.cunit = ["deg", "deg", "km/s"]
+    wcs.wcs.crval = [150, 20, -300]
+    wcs.wcs.crpix = [16, 16, 1]
+    wcs.wcs.cdelt = [-1 / 3600, 1 / 3600, 20]
+    return galml.circularity(CCDData(cube, unit="Jy", wcs=wcs))
+
+
+def spin_of_examples():
+    images = {band: str(EXAMPLES / f"field-{band}.fits") for band in "gri"}
+    stack = galml.extract_cutouts(images, size=8.48 * R_EFF, n_pixels=72)
+    return galml.spin(stack, n_samples=4, seed=SEED)
+
+
+def spin_of_images():
+    """Images of many units and bands, given and measured radii."""
+    images, radii = galaxies(12)
+    wide = galaxies(2, (80, 72))[0]
+    erg = u.erg / u.s / u.cm**2 / u.AA
+    wavelength = np.array([0.470, 0.617, 0.749]).reshape(3, 1, 1) * u.micron
+    per_wavelength = images[3] * u.nJy * c / wavelength**2
+    meta = {"BANDS": "g,r,i", "PIXSCALE": 0.4}
+    known = meta | {"R_EFF": 0.4 * radii[0], "PSFFWHM": "1.3,1.2,1.1"}
+    band = {"BAND": "F814W", "PIXSCALE": 0.4}
+    error = StdDevUncertainty(np.full(images[0].shape, 60.0))
+    masked = np.zeros(images[0].shape, bool)
+    masked[:, :10] = True
+    members = [
+        CCDData(images[0], unit="nJy", meta=known),
+        CCDData(images[1], unit="nJy", meta=meta, uncertainty=error),
+        CCDData(images[2] / 3631, unit="nmgy", meta=meta, mask=masked),
+        CCDData(per_wavelength.to_value(erg), unit=erg, meta=meta),
+        CCDData(images[4] / 0.16, unit="nJy / arcsec2", meta=meta),
+        CCDData(images[5], unit="adu", meta=meta),
+        CCDData(images[6, 1] + 500, unit="nJy", meta=band),
+        CCDData(images[7, :2], unit="nJy", meta=meta | {"BANDS": "r,z"}),
+        NDData(images[8], unit="nJy", meta=known, wcs=None),
+        CCDData(wide[0], unit="nJy", meta=meta),
+        CCDData(wide[1], unit="nJy", meta=known),
+    ]
+    return galml.spin(members, n_samples=4, seed=SEED)
+
+
+def spin_of_pictures():
+    images, radii = galaxies(4)
+    colors = galml.cutouts.sdss_rgb(images * u.nJy, pixel_scale=0.396 * u.arcsec)
+    bytes_ = np.round(255 * colors).astype(np.uint8)
+    return galml.spin(list(bytes_), r_eff=radii * u.pix)
+
+
+def spin_in_one_band():
+    images, radii = galaxies(4)
+    return galml.spin(
+        images[:, 1:2] * u.nJy,
+        bands=("r",),
+        r_eff=radii * u.pix,
+        model="stellar-spin-single-band-1",
+    )
+
+
+def lambda_r_of_maps():
+    y, x = np.indices((41, 41)) - 20.0
+    flux = np.exp(-np.hypot(x, y / 0.6) / 6)
+    random = np.random.default_rng(4)
+    velocity = 150 * np.tanh(x / 5) + random.normal(0, 5, x.shape)
+    error = StdDevUncertainty(np.full(x.shape, 5.0))
+    maps = [
+        CCDData(values, unit="km/s", uncertainty=error)
+        for values in (velocity, np.full(x.shape, 80.0) + 0 * x)
+    ]
+    return galml.lambda_r(
+        flux, *maps, r_eff=10, ellipticity=None, seed=SEED, psf_fwhm=3, sersic_index=2
+    )
+
+
+def stars_of_examples():
+    conditions = QTable.read(EXAMPLES / "galaxies.ecsv")
+    return galml.sample_stars(conditions, 50, seed=SEED)
+
+
+def stars_of_images():
+    images, _ = galaxies(2)
+    conditions = QTable.read(EXAMPLES / "galaxies.ecsv")[:2]
+    conditions["image"] = list(images)
+    return galml.sample_stars(conditions, 50, seed=SEED)
+
+
+def log_prob_of_stars():
+    conditions = QTable.read(EXAMPLES / "galaxies.ecsv")
+    stars = QTable.read(ANSWERS / "stars_of_examples.ecsv")
+    return galml.star_log_prob(stars, conditions)
+
+
+CASES = {
+    case.__name__: case
+    for case in (
+        circularity_of_examples,
+        circularity_of_maps,
+        circularity_with_everything,
+        circularity_of_a_cube,
+        spin_of_examples,
+        spin_of_images,
+        spin_of_pictures,
+        spin_in_one_band,
+        lambda_r_of_maps,
+        stars_of_examples,
+        stars_of_images,
+        log_prob_of_stars,
+    )
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_answers_stay(name):
+    expected = QTable.read(ANSWERS / f"{name}.ecsv")
+    table = CASES[name]()
+    assert table.colnames == expected.colnames
+    for key in expected.colnames:
+        found, wanted = table[key], expected[key]
+        if wanted.dtype.kind in "iuUS":
+            assert np.array_equal(found, wanted), key
+            continue
+        unit = getattr(wanted, "unit", None)
+        assert getattr(found, "unit", None) == unit
+        found, wanted = np.asarray(found), np.asarray(wanted)
+        # Relative to what a column can be: 1, half a turn, or how its values spread.
+        scale = 180.0 if unit == u.deg else max(1.0, np.nanstd(wanted))
+        np.testing.assert_allclose(
+            found / scale, wanted / scale, rtol=1e-5, atol=1e-5, err_msg=key
+        )
+
+
+if __name__ == "__main__":
+    for name, case in CASES.items():
+        table = case()
+        table.meta = {}
+        table.write(ANSWERS / f"{name}.ecsv", overwrite=True)
