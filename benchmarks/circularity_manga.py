@@ -3,7 +3,7 @@
 Observed MaNGA maps of stars and gas, against what experts said of them.
 
 Run ``python benchmarks/circularity_manga.py``. Quality and position angles are those
-of the catalogue of Duckworth et al. (2020, MNRAS 492, 1869), which no training has
+of the catalog of Duckworth et al. (2020, MNRAS 492, 1869), which no training has
 seen. Beside the default model stand a plane fitted by least squares, the classical ring
 fit alone, and the published weights.
 """
@@ -31,7 +31,7 @@ TRACERS = {
     "H alpha": ("halpha_pa", "halpha_qual"),
 }
 UNUSABLE, MESSY, CLEAN = 0, 1, 2
-#: The centre is that of the maps; the PSF has 2.5 arcsec, a pixel half an arcsec.
+#: The center is that of the maps; the PSF has 2.5 arcsec, a pixel half an arcsec.
 KNOWN = {"center": (40, 40), "beam": 5 * u.pix}
 MISALIGNED = 30.0
 IMAGE = ROOT / "docs" / "images" / "manga.png"
@@ -110,7 +110,7 @@ def crop(values):
 
 def judge(score, angle, truth, quality, shown):
     """Figures of one method on one tracer."""
-    # Some maps of the catalogue show nothing; they are not judged by any method.
+    # Some maps of the catalog show nothing; they are not judged by any method.
     judged = ((quality == UNUSABLE) | (quality == CLEAN)) & shown
     # A map without an answer counts as unusable.
     ranked = np.nan_to_num(score[judged], nan=-np.inf)
@@ -126,7 +126,7 @@ def judge(score, angle, truth, quality, shown):
 
 
 def misalignment(tables, labels, clean):
-    """Angle between gas and stars against that of the catalogue."""
+    """Angle between gas and stars against that of the catalog."""
     turn = angle_error(*(table["position_angle"] for table in tables))
     turn, known = np.abs(turn)[clean], np.asarray(labels["pa_offset"])[clean]
     found, real = turn > MISALIGNED, known > MISALIGNED
@@ -145,7 +145,7 @@ def plot(panels, tracer, truth, quality, angles, score):
     for name, angle in angles.items():
         error = angle_error(angle, truth)[clean]
         panels[0].hist(error, np.linspace(-12, 12, 97), histtype="step", label=name)
-    panels[0].set(xlabel="position angle - catalogue (°)", ylabel=f"clean, {tracer}")
+    panels[0].set(xlabel="position angle - catalog (°)", ylabel=f"clean, {tracer}")
     panels[0].legend(fontsize=8)
     for value, name in ((UNUSABLE, "unusable"), (MESSY, "messy"), (CLEAN, "clean")):
         shown = np.nan_to_num(score[quality == value])

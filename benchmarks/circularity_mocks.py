@@ -50,7 +50,7 @@ IMAGE = ROOT / "docs" / "images" / "mocks.png"
 
 
 def truth_of(data):
-    """Truths, as `metrics.summarise` takes them."""
+    """Truths, as `metrics.summarize` takes them."""
     truth = QTable({key: data[key].numpy() for key in EDGES})
     truth["circularity"] = data["kappa"].numpy()
     truth["position_angle"] = np.degrees(data["left"].numpy())
@@ -63,7 +63,7 @@ def judge(table, truth, rows=slice(None)):
     kappa = truth["circularity"]
     # With the share of disturbed galaxies as threshold both classes count alike.
     ordered = table["disturbed_probability"] <= (kappa < metrics.BOUNDARY).mean()
-    return metrics.summarise(table, truth) | {
+    return metrics.summarize(table, truth) | {
         "balanced_accuracy_prior": metrics.balanced_accuracy(ordered, kappa),
         "circularity_err": float(np.median(table["circularity_err"])),
         "position_angle_err": float(np.median(table["position_angle_err"].value)),
@@ -93,7 +93,7 @@ def plot(truth, table, bins):
     panels = figure.subplots(2, 3).flat
     seen = (truth["inclination"] >= LOWEST_INCLINATION) & np.isinf(truth["snr"])
     kappas = truth["circularity"][seen], table["circularity"][seen]
-    next(panels).hist2d(*kappas, bins=50, range=((0, 1), (0, 1)), cmap="Greys")
+    next(panels).hist2d(*kappas, bins=50, range=((0, 1), (0, 1)), cmap="Grays")
     figure.axes[0].plot([0, 1], [0, 1], color="tab:orange", lw=1)
     figure.axes[0].set(xlabel="true κ", ylabel="κ (velocity map, no noise)")
     wanted = (

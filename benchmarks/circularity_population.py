@@ -49,7 +49,7 @@ RADII = torch.tensor([0.15, 0.4, 0.7, 1.0])
 
 
 def rotation(p):
-    """Rotation of the disc at four radii, in km/s."""
+    """Rotation of the disk at four radii, in km/s."""
     radius = RADII.expand(len(p["speed"]), -1)
     shape = p["curve"], p["speed"], p["turnover"], p["sharpness"]
     pressure = 2 * (p["dispersion"] ** 2 / p["scale_length"])[:, None] * radius
@@ -125,7 +125,7 @@ def examples(count=9):
 
 
 def show_map(axes, maps):
-    """One example in its own colour scale."""
+    """One example in its own color scale."""
     velocity = maps.velocity[0].numpy()
     velocity = velocity - np.nanmedian(velocity)
     limit = np.nanpercentile(np.abs(velocity), 97)
@@ -148,7 +148,7 @@ def plot(kappa, inclination, share):
     left.set(xlabel="circularity κ", ylabel="galaxies", xlim=(0, 1))
     left.set_title(f"population {POPULATION}, {len(kappa)} galaxies", fontsize=10)
     *_, image = right.hist2d(
-        inclination, kappa, bins=(30, 40), range=((30, 90), (0, 1)), cmap="Greys"
+        inclination, kappa, bins=(30, 40), range=((30, 90), (0, 1)), cmap="Grays"
     )
     upper.colorbar(image, ax=right, label="galaxies")
     right.axhline(0.5, color="tab:orange", lw=1)

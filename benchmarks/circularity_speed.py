@@ -91,7 +91,7 @@ def measure(count, repeats):
     return {name: np.median(values, axis=0) for name, values in seconds.items()}
 
 
-def discs(count):
+def disks(count):
     """Make cheap maps one at a time."""
     y, x = np.indices((PIXELS[-1], PIXELS[-1]), dtype=np.float32) - PIXELS[-1] / 2
     random = np.random.default_rng(SEED)
@@ -116,7 +116,7 @@ def main():
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory:
-        galml.circularity(discs(args.memory), unit="km/s", device="cpu")
+        galml.circularity(disks(args.memory), unit="km/s", device="cpu")
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     torch.set_num_threads(args.threads)

@@ -30,7 +30,7 @@ LOWEST_INCLINATION = 30
 
 
 def read_galaxy(folder):
-    """Particles of gas and stars, centred on the minimum of the potential."""
+    """Particles of gas and stars, centerd on the minimum of the potential."""
     data, potential = {}, {}
     for kind in THERMAL:
         data[kind] = np.load(folder / f"tng_394242_{kind}.npy")

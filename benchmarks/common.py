@@ -43,7 +43,7 @@ def ship(model, name, *, domain, default=True):
         "file": path.name,
         "size": path.stat().st_size,
         "sha256": GalaxyModel.load(path).sha256,
-        "licence": model.card["licence"],
+        "license": model.card["license"],
         "domain": domain,
     }
     listing = DATA / "models.json"

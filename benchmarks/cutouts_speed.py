@@ -49,7 +49,7 @@ def make_wcs(scale, angle, size):
 
 
 def make_images(n, rng, angles, size=4000):
-    """Make three bands with Gaussian galaxies on a jittered grid, and the catalogue."""
+    """Make three bands with Gaussian galaxies on a jittered grid, and the catalog."""
     side = int(np.ceil(np.sqrt(n)))
     pitch = (size - 300) / side
     cells = np.stack(np.divmod(np.arange(n), side), axis=1)

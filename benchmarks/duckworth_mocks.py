@@ -27,7 +27,7 @@ def draw(batches, seed):
 
 
 def pictures(data):
-    """Colour images as the published preparation makes them, with their truth."""
+    """Color images as the published preparation makes them, with their truth."""
     return {"image": data["colors"], "spin": data["spin"]}
 
 

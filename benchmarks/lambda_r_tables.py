@@ -2,7 +2,7 @@
 """
 Published tables of λ_R against the criteria and the definitions of their papers.
 
-Run ``python benchmarks/lambda_r_tables.py``. R is the distance from the centre for
+Run ``python benchmarks/lambda_r_tables.py``. R is the distance from the center for
 ATLAS3D (Emsellem et al. 2007, 2011) and the semi-major axis of the ellipse through the
 spaxel for SAMI (van de Sande et al. 2017). Which one a table used shows in κ of
 λ_R = κ V/σ / √(1 + κ² (V/σ)²), which is 1.1 by distance (Emsellem et al. 2011) and less

@@ -29,7 +29,7 @@ N_PARTICLES = 8192
 FOLDER = ROOT / "galml" / "data" / "examples"
 #: FWHM of the beam of each survey, in arcsec.
 BEAMS = {"ALMA": 0.8, "SKA precursor": 12.0, "MaNGA": 2.5}
-#: Of a settled disc: what the population draws at random is switched off.
+#: Of a settled disk: what the population draws at random is switched off.
 SETTLED = {
     "hole": 0.0, "ring": 0.0, "radial_flow": 0.0, "warp": 0.0, "turbulence": 0.05,
     "clumps": 0.0, "second": 0, "second_fraction": 0.0, "satellite_fraction": 0.0,
@@ -37,13 +37,13 @@ SETTLED = {
 }  # fmt: skip
 #: Name, seed, pixels a side, beams across, inclination, and what differs from SETTLED.
 EXAMPLES = (
-    ("settled disc", 30, 64, 22.0, 55.0, {}),
+    ("settled disk", 30, 64, 22.0, 55.0, {}),
     ("few beams", 22, 32, 5.0, 55.0, {}),
-    ("warped disc", 27, 48, 14.0, 50.0, {"warp": 0.6, "warp_start": 0.3}),
-    ("turbulent disc", 8, 48, 14.0, 60.0, {"turbulence": 0.85}),
+    ("warped disk", 27, 48, 14.0, 50.0, {"warp": 0.6, "warp_start": 0.3}),
+    ("turbulent disk", 8, 48, 14.0, 60.0, {"turbulence": 0.85}),
     ("disordered gas", 33, 48, 14.0, 50.0, {"turbulence": 1.26, "speed": 90.0}),
     ("merger", 27, 64, 22.0, 60.0, {"satellite_fraction": 0.35, "turbulence": 0.2}),
-    ("face-on disc", 30, 48, 14.0, 5.0, {}),
+    ("face-on disk", 30, 48, 14.0, 5.0, {}),
     ("mostly noise", 15, 48, 14.0, 45.0, {}),
 )
 #: Numbers of the mock galaxies of the table, by what they are.

@@ -5,7 +5,7 @@ Spins and their errors on mocks that training has not seen.
     python benchmarks/spin_mocks.py [--batches 150] [--beside FOLDER]
 
 Beside the default model stand an oracle, a gradient-boosted regressor that knows what
-a perfect image could show (bulge fraction, Sersic index, inclination, colours, bar and
+a perfect image could show (bulge fraction, Sersic index, inclination, colors, bar and
 arms), and, from the FOLDER that ``duckworth_mocks.py`` writes, the published network
 and ours, both trained on the same galaxies.
 """
@@ -81,7 +81,7 @@ def answer(model, data):
 
 
 def withhold(data, *groups):
-    """Take colours or the PSF away from prepared images."""
+    """Take colors or the PSF away from prepared images."""
     image, scalars = data["image"].clone(), data["scalars"].clone()
     for names in groups:
         scalars[:, [SCALARS.index(name) for name in names]] = 0
@@ -94,7 +94,7 @@ def withhold(data, *groups):
 def judge(table, data, rows=slice(None)):
     """Figures of some rows."""
     truth = {key: data[key].numpy()[rows] for key in ("spin", "ellipticity")}
-    return metrics.summarise(table[rows], truth)
+    return metrics.summarize(table[rows], truth)
 
 
 def in_bins(table, data, values, edges):
@@ -217,7 +217,7 @@ def main():
         "default": judge(table, test),
         "default, one band": judge(answer(model, withhold(test, BLUE, RED)), test),
         "default, PSF unknown": judge(answer(model, withhold(test, PSF)), test),
-        "default, colour images": judge(answer(model, pictures), pictures),
+        "default, color images": judge(answer(model, pictures), pictures),
         "oracle": metrics.agreement(oracle(train, test), truth["spin"]),
     }
     if args.beside:

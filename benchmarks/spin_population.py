@@ -4,7 +4,7 @@ Spin and ellipticity of the mock galaxies against ATLAS3D and SAMI.
 
 Run ``python benchmarks/spin_population.py [GALAXIES]``. Each survey is compared in its
 own way of measuring. ATLAS3D (Emsellem et al. 2011, MNRAS 414, 888): early types, R is
-the distance from the centre, hardly any beam, and where the field is smaller than the
+the distance from the center, hardly any beam, and where the field is smaller than the
 half-light ellipse, only the field. SAMI (van de Sande et al. 2017, ApJ 835, 104; third
 data release, Croom et al. 2021, MNRAS 505, 991): all types, R is the semi-major axis
 of the ellipse through a spaxel, seen through the seeing. Each mock has the class,

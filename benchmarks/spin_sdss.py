@@ -5,8 +5,8 @@ Spins of galaxies on observed SDSS images, beside their types from Galaxy Zoo.
     python benchmarks/spin_sdss.py
 
 There are no measured spins of these galaxies. What can be tested is whether spirals and
-edge-on discs turn faster than ellipticals, also in pairs of the same colour and
-ellipticity, better than colour and ellipticity alone could tell; and whether the
+edge-on disks turn faster than ellipticals, also in pairs of the same color and
+ellipticity, better than color and ellipticity alone could tell; and whether the
 ellipticals have spins as those of ATLAS3D have.
 """
 
@@ -59,7 +59,7 @@ def load(count=None):
 
 
 def blueness_and_ellipticity(images):
-    """Colour g - r inside the half-light radius, and ellipticity, without learning."""
+    """Color g - r inside the half-light radius, and ellipticity, without learning."""
     colors, shapes = [], []
     for start in range(0, len(images), 256):
         members = list(read_images(images[start : start + 256])[2])
@@ -81,16 +81,16 @@ def standard(values):
     return (values - np.nanmean(values)) / np.nanstd(values)
 
 
-def matched_pairs(features, discs):
-    """Disc and elliptical of each pair that is close in all features."""
+def matched_pairs(features, disks):
+    """Disk and elliptical of each pair that is close in all features."""
     known = np.isfinite(features).all(1)
-    first, second = np.flatnonzero(discs & known), np.flatnonzero(~discs & known)
+    first, second = np.flatnonzero(disks & known), np.flatnonzero(~disks & known)
     near, place = KDTree(features[second]).query(features[first])
     return first[near < NEAR], second[place[near < NEAR]]
 
 
 def paired_area(spin, first, second):
-    """Share of pairs in which the disc turns faster."""
+    """Share of pairs in which the disk turns faster."""
     difference = spin[first] - spin[second]
     return float(np.mean(difference > 0) + np.mean(difference == 0) / 2)
 
@@ -104,7 +104,7 @@ def plot(images, table, kinds):
         rows += [*order[: EXTREMES // 2], *order[-EXTREMES // 2 :]]
     chosen = [images[i] for i in rows]
     figure = plot_gallery(chosen, table[rows], columns=EXTREMES, figure=Figure())
-    figure.suptitle("slowest and fastest ellipticals, spirals and edge-on discs")
+    figure.suptitle("slowest and fastest ellipticals, spirals and edge-on disks")
     figure.savefig(IMAGE, dpi=80)
     print(f"written: {IMAGE.relative_to(ROOT)}")
 
@@ -119,19 +119,19 @@ def main():
     images, kinds, names = load(args.count)
     table = galml.spin(images, model=model, progress=True)
     table["name"], spin = names, np.asarray(table["spin"])
-    discs = kinds != "elliptical"
+    disks = kinds != "elliptical"
     color, shape = blueness_and_ellipticity(images)
     index = standard(shape) - standard(color)
     known = np.isfinite(index) & np.isfinite(spin)
     features = np.stack([standard(color), standard(shape)], 1)
     features[~known] = np.nan
-    first, second = matched_pairs(features, discs)
-    ellipticals = spin[known & ~discs]
+    first, second = matched_pairs(features, disks)
+    ellipticals = spin[known & ~disks]
     observed = atlas3d()
     figures = {
         "galaxies": int(known.sum()),
-        "auc_spin": area_under_curve(spin[known], discs[known]),
-        "auc_index": area_under_curve(index[known], discs[known]),
+        "auc_spin": area_under_curve(spin[known], disks[known]),
+        "auc_index": area_under_curve(index[known], disks[known]),
         "auc_matched_pairs": paired_area(spin, first, second),
         "pairs": len(first),
         "median": {k: float(np.nanmedian(spin[kinds == k])) for k in np.unique(kinds)},

@@ -28,7 +28,7 @@ SEED = 0
 SUN = 8.2
 #: Galaxies like the Milky Way: how many, and how many stars of each.
 ANALOGUES, ANALOGUE_STARS = 5, 200_000
-#: Velocity dispersions of thin and thick disc near the Sun along R, phi, z in km/s
+#: Velocity dispersions of thin and thick disk near the Sun along R, phi, z in km/s
 #: (Bensby, Feltzing & Lundstrom 2003, A&A 410, 527).
 LOCAL = {"thin": (35, 20, 16), "thick": (67, 38, 35)}
 IMAGE = ROOT / "docs" / "images" / "star_mocks.png"
@@ -85,7 +85,7 @@ def relations(found):
     mass, bulge = found["mass"], found["bulge"]
     late, giant = bulge < 0.4, mass > 9
     return {
-        "size, discs (Shen 2003)": compare(
+        "size, disks (Shen 2003)": compare(
             found["size"], published.half_light_radius(mass), late, 0.2
         ),
         "size, bulges (Shen 2003)": compare(
@@ -129,7 +129,7 @@ def analogues():
     """Stars of galaxies like the Milky Way."""
     p = draw_star_galaxies(0, 4000, SEED)
     distance = (p["log_mass"] - 10.7).abs() / 0.1
-    distance += (p["disc_length"] - 2.6).abs() / 0.3 + p["oldness"].abs() / 0.5
+    distance += (p["disk_length"] - 2.6).abs() / 0.3 + p["oldness"].abs() / 0.5
     distance += p["iron"].abs() / 0.1
     chosen = distance.argsort()[:ANALOGUES].tolist()
     made = [star_tensors(1, ANALOGUE_STARS, seed=SEED, first=i) for i in chosen]
@@ -162,9 +162,9 @@ def milky_way(stars, real):
         rows = near["component"] == i
         found = [*near["v"][:, rows], near["v_z"][rows]]
         for axis, one, known in zip(("R", "φ", "z"), found, LOCAL[name], strict=True):
-            figures[f"σ_{axis} of the {name} disc, km/s"] = (one.std(), known)
+            figures[f"σ_{axis} of the {name} disk, km/s"] = (one.std(), known)
     lag = [near["v"][1][near["component"] == i].mean() for i in (0, 1)]
-    figures["lag of the thick disc, km/s"] = (lag[0] - lag[1], 46 - 15)
+    figures["lag of the thick disk, km/s"] = (lag[0] - lag[1], 46 - 15)
     cold = near["component"] == THIN
     edges = np.array([0.5, 1, 2, 3, 4.5, 6, 8, 10, 13])
     middle = np.sqrt(edges[1:] * edges[:-1]) + 0.1
@@ -199,7 +199,7 @@ def milky_way(stars, real):
 
 
 def bensby():
-    """Stars of Bensby et al. (2014), with the disc that they probably belong to."""
+    """Stars of Bensby et al. (2014), with the disk that they probably belong to."""
     path = shared_data("stars") / "Bensby2014_with_tSNEandBattistini.fits.gz"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnitsWarning)
@@ -216,7 +216,7 @@ def bensby():
 
 
 def plot(found, stars, real):
-    """Relations above, the neighbourhood of the Sun below."""
+    """Relations above, the neighborhood of the Sun below."""
     figure = Figure(figsize=(15, 7.5), layout="constrained")
     above, below = figure.subplots(2, 4)
     mass = found["mass"]

@@ -6,7 +6,7 @@ Densities of real stars of the Milky Way: held-out log-likelihood.
 
 Five-fold cross-validated mean of the natural log-likelihood of a star, all axes in
 standard deviations of the whole sample, as common baselines have it: a Gaussian, the
-best of Gaussian mixtures (number of components and regularisation that do best on the
+best of Gaussian mixtures (number of components and regularization that do best on the
 held-out stars), a kernel density estimate. Ours never sees the held-out stars: its one
 free choice, the number of Gaussians that its flows start from, is made inside each
 training fold, and its other settings are the same for all surveys.
@@ -46,7 +46,7 @@ SURVEYS = {
     ),
 }
 COMPONENTS = (1, 2, 3, 5, 8, 10, 12, 15)
-REGULARISATION = (1e-6, 1e-4, 1e-3, 1e-2)
+REGULARIZATION = (1e-6, 1e-4, 1e-3, 1e-2)
 #: Numbers of Gaussians that flows may start from.
 STARTS = (2, 3, 5, 8, 12)
 BANDWIDTHS = (0.4, 0.5, 0.6)
@@ -62,7 +62,7 @@ TRAINING = {
 
 
 def load(survey):
-    """Complete stars, standardised, shape (n, axes)."""
+    """Complete stars, standardized, shape (n, axes)."""
     file, columns = SURVEYS[survey]
     with warnings.catch_warnings():
         # Units of these files are not all of the standard.
@@ -80,19 +80,19 @@ def load(survey):
     return (values - values.mean(0)) / values.std(0)
 
 
-def mixture(train, components, regularisation=1e-6, seed=0):
+def mixture(train, components, regularization=1e-6, seed=0):
     """Fit one Gaussian mixture."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GaussianMixture(
-            components, reg_covar=regularisation, random_state=seed
+            components, reg_covar=regularization, random_state=seed
         ).fit(train)
 
 
 def baselines(values, folds):
     """Mean held-out log-likelihood of each baseline, and of each fold."""
     found = {}
-    for reg in REGULARISATION:
+    for reg in REGULARIZATION:
         for number in COMPONENTS:
             found[f"mixture of {number}, {reg:g}"] = [
                 mixture(values[a], number, reg).score(values[b]) for a, b in folds
@@ -134,7 +134,7 @@ def choose_start(train, members=12):
 
 
 def table_of(values):
-    """Plain columns: the axes are standardised already."""
+    """Plain columns: the axes are standardized already."""
     return QTable({f"axis_{i}": column for i, column in enumerate(values.T)})
 
 

@@ -8,7 +8,7 @@ Three analogues of M31 of Illustris-1: a flow learns from two of them with their
 conditions and draws the third. Beside it a mixture of Gaussians without conditions,
 and, as a ceiling, a flow that has seen one half of the third galaxy and is judged by
 the other. Then every flow after the same small training on all three: the negative
-log-likelihood of a star in standardised units, as GalacticForge and GalacticFlow gave
+log-likelihood of a star in standardized units, as GalacticForge and GalacticFlow gave
 it. Such numbers do not compare across data: they were of ten axes of 80 NIHAO galaxies,
 where [Fe/H] and [O/Fe] nearly follow from the metal mass fraction, so that the density
 has no upper bound, and of other standard deviations; here there are eight axes.
@@ -35,7 +35,7 @@ from galml.stars.metrics import c2st, mmd, sliced_wasserstein
 ILLUSTRIS = ("417175", "420815", "426280")
 ILLUSTRIS_H = 0.704
 COSMOLOGY = FlatLambdaCDM(H0=70.4, Om0=0.2726, Ob0=0.0456)
-#: Final negative log-likelihoods of GalacticForge and GalacticFlow, standardised units.
+#: Final negative log-likelihoods of GalacticForge and GalacticFlow, standardized units.
 PUBLISHED = {"galacticflow": 0.67, "nice": 10.48, "sospf": 11.95, "maf": 12.17}
 FLOWS = ("coupling", "galacticflow", "nsf", "maf", "nice", "sospf")
 COMPONENTS = (5, 10, 20, 40)

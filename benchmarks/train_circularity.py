@@ -29,7 +29,7 @@ CARD = {
     "title": "Circularity and position angle from velocity maps",
     "training": f"mocks of population {POPULATION}, in three stages",
     "population": POPULATION,
-    "licence": "BSD-3-Clause",
+    "license": "BSD-3-Clause",
 }
 
 

@@ -5,9 +5,9 @@
 
 The mocks are a recipe: batches of population stars-1, seen in many surveys, train the
 network in stages, others choose the best epoch, and others again make the errors
-honest. The model for one band goes on from there, without colours. The first stages of
+honest. The model for one band goes on from there, without colors. The first stages of
 the weights in the package had mocks of earlier versions of the population, in which
-spirals had wider bulges and deeper dust, and simpler colour images.
+spirals had wider bulges and deeper dust, and simpler color images.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ CARD = {
     "title": "Stellar spin and ellipticity from images",
     "training": f"mocks of population {STAR_POPULATION}, in stages",
     "population": STAR_POPULATION,
-    "licence": "BSD-3-Clause",
+    "license": "BSD-3-Clause",
 }
 #: Name and domain of the models, by whether they are for one band.
 MODELS = {

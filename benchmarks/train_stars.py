@@ -26,11 +26,11 @@ CARD = {
     "training": f"mocks of population {STAR_TABLE_POPULATION}, galaxies 0 to 159",
     "population": STAR_TABLE_POPULATION,
     "limits": (
-        "smooth axisymmetric galaxies with discs, bulge and halo, 7.5 to 11.2 in "
+        "smooth axisymmetric galaxies with disks, bulge and halo, 7.5 to 11.2 in "
         "log10 of the stellar mass, without bars, arms, satellites or gas; at given "
         "conditions they differ less than real galaxies do"
     ),
-    "licence": "BSD-3-Clause",
+    "license": "BSD-3-Clause",
 }
 
 

@@ -217,7 +217,7 @@ def spin_surveys(results):
 
 
 def spin_sdss(results):
-    """How well ellipticals are told from disc galaxies."""
+    """How well ellipticals are told from disk galaxies."""
     rows = {
         "spin": {"area": results["auc_spin"]},
         "index of blueness and ellipticity": {"area": results["auc_index"]},
@@ -231,7 +231,7 @@ def spin_sdss(results):
     note = (
         f"{results['galaxies']} galaxies, {results['pairs']} pairs. The median spin is "
         f"{median['elliptical']:.2f} of ellipticals, {median['spiral']:.2f} of spirals "
-        f"and {median['edge-on']:.2f} of edge-on discs, with a median error of "
+        f"and {median['edge-on']:.2f} of edge-on disks, with a median error of "
         f"{results['error']:.2f}. The quartiles of the ellipticals' spins are {own}; "
         f"those of the ellipticals of ATLAS3D, which were measured, are {observed} "
         f"(Kolmogorov-Smirnov statistic {early['ks']:.2f})."

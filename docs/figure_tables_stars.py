@@ -34,7 +34,7 @@ def star_mocks(results):
     """Scaling relations of the galaxies whose stars are known."""
     thick = results["thick_to_thin"]
     note = (
-        f"{results['galaxies']} galaxies of {results['stars']} stars. Thick discs have "
+        f"{results['galaxies']} galaxies of {results['stars']} stars. Thick disks have "
         f"{thick['slow']:.2f} times the mass of thin ones where rotation is below "
         f"120 km/s, and {thick['fast']:.2f} times above; dwarfs below "
         "10\\ :sup:`8.5` solar masses rotate at "

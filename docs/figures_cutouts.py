@@ -18,7 +18,7 @@ COLORS = (0.63, 0.73, 1.0)
 
 
 def make_field():
-    """Make galaxies side by side in a turned camera, and their catalogue."""
+    """Make galaxies side by side in a turned camera, and their catalog."""
     _, images = next(
         galaxy_images(
             1, batch_size=SIDE**2, seed=SEED, survey="SDSS", n_pixels=STAMP, binning=1

@@ -38,7 +38,7 @@ N_BATCHES = 16
 
 
 def show(panel, velocity):
-    """Velocities around their median, in a colour scale of their own."""
+    """Velocities around their median, in a color scale of their own."""
     velocity = velocity - np.nanmedian(velocity)
     limit = np.nanpercentile(np.abs(velocity), 97)
     panel.imshow(
@@ -94,7 +94,7 @@ def draw_examples(name="circularity.png"):
 
 
 def draw_turbulence(name="kappa.png"):
-    """One disc, more and more turbulent: line-of-sight velocity and dispersion."""
+    """One disk, more and more turbulent: line-of-sight velocity and dispersion."""
     levels = (0.03, 0.3, 0.6, 0.9, 1.25)
     generator = torch.Generator().manual_seed(5)
     drawn = draw_gas(1, generator)

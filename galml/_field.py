@@ -99,7 +99,7 @@ def _psf(args, images):
 
 
 def _catalog(args, images):
-    """Galaxies of the catalogue, or those that are detected."""
+    """Galaxies of the catalog, or those that are detected."""
     from astropy.table import QTable
 
     from galml.cutouts import detect

@@ -56,9 +56,7 @@ def velocity_maps():
         if number % 2:
             error = StdDevUncertainty(np.full((ny, nx), 4.0 + number))
         wcs = celestial_wcs((ny, nx)) if number % 3 == 1 else None
-        maps.append(
-            CCDData(velocity, unit="km/s", uncertainty=error, wcs=wcs, meta={})
-        )
+        maps.append(CCDData(velocity, unit="km/s", uncertainty=error, wcs=wcs, meta={}))
         sigmas.append(random.uniform(5, 60) * np.exp(-radius) * u.km / u.s)
     return maps, sigmas
 
@@ -68,7 +66,7 @@ def galaxies(count, shape=(64, 64)):
     random = np.random.default_rng(2)
     y, x = np.indices(shape) - np.array(shape).reshape(2, 1, 1) / 2
     images, radii = [], []
-    for number in range(count):
+    for _ in range(count):
         turn, ratio = random.uniform(0, np.pi), random.uniform(0.25, 1)
         size = random.uniform(4, 8)
         along = x * np.cos(turn) + y * np.sin(turn)

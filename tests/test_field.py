@@ -77,7 +77,7 @@ def spin(monkeypatch):
     return calls
 
 
-def test_galaxies_of_a_catalogue(spin, files, catalog, tmp_path):
+def test_galaxies_of_a_catalog(spin, files, catalog, tmp_path):
     output = tmp_path / "spins.ecsv"
     options = ["--catalog", catalog, "-o", output, "--chunk", 2, "--quiet"]
     assert run("spin", *files, *options, "--seed", 3, "--psf", 1.3, 1.2, 1.1) == 0

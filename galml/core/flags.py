@@ -26,7 +26,7 @@ class Flag(enum.IntFlag):
     CENTER_ASSUMED = 1024
     NO_UNCERTAINTY = 2048
     UNREADABLE = 4096
-    NEIGHBOURS = 8192
+    NEIGHBORS = 8192
     MASKED = 16384
     SATURATED = 32768
     SIZE_MEASURED = 65536
@@ -45,10 +45,10 @@ DESCRIPTIONS = {
     Flag.OUT_OF_DOMAIN: "The input lies outside what the model was trained on.",
     Flag.PA_UNDETERMINED: "The input does not determine a position angle.",
     Flag.NO_WCS: "No celestial WCS: the position angle is counted from +y.",
-    Flag.CENTER_ASSUMED: "No centre was given; one was found or assumed.",
+    Flag.CENTER_ASSUMED: "No center was given; one was found or assumed.",
     Flag.NO_UNCERTAINTY: "The input has no uncertainty.",
     Flag.UNREADABLE: "The input could not be read; the row is NaN.",
-    Flag.NEIGHBOURS: "Another source lies close by.",
+    Flag.NEIGHBORS: "Another source lies close by.",
     Flag.MASKED: "A noticeable part of the pixels is masked.",
     Flag.SATURATED: "Pixels reach the level of saturation.",
     Flag.SIZE_MEASURED: "The effective radius was measured on the image, not given.",

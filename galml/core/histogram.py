@@ -12,7 +12,7 @@ __all__ = [
 
 
 def bin_centers(logits, upper):
-    """Centres of equal bins between 0 and ``upper``, one for each logit."""
+    """Centers of equal bins between 0 and ``upper``, one for each logit."""
     count = logits.shape[-1]
     steps = torch.arange(count, dtype=logits.dtype, device=logits.device)
     return (steps + 0.5) * upper / count

@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-__all__ = ["Residual", "down", "standardise"]
+__all__ = ["Residual", "down", "standardize"]
 
 
 class Residual(nn.Module):
@@ -32,7 +32,7 @@ def down(inputs, outputs):
     )
 
 
-def standardise(network, scalars):
+def standardize(network, scalars):
     """Give a network the mean and spread of the numbers that it will see."""
     network.mean.copy_(scalars.mean(0))
     network.spread.copy_(scalars.std(0).clamp_min(0.05))

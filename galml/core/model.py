@@ -83,7 +83,7 @@ class GalaxyModel:
         What the operation needs besides: description of the input, output columns
         with their units, calibration.
     card : dict
-        Training data, licence, measured figures. The date and the version of galml
+        Training data, license, measured figures. The date and the version of galml
         are added where they are missing.
     name : str, optional
         A name for people.

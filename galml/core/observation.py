@@ -145,7 +145,7 @@ def read(obj, *, argument="data", unit=None, hdu=None, ndim=(2,)):
 
 
 def is_tensor(data):
-    """Recognise a torch tensor without importing torch."""
+    """Recognize a torch tensor without importing torch."""
     return type(data).__module__.partition(".")[0] == "torch"
 
 

@@ -39,7 +39,7 @@ def plot_history(history, *, figure=None):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With one pair of axes, labelled ``loss``.
+        With one pair of axes, labeled ``loss``.
     """
     figure = new_figure(figure, (6.0, 4.0))
     panel = figure.add_subplot(label="loss")

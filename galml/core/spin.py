@@ -20,7 +20,7 @@ def lambda_sums(flux, velocity, dispersion, radius, inside, axes=(-2, -1)):
         all of one kind, with shapes that broadcast together. Values outside the
         aperture do not count, whatever they are, NaN included.
     radius : `~numpy.ndarray` or `~torch.Tensor`
-        Distance R from the centre, in any unit; circular or elliptical.
+        Distance R from the center, in any unit; circular or elliptical.
     inside : `~numpy.ndarray` or `~torch.Tensor`
         True in the aperture.
     axes : int or tuple of int

@@ -45,7 +45,7 @@ def list_models(operation=None):
     -------
     `~astropy.table.QTable`
         ``operation``, ``name``, ``default`` (the one used where none is named),
-        ``size`` of the file, ``licence``, ``domain`` (what it was trained on),
+        ``size`` of the file, ``license``, ``domain`` (what it was trained on),
         ``sha256`` (see `galml.core.model.GalaxyModel.sha256`) and ``shipped`` (needs
         no network).
 
@@ -60,7 +60,7 @@ def list_models(operation=None):
         "name": str,
         "default": bool,
         "size": float,
-        "licence": str,
+        "license": str,
         "domain": str,
         "sha256": str,
     }

@@ -58,7 +58,7 @@ class _Geometry:
 
     ``nodes`` (n, 2, k, k) are pixel positions (x, y) of the nodes, ``first`` and
     ``width`` tell the windows, ``ratio`` is the side of the output pixels, ``center``
-    and ``jacobian`` are where the cutouts' centres lie and how a step of one output
+    and ``jacobian`` are where the cutouts' centers lie and how a step of one output
     pixel goes, all in input pixels; ``rows`` are the galaxies that touch the image.
     """
 

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Colour images of three bands, for many galaxies at once."""
+"""Color images of three bands, for many galaxies at once."""
 
 import astropy.units as u
 import numpy as np
@@ -31,7 +31,7 @@ _FRACTION = 0.1
 def lupton_rgb(
     data, *, bands=None, scales=(1, 1, 1), minimum=0.0, stretch=None, Q=8, fill=0.0
 ):
-    """Make colour images in which colour does not depend on brightness.
+    """Make color images in which color does not depend on brightness.
 
     After Lupton et al. (2004, PASP 116, 133), through
     `astropy.visualization.make_lupton_rgb`.
@@ -42,7 +42,7 @@ def lupton_rgb(
         A `~galml.cutouts.CutoutStack`, a `~astropy.nddata.CCDData` as a stack gives
         it, or an array or Quantity of shape (..., bands, ny, nx).
     bands : sequence of str or int, optional
-        Three bands for red, green and blue, or one for grey; by default the last, the
+        Three bands for red, green and blue, or one for gray; by default the last, the
         middle and the first, as for bands in order of wavelength. Of two bands, green
         is the mean.
     scales : sequence of float
@@ -106,11 +106,11 @@ def sdss_rgb(
     nonlinearity=SDSS_NONLINEARITY,
     fill=0.0,
 ):
-    """Make colour images as those of SDSS.
+    """Make color images as those of SDSS.
 
     The recipe of the SDSS software idlutils: red, green and blue are i, r and g in
     nanomaggies per SDSS pixel of 0.396 arcsec, times 4.9, 5.7 and 7.8; the sum s of
-    the three becomes asinh(3 s) / 3; and where a colour exceeds 1, all three are
+    the three becomes asinh(3 s) / 3; and where a color exceeds 1, all three are
     divided by it. The SkyServer's converter is another variation of Lupton et al.
     (2004), so that its JPEG images look alike, but are not equal.
 
@@ -164,10 +164,10 @@ def sdss_rgb(
 
 
 def _colors(planes, stretch, fill):
-    """Map planes (..., 3, ny, nx) to colours (..., ny, nx, 3)."""
+    """Map planes (..., 3, ny, nx) to colors (..., ny, nx, 3)."""
     known = np.isfinite(planes).all(axis=-3)
     shape = known.shape
-    # Colours are made pixel by pixel: many images are one tall image.
+    # Colors are made pixel by pixel: many images are one tall image.
     tall = np.moveaxis(np.where(known[..., None, :, :], planes, 0.0), -3, 0)
     tall = tall.reshape(3, -1, shape[-1])
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -92,7 +92,7 @@ def detect(
     Returns
     -------
     `~astropy.table.QTable`
-        One row per source, the brightest first: ``id``; ``x``, ``y`` (centre in
+        One row per source, the brightest first: ``id``; ``x``, ``y`` (center in
         pixels, counted from 0) and ``sky`` (SkyCoord, when there is a celestial WCS);
         ``flux``, ``flux_err`` (in two Petrosian radii, unit of the image);
         ``r_eff``, ``r_petro`` (semi-major half-light and Petrosian radius, in arcsec
@@ -264,7 +264,7 @@ def _measure_all(values, noise, segments, width, own, around):
         y_others, x_others = np.nonzero(np.pad(others, pad))
         distance = np.hypot(y_others - row["y"], x_others - row["x"])
         if (distance < APERTURE * row["r_petro"]).any():
-            row["flags"] |= int(Flag.NEIGHBOURS)
+            row["flags"] |= int(Flag.NEIGHBORS)
         # The centroid of the segment is there where nothing else is.
         for key, axis, known in (("x", 1, x), ("y", 0, y)):
             place = row[key] + corner[axis] if np.isfinite(row[key]) else float(known)

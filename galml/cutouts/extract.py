@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Images and a catalogue made into a stack of aligned cutouts."""
+"""Images and a catalog made into a stack of aligned cutouts."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -25,11 +25,11 @@ def extract_cutouts(images, catalog=None, **options):
     """Cut galaxies out of images, aligned in all bands.
 
     Every cutout is resampled once, from the original pixels, onto its own tangent
-    plane with the galaxy in the centre. Where output pixels are as large as those of
+    plane with the galaxy in the center. Where output pixels are as large as those of
     the image or larger, the exact overlap of both is used, which conserves flux;
     where they are smaller, bilinear interpolation. Surface brightness is averaged,
     flux per pixel is summed, after the unit of the images or ``per_pixel``. The
-    variance is propagated with the weights squared; the correlation of neighbouring
+    variance is propagated with the weights squared; the correlation of neighboring
     pixels, which resampling brings, is not in it. Masked and non-finite pixels are left
     out, and an output pixel of which less than half is left is masked. With
     ``target_psf``, images are convolved before they are resampled, on the pixels
@@ -55,7 +55,7 @@ def extract_cutouts(images, catalog=None, **options):
         Pixels on a side, instead of a pixel scale.
     pixel_scale : `~astropy.units.Quantity`, optional
         Side of a pixel: an angle or a fraction of ``R_EFF``. By default that of the
-        first image in its centre.
+        first image in its center.
     psf : object or dict of str to object, optional
         PSF of the images, or of each band, as `galml.cutouts.psf.to_psf_image` takes
         it: array on the pixels of the image, FWHM, photutils model, or function of
@@ -88,11 +88,11 @@ def extract_cutouts(images, catalog=None, **options):
     Returns
     -------
     `galml.cutouts.CutoutStack`
-        One entry for each row of the catalogue, in the same order, in the unit of
-        the first image. The catalogue gets a column ``masked_fraction``. Flags:
+        One entry for each row of the catalog, in the same order, in the unit of
+        the first image. The catalog gets a column ``masked_fraction``. Flags:
         ``FAILED`` (no usable pixel in any band, no position or no size, or a PSF
         that cannot be matched), ``TRUNCATED``, ``MASKED`` (more than 1 % of the
-        pixels), ``NONFINITE``, ``NEIGHBOURS`` (another entry of the catalogue within
+        pixels), ``NONFINITE``, ``NEIGHBORS`` (another entry of the catalog within
         half a side), ``SATURATED``, ``NO_UNCERTAINTY`` (of any band) and
         ``SIZE_MEASURED``.
 
@@ -100,7 +100,7 @@ def extract_cutouts(images, catalog=None, **options):
     ------
     galml.core.InputError
         For images without WCS, equal names of bands, a PSF broader than the target,
-        catalogues without positions, and sizes that are zero or contradictory.
+        catalogs without positions, and sizes that are zero or contradictory.
     galml.core.InputTypeError
         For objects of a kind that is not understood.
     galml.core.InputUnitError
@@ -149,7 +149,7 @@ def iter_cutouts(
     Yields
     ------
     `galml.cutouts.CutoutStack`
-        Of consecutive rows of the catalogue; a single empty one where it has none.
+        Of consecutive rows of the catalog; a single empty one where it has none.
     """
     _choice("orientation", orientation, ("north", "image"))
     _choice("method", method, ("auto", "bilinear", "exact"))
@@ -189,7 +189,7 @@ def iter_cutouts(
             per_pixel=bool(per_pixel),
             dtype=np.dtype(dtype),
         )
-        flags = flags | _neighbours(sky, scales * n_pixels / 2.0)
+        flags = flags | _neighbors(sky, scales * n_pixels / 2.0)
         all_flags, errors = [], []
         starts = range(0, max(len(sky), 1), int(chunk))
         for start in tqdm(starts, unit="chunk", disable=not progress):
@@ -241,7 +241,7 @@ def _levels(saturation, bands):
     return levels
 
 
-def _neighbours(sky, reach):
+def _neighbors(sky, reach):
     """Flag positions that have another one within reach (arcsec)."""
     flags = np.zeros(len(sky), np.int32)
     known = np.flatnonzero(np.isfinite(sky.ra.deg) & np.isfinite(sky.dec.deg))
@@ -249,5 +249,5 @@ def _neighbours(sky, reach):
         near = sky[known].match_to_catalog_sky(sky[known], nthneighbor=2)[1]
         with np.errstate(invalid="ignore"):
             crowded = near.to_value(u.arcsec) < reach[known]
-        flags[known[crowded]] = int(Flag.NEIGHBOURS)
+        flags[known[crowded]] = int(Flag.NEIGHBORS)
     return flags

@@ -131,9 +131,9 @@ def match(values, kernels, *, variance=None, mask=None):
     """Convolve a stack of images, each with its kernel.
 
     Pixels that are masked or not finite are left out, and each sum is divided by the
-    kernel's weight on the pixels that are left: an estimate from the neighbours, as
+    kernel's weight on the pixels that are left: an estimate from the neighbors, as
     `astropy.convolution.convolve_fft` makes it. The variance is carried along with
-    the square of these weights; neighbouring pixels are correlated afterwards, which
+    the square of these weights; neighboring pixels are correlated afterwards, which
     it does not tell.
 
     Parameters

@@ -14,7 +14,7 @@ from galml.cutouts.colors import lupton_rgb
 
 __all__ = ["plot_stack"]
 
-#: Balance of red, green and blue that shows galaxies of all types in their colours.
+#: Balance of red, green and blue that shows galaxies of all types in their colors.
 SCALES = (0.63, 0.73, 1.0)
 # Rounded lengths of the scale bar in arcsec.
 _LENGTHS = np.outer(10.0 ** np.arange(-3, 5), (1, 2, 5)).ravel()
@@ -23,7 +23,7 @@ _TOLERANCE = 1.0
 
 
 def plot_stack(stack, *, bands=None, columns=None, figure=None, **options):
-    """Draw all galaxies in colour, see `CutoutStack.plot`."""
+    """Draw all galaxies in color, see `CutoutStack.plot`."""
     if len(stack) == 0:
         raise InputError("stack", "an empty stack", "one galaxy or more")
     from matplotlib.figure import Figure

@@ -20,7 +20,7 @@ EXPECTED = (
 #: Half the side of a Gaussian's image, in FWHM: 1e-8 of the light is left out.
 REACH = 2.5
 #: Shifts smaller than this, in pixels, are not worth an interpolation.
-CENTRED = 1e-3
+CENTERD = 1e-3
 N_ANGLES = 64
 
 
@@ -28,7 +28,7 @@ def to_psf_image(psf, pixel_scale=None, position=None, size=None, *, sky=None):
     """Sample a PSF on the pixels of an image.
 
     The image says how a point source looks there, its pixels included: profiles and
-    models are sampled at the centres of the pixels.
+    models are sampled at the centers of the pixels.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def _gaussian(fwhm, size):
 
 
 def _sample_model(model, position, size):
-    """Sample a photutils model around its own centre."""
+    """Sample a photutils model around its own center."""
     parameters = dict(zip(model.param_names, model.parameters, strict=True))
     if not {"x_0", "y_0"} <= set(parameters):
         raise InputTypeError(
@@ -240,7 +240,7 @@ def _sample_array(image, scale, size):
     own = _odd(min(image.shape) * scale)
     size = size or own
     shift = np.abs(np.subtract(center, (np.array(image.shape) - 1) / 2.0)).max()
-    if scale == 1.0 and shift < CENTRED and image.shape[0] % 2 and image.shape[1] % 2:
+    if scale == 1.0 and shift < CENTERD and image.shape[0] % 2 and image.shape[1] % 2:
         return _fit_to(image, size)
     # Squares of both widths differ by a square with the difference of the variances.
     square = math.sqrt(max(1.0 - scale**2, 0.0))
@@ -262,9 +262,9 @@ def _fit_to(image, size):
 
 
 def _centroid(image):
-    """Find the centre (y, x) under a Gaussian weight that follows it.
+    """Find the center (y, x) under a Gaussian weight that follows it.
 
-    The weight keeps noise and neighbours in the wings from pulling the centre.
+    The weight keeps noise and neighbors in the wings from pulling the center.
     """
     y, x = np.ogrid[: image.shape[0], : image.shape[1]]
     center = [float(i) for i in np.unravel_index(np.argmax(image), image.shape)]

@@ -33,7 +33,7 @@ class PSFPlan:
     varies : bool
         Whether it depends on position.
     image : `~numpy.ndarray` or None
-        PSF on the pixels of the image, in its centre.
+        PSF on the pixels of the image, in its center.
     target : `~numpy.ndarray` or None
         PSF wanted, on the same pixels.
     kernel : `~numpy.ndarray` or None

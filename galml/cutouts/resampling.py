@@ -85,7 +85,7 @@ def grid_positions(values, size, *, corners):
     size : int
         Pixels on a side.
     corners : bool
-        Whether to give the ``size + 1`` corners of the pixels, else their centres.
+        Whether to give the ``size + 1`` corners of the pixels, else their centers.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def weights_bilinear(x, y, width, *, dtype=torch.float64):
     Parameters
     ----------
     x, y : `~numpy.ndarray`
-        Shape ``(n, ny, nx)``: positions of the output pixels' centres in their
+        Shape ``(n, ny, nx)``: positions of the output pixels' centers in their
         windows, from 0 to less than ``width - 1``.
     width : int
         Side of the windows.
@@ -262,7 +262,7 @@ def resample(values, variances, good, weights, *, per_pixel, areas=None):
         Shape ``(p,)``: mean over the usable part of each output pixel; NaN where that
         part is less than one half.
     variances : `torch.Tensor` or None
-        Variance of the values with weights squared; what neighbouring output pixels
+        Variance of the values with weights squared; what neighboring output pixels
         have in common, their correlation, is not in it.
     """
     stacks = [None if v is None else v.view(-1) for v in (values, variances, good)]

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From pixel values to fluxes, grey values and magnitudes, for many images at once.
+"""From pixel values to fluxes, gray values and magnitudes, for many images at once.
 
 All functions take a `~galml.cutouts.CutoutStack`, a `~astropy.nddata.CCDData` as a
 stack gives it, or an array or `~astropy.units.Quantity` of shape

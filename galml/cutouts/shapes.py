@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Centre, size and shape of the galaxy in the middle of an image."""
+"""Center, size and shape of the galaxy in the middle of an image."""
 
 import math
 
@@ -16,7 +16,7 @@ __all__ = ["measure", "psf_width"]
 #: the Petrosian radii of the aperture that counts as the whole (Petrosian flux of
 #: SDSS).
 ETA, APERTURE = 0.2, 2.0
-#: Steps of the profile and of the pixels near the centre, in pixels.
+#: Steps of the profile and of the pixels near the center, in pixels.
 STEP, FINE, NEAR = 0.5, 5, 7
 #: Signal over noise inside the half-light ellipse below which nothing is measured.
 MIN_SNR = 5.0
@@ -38,15 +38,15 @@ MIN_RATIO = 0.05
 
 
 def measure(values, *, std=None, mask=None, pixel_scale=None, psf_fwhm=None):
-    """Measure the galaxy at the centre of a sky-subtracted image.
+    """Measure the galaxy at the center of a sky-subtracted image.
 
     The curve of growth of concentric ellipses gives the Petrosian radius (η = 0.2,
     annuli from 0.9 to 1.1 radii) and the radii with 50 and 90 per cent of the light
     in two Petrosian radii; the light farther out is added from their ratio (Graham et
     al. 2005, AJ 130, 1535). The ellipse is that of the second moments under an
     elliptical Gaussian weight of its own shape, about as large as half of the light.
-    Masked pixels, and neighbours, found as light without a counterpart on the other
-    side of the centre, take the mean of their ellipse.
+    Masked pixels, and neighbors, found as light without a counterpart on the other
+    side of the center, take the mean of their ellipse.
 
     Where the PSF is known, radius and ellipticity are those of the Sérsic profile
     that, seen through it on the same pixels, gives the same measurements. Where it is
@@ -70,7 +70,7 @@ def measure(values, *, std=None, mask=None, pixel_scale=None, psf_fwhm=None):
     Returns
     -------
     dict
-        ``x``, ``y`` (centre in pixels, counted from 0), ``flux``, ``flux_err`` (in two
+        ``x``, ``y`` (center in pixels, counted from 0), ``flux``, ``flux_err`` (in two
         Petrosian radii, unit of ``values``), ``r_eff``, ``r_petro`` (semi-major
         half-light and Petrosian radius, pixels), ``ellipticity`` (1 − b/a),
         ``position_angle`` (degrees counter-clockwise from +y, in [0, 180)), ``snr``
@@ -99,7 +99,7 @@ def measure(values, *, std=None, mask=None, pixel_scale=None, psf_fwhm=None):
     with np.errstate(all="ignore"):
         center = _peak(values, usable)
         known = usable.copy()
-        usable &= ~_neighbours(values, usable, center, noise)
+        usable &= ~_neighbors(values, usable, center, noise)
         if usable.sum() < MIN_PIXELS:
             return _nothing(Flag.FEW_PIXELS | Flag.FAILED)
         galaxy = _Galaxy(values, usable, center)
@@ -109,7 +109,7 @@ def measure(values, *, std=None, mask=None, pixel_scale=None, psf_fwhm=None):
 
 
 class _Galaxy:
-    """Ellipses around the centre of one image, improved step by step."""
+    """Ellipses around the center of one image, improved step by step."""
 
     def __init__(self, values, usable, center):
         self.values, self.usable, self.center = values, usable, center
@@ -118,7 +118,7 @@ class _Galaxy:
         self.sample()
 
     def sample(self):
-        """List the usable light: pixels near the centre in parts, the others whole."""
+        """List the usable light: pixels near the center in parts, the others whole."""
         near = np.hypot(self.y - self.center[0], self.x - self.center[1]) < NEAR
         near, far = near & self.usable, ~near & self.usable
         part = (np.arange(FINE) + 0.5) / FINE - 0.5
@@ -133,7 +133,7 @@ class _Galaxy:
         self.light = self.area * light.repeat(repeats)
 
     def converge(self):
-        """Improve centre and shape until they stay; tell whether there is light."""
+        """Improve center and shape until they stay; tell whether there is light."""
         for _ in range(ITERATIONS):
             self.grow()
             if not self.r50 > 0:
@@ -197,7 +197,7 @@ class _Galaxy:
             self.r50 = math.nan
 
     def reshape(self):
-        """Take centre and ellipse from the moments under the present ellipse."""
+        """Take center and ellipse from the moments under the present ellipse."""
         radius = self.radius(self.y, self.x)
         model = np.interp(radius, self.middle, self.profile)
         light = np.where(self.usable, self.values, model)
@@ -313,7 +313,7 @@ def _sersic(shape, center, angle, axes, index, sigma):
     slope = gammaincinv(2.0 * index, 0.5)
     profile = np.exp(-slope * (radius ** (1.0 / index) - 1.0))
     basis = np.exp(-0.5 * (radius[:, None] / widths) ** 2)
-    # The light of an annulus counts, neither the centre nor the wings alone.
+    # The light of an annulus counts, neither the center nor the wings alone.
     amplitudes = np.linalg.lstsq(basis * radius[:, None], profile * radius)[0]
     y, x = (np.arange(n) - c for n, c in zip(shape, center, strict=True))
     along = np.add.outer(y * math.sin(angle), x * math.cos(angle)) ** 2
@@ -328,7 +328,7 @@ def _sersic(shape, center, angle, axes, index, sigma):
 
 
 def _peak(values, usable):
-    """Climb from the centre of the image to the nearest peak of the light."""
+    """Climb from the center of the image to the nearest peak of the light."""
     from scipy.ndimage import gaussian_filter
 
     sigma = max(1.5, 0.03 * min(values.shape))
@@ -343,8 +343,8 @@ def _peak(values, usable):
         y, x = int(low[0] + dy), int(low[1] + dx)
 
 
-def _neighbours(values, usable, center, noise):
-    """Find light that has no counterpart on the other side of the centre."""
+def _neighbors(values, usable, center, noise):
+    """Find light that has no counterpart on the other side of the center."""
     from scipy.ndimage import binary_dilation, gaussian_filter
 
     filled = np.where(usable, values, 0.0)
@@ -362,7 +362,7 @@ def _neighbours(values, usable, center, noise):
 
 
 def _noise(values, usable):
-    """Measure the noise on differences of neighbours, that know little of galaxies."""
+    """Measure the noise on differences of neighbors, that know little of galaxies."""
     values = np.where(usable, values, np.nan)
     steps = np.concatenate([np.diff(values, axis=axis).ravel() for axis in (0, 1)])
     steps = np.abs(steps[np.isfinite(steps)])

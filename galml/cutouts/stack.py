@@ -10,9 +10,9 @@ from galml.cutouts import stack_parts as parts
 
 __all__ = ["CutoutStack"]
 
-# Columns of the catalogue that name its rows.
+# Columns of the catalog that name its rows.
 _NAMES = ("name", "id")
-# What a catalogue may know about a galaxy: key of the image, column and unit.
+# What a catalog may know about a galaxy: key of the image, column and unit.
 _MEASURES = (
     ("R_EFF", "r_eff", u.arcsec),
     ("ELLIP", "ellipticity", u.one),
@@ -140,7 +140,7 @@ class CutoutStack:
 
     @property
     def names(self):
-        """`list` of `str` or `None`: names of the galaxies after the catalogue."""
+        """`list` of `str` or `None`: names of the galaxies after the catalog."""
         return [self._name(i) for i in range(len(self))]
 
     def __len__(self):
@@ -226,7 +226,7 @@ class CutoutStack:
         ----------
         stacks : iterable of `CutoutStack`
             At least one. Units are converted to that of the first, whose metadata are
-            kept. Uncertainty, PSF and catalogue are there in all or in none; without
+            kept. Uncertainty, PSF and catalog are there in all or in none; without
             a mask, nothing is masked.
 
         Returns
@@ -316,12 +316,12 @@ class CutoutStack:
         return read_stack(path)
 
     def plot(self, *, bands=None, columns=None, figure=None, **options):
-        """Draw all galaxies in colour.
+        """Draw all galaxies in color.
 
         Parameters
         ----------
         bands : sequence of str, optional
-            Three for red, green and blue, or one in grey; by default the last, the
+            Three for red, green and blue, or one in gray; by default the last, the
             middle and the first.
         columns : int, optional
             Galaxies in a row; by default about as many as there are rows.
@@ -380,7 +380,7 @@ class CutoutStack:
         return None
 
     def _measures(self, i):
-        """Give size and shape of one galaxy, as far as the catalogue knows them."""
+        """Give size and shape of one galaxy, as far as the catalog knows them."""
         found = {}
         for key, name, unit in _MEASURES:
             if self.catalog is None or name not in self.catalog.colnames:

@@ -2,7 +2,7 @@
 """Stacks of cutouts as FITS files.
 
 Images are extensions ``DATA``, ``STD``, ``MASK`` and ``PSF``; the table ``CUTOUTS`` has
-flags, scales and the WCS of each image, ``CATALOG`` is the catalogue, and ``META`` has
+flags, scales and the WCS of each image, ``CATALOG`` is the catalog, and ``META`` has
 the metadata as rows of JSON.
 """
 

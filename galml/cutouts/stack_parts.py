@@ -118,7 +118,7 @@ def check_psf(psf, shape):
 
 
 def check_catalog(catalog, n):
-    """Give a catalogue of n rows as a QTable."""
+    """Give a catalog of n rows as a QTable."""
     if catalog is None:
         return None
     if not isinstance(catalog, Table):
@@ -172,9 +172,7 @@ def join(stacks, key):
         try:
             return vstack(parts, join_type="exact", metadata_conflicts="silent")
         except TableMergeError as error:
-            raise InputError(
-                "stacks", f"catalogues: {error}", "same columns"
-            ) from error
+            raise InputError("stacks", f"catalogs: {error}", "same columns") from error
     if key == "uncertainty":
         unit = stacks[0].unit
         parts = [

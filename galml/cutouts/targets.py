@@ -32,7 +32,7 @@ _PIXEL_NAMES = (("x", "y"), ("x_centroid", "y_centroid"), ("xcentroid", "ycentro
 
 
 def read_catalog(catalog, reference):
-    """Find the positions and sizes in a catalogue.
+    """Find the positions and sizes in a catalog.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def read_catalog(catalog, reference):
 
 
 def native_scale(image):
-    """Give the pixel scale at the centre of an image in arcsec."""
+    """Give the pixel scale at the center of an image in arcsec."""
     ny, nx = image.shape
     return scale_of(image.wcs, ((nx - 1) / 2, (ny - 1) / 2)) * u.pix
 
@@ -152,7 +152,7 @@ def axes_on_sky(sky, wcs, orientation):
     Parameters
     ----------
     sky : `~astropy.coordinates.SkyCoord`
-        Shape (n,): centres.
+        Shape (n,): centers.
     wcs : `~astropy.wcs.WCS` or other APE 14 WCS
         Of the first image.
     orientation : {"north", "image"}
@@ -184,7 +184,7 @@ def pixel_grids(sky, axes, scales, n_pixels):
     Parameters
     ----------
     sky : `~astropy.coordinates.SkyCoord`
-        Shape (n,): centres.
+        Shape (n,): centers.
     axes : `~numpy.ndarray`
         Shape (n, 2, 2), from `axes_on_sky`.
     scales : `~numpy.ndarray`
@@ -245,7 +245,7 @@ def to_pixels(wcs, sky):
 
 
 def _positions(catalog, wcs):
-    """Find the positions of a catalogue, as ICRS."""
+    """Find the positions of a catalog, as ICRS."""
     for name in catalog.colnames:
         column = catalog[name]
         if isinstance(column, SkyCoord):

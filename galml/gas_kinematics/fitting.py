@@ -30,7 +30,7 @@ from galml.gas_kinematics.training import (
     augment,
     autoencoder_loss,
     kinematic_loss,
-    standardise,
+    standardize,
 )
 
 __all__ = ["fit", "fit_autoencoder", "fit_kinematic"]
@@ -203,7 +203,7 @@ def fit_kinematic(
     settings = {} if model is None else model.options
     network = network_of(KinematicNet, settings, seed, model)
     if model is None:
-        standardise(network, data["scalars"].float())
+        standardize(network, data["scalars"].float())
     options = {"epochs": 20, "weight_decay": 1e-2, **options}
     training = train(
         network, kinematic_loss, data, validation, augment=augment, seed=seed, **options

@@ -33,7 +33,7 @@ class HarmonicFit:
     angle : `torch.Tensor`
         Shape (n,): receding side in radians, counter-clockwise from +y.
     systemic : `torch.Tensor`
-        Shape (n,): velocity of the centre.
+        Shape (n,): velocity of the center.
     scale : `torch.Tensor`
         Shape (n,): robust root mean square velocity about the systemic one.
     unexplained, unexplained_free : `torch.Tensor`
@@ -113,7 +113,7 @@ def _profile(gram, moment, angle):
     return (amplitude * target).sum(-1), amplitude
 
 
-def _maximise(gram, moment):
+def _maximize(gram, moment):
     """Find the shared angle of highest likelihood, and its curvature."""
     start = torch.arange(N_ANGLES, dtype=gram.dtype) * math.pi / N_ANGLES
     explained, _ = _profile(gram, moment, start.expand(len(gram), -1))
@@ -161,7 +161,7 @@ def fit_harmonics(velocity, weight):
         spread = torch.where(seen, residual.abs(), torch.nan).nanmedian(1).values
         spread = 1.4826 * spread.nan_to_num(0.0).clamp_min(1e-3)
         used = first / (1 + (residual / (ROBUSTNESS * spread[:, None])) ** 2)
-    angle, curvature = _maximise(gram, moment)
+    angle, curvature = _maximize(gram, moment)
     explained, amplitude = _profile(gram, moment, angle[:, None])
     amplitude = amplitude[:, 0]
     # Both ends of the axis fit alike: the receding one has the positive amplitudes.

@@ -30,7 +30,7 @@ __all__ = [
     "pit",
     "reliability",
     "scatter68",
-    "summarise",
+    "summarize",
 ]
 
 #: Galaxies of lower circularity are disturbed.
@@ -78,7 +78,7 @@ def balanced_accuracy(predicted, truth, boundary=BOUNDARY):
     return (mean(right[low]) + mean(right[~low])) / 2
 
 
-def summarise(table, truth, *, boundary=BOUNDARY, margin=MARGIN, rotating=ROTATING):
+def summarize(table, truth, *, boundary=BOUNDARY, margin=MARGIN, rotating=ROTATING):
     """Judge a table of results.
 
     Parameters

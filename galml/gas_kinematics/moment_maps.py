@@ -100,7 +100,7 @@ def moments(
         Cube with two celestial axes and one spectral axis. Its mask is respected
         and its uncertainty is the noise; without one, the noise of each pixel is
         1.48 times the median absolute value of its negative channels, averaged
-        with its neighbours.
+        with its neighbors.
     rest_value : `~astropy.units.Quantity`, optional
         Rest frequency, wavelength or energy of the line. By default the cards
         RESTFRQ, RESTFREQ or RESTWAV of the cube. Not used where the spectral axis
@@ -260,7 +260,7 @@ def _rest(rest_value, observation):
 
 
 def _widths(velocity):
-    """Width of each channel: its edges lie midway between the centres."""
+    """Width of each channel: its edges lie midway between the centers."""
     middle = (velocity[1:] + velocity[:-1]) / 2
     first, last = 2 * velocity[0] - middle[0], 2 * velocity[-1] - middle[-1]
     return np.abs(np.diff(np.concatenate([[first], middle, [last]])))
@@ -299,7 +299,7 @@ def _noise(values, pixels):
     """
     Noise of each pixel, shape (1, y, x), from its negative channels.
 
-    Emission has no part in them. Averaging over neighbours steadies it where there
+    Emission has no part in them. Averaging over neighbors steadies it where there
     are few channels. NaN where nothing is negative, as in cubes without noise.
     """
     sizes = np.sort(np.where(values < 0, -values, np.inf), axis=0)

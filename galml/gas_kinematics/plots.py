@@ -15,15 +15,15 @@ from galml.core.plots import marker_size, new_figure, plot_history
 
 __all__ = ["VELOCITY_COLORS", "plot_galaxy", "plot_history", "plot_table"]
 
-#: Colour map of velocities: blue comes, red goes. Lightness in CIELAB is the same at
+#: Color map of velocities: blue comes, red goes. Lightness in CIELAB is the same at
 #: equal speeds of either sign, to one unit, and falls with speed on both sides;
-#: colours differ by equal amounts for equal steps (Moreland 2009, ISVC, 92). The
-#: systemic velocity is grey, so that it differs from white, where nothing is known.
+#: colors differ by equal amounts for equal steps (Moreland 2009, ISVC, 92). The
+#: systemic velocity is gray, so that it differs from white, where nothing is known.
 VELOCITY_COLORS = "coolwarm"
 
 ACCENT = "black"
 BOUNDARY = 0.5
-#: Colours saturate at this many velocity scales, which outliers do not move.
+#: Colors saturate at this many velocity scales, which outliers do not move.
 LIMIT = 2.0
 
 
@@ -51,7 +51,7 @@ def plot_galaxy(velocity_map, row, *, figure=None, **options):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With the axes labelled ``map``, ``prepared`` and ``circularity``.
+        With the axes labeled ``map``, ``prepared`` and ``circularity``.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def plot_table(table, truth=None, *, figure=None):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With the axes labelled ``latent``, ``histogram`` and ``quality``, and with a
+        With the axes labeled ``latent``, ``histogram`` and ``quality``, and with a
         truth ``truth``, ``calibration`` and ``reliability``.
     """
     rows = [["latent", "histogram", "quality"]]
@@ -122,7 +122,7 @@ def plot_table(table, truth=None, *, figure=None):
 
 
 def _draw_map(figure, panel, item, prepared):
-    """Observed velocities around the systemic one, in the colours of the turned map."""
+    """Observed velocities around the systemic one, in the colors of the turned map."""
     velocity = item.values - float(prepared.systemic[0])
     seen = np.isfinite(velocity)
     limit = LIMIT * float(prepared.scale[0])
@@ -156,7 +156,7 @@ def _draw_beam(panel, beam):
 
 
 def _draw_angle(panel, item, prepared, row):
-    """Line from the centre to the receding side, and a wedge of one sigma."""
+    """Line from the center to the receding side, and a wedge of one sigma."""
     from matplotlib.patches import Wedge
 
     center = tuple(prepared.center[0].tolist())
@@ -246,7 +246,7 @@ def _draw_latent(figure, panel, table):
         return
     _, _, axes = np.linalg.svd(latent - latent.mean(axis=0), full_matrices=False)
     x, y = axes[:2] @ (latent - latent.mean(axis=0)).T
-    # Grey remains where there is no circularity.
+    # Gray remains where there is no circularity.
     panel.scatter(x, y, marker_size(len(x)), color="0.8")
     image = panel.scatter(
         x, y, marker_size(len(x)), kappa, cmap="viridis", vmin=0, vmax=1

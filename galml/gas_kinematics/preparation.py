@@ -2,7 +2,7 @@
 """From velocity maps of any size to what the network was trained on.
 
 A map is cleared of absurd outliers, averaged over area onto a small grid around its
-centre, fitted with rings, and turned so that the receding side of the fit points up.
+center, fitted with rings, and turned so that the receding side of the fit points up.
 The network sees the turned map, told apart from its mask, and numbers about it.
 """
 
@@ -131,9 +131,9 @@ def prepare(maps):
     if max(velocity.shape[1:]) > LARGEST:
         planes, center, radius = _shrink(planes, center, radius)
     seen = planes[:, 0] > 0.25
-    neighbours = list(_neighbours(planes, seen))
-    edges = _edges(planes, neighbours)
-    features = _statistics(planes, seen, neighbours, edges)
+    neighbors = list(_neighbors(planes, seen))
+    edges = _edges(planes, neighbors)
+    features = _statistics(planes, seen, neighbors, edges)
     grid = _regrid(_derived(planes, edges), center, radius, SIZE)
     cell = (2 * radius / SIZE) ** 2
     coverage = (grid[:, 0] / cell[:, None, None]).clamp(0, 1)
@@ -180,7 +180,7 @@ def _reject_outliers(velocity, seen):
 
 
 def _center(good, center):
-    """Centre given, or the centroid of the mask."""
+    """Center given, or the centroid of the mask."""
     ny, nx = good.shape[1:]
     total = good.sum((1, 2)).clamp_min(1).double()
     x = (good.sum(1) * torch.arange(nx)).sum(1) / total
@@ -192,7 +192,7 @@ def _center(good, center):
 
 
 def _radius(good, center):
-    """Distance from the centre that only two per cent of the pixels exceed."""
+    """Distance from the center that only two per cent of the pixels exceed."""
     ny, nx = good.shape[1:]
     y = torch.arange(ny) - center[:, 1:]
     x = torch.arange(nx) - center[:, :1]
@@ -219,7 +219,7 @@ def _planes(velocity, good, maps):
 
 
 def _regrid(planes, center, radius, cells):
-    """Sum planes over the area of square cells around the centre."""
+    """Sum planes over the area of square cells around the center."""
     ny, nx = planes.shape[-2:]
     step = 2 * radius / cells
     rows = overlap(ny, center[:, 1] - radius, step, cells)
@@ -243,10 +243,10 @@ def _derived(planes, edges):
     return torch.cat([planes[:, :3], edges[:, None] * weight, dispersion], 1)
 
 
-def _neighbours(planes, good):
-    """Differences of velocity between neighbours, where both are known and differ.
+def _neighbors(planes, good):
+    """Differences of velocity between neighbors, where both are known and differ.
 
-    For each axis: where the first and the second neighbours are, whether both are
+    For each axis: where the first and the second neighbors are, whether both are
     known, whether they differ by more than what makes them one measurement (a bin or a
     plateau), and the differences.
     """
@@ -262,22 +262,22 @@ def _neighbours(planes, good):
         yield first, second, both, both & (difference > tolerance), difference
 
 
-def _edges(planes, neighbours):
-    """Share of a pixel's neighbours that differ from it: 1 where none were binned."""
+def _edges(planes, neighbors):
+    """Share of a pixel's neighbors that differ from it: 1 where none were binned."""
     differ = torch.zeros_like(planes[:, 0])
     known = torch.zeros_like(differ)
-    for first, second, both, step, _ in neighbours:
+    for first, second, both, step, _ in neighbors:
         for end in (first, second):
             known[end] += both
             differ[end] += step
     return torch.where(known > 0, differ / known.clamp_min(1), 1.0)
 
 
-def _statistics(planes, good, neighbours, edges):
+def _statistics(planes, good, neighbors, edges):
     """Numbers about a map on its own pixels."""
     steps = [
         torch.where(step, difference, torch.nan).flatten(1)
-        for *_, step, difference in neighbours
+        for *_, step, difference in neighbors
     ]
     difference = torch.cat(steps, 1).nanmedian(1).values
     independent = torch.where(good, edges**2, 0.0).sum((1, 2))

@@ -37,7 +37,7 @@ PCA_COMPONENTS = (
 #: Latent radius from which a galaxy counts as rotating.
 BOUNDARY = 2.960960960960961
 #: Angle (degrees) of the receding side, counter-clockwise from +y, where the
-#: latent angle is zero; measured on model discs. The latent angle runs clockwise.
+#: latent angle is zero; measured on model disks. The latent angle runs clockwise.
 ANGLE_OFFSET = 126.0
 
 _PIXELS = MerlinAutoencoder.pixels
@@ -48,7 +48,7 @@ def prepare(observations):
     """
     Scale velocity maps as the published system does.
 
-    Nearest-neighbour resize to 64x64 pixels, subtract the 2nd percentile, divide
+    Nearest-neighbor resize to 64x64 pixels, subtract the 2nd percentile, divide
     by the 98th percentile of the result, times two, minus one; then pixels
     without a value, and those outside [-1, 1], become 0.
 
@@ -98,7 +98,7 @@ def rotate_latents(latents, mean=PCA_MEAN, components=PCA_COMPONENTS):
     latents : array_like
         Latents of the network, shape (n, 3).
     mean, components : array_like, optional
-        Centre, shape (3,), and axes in rows, shape (3, 3). The published ones by
+        Center, shape (3,), and axes in rows, shape (3, 3). The published ones by
         default; another training of the network has others.
 
     Returns
@@ -106,8 +106,8 @@ def rotate_latents(latents, mean=PCA_MEAN, components=PCA_COMPONENTS):
     numpy.ndarray
         Rotated latents z, shape (n, 3), float64.
     """
-    centred = np.asarray(latents, dtype=float) - np.asarray(mean)
-    return centred @ np.asarray(components).T
+    centerd = np.asarray(latents, dtype=float) - np.asarray(mean)
+    return centerd @ np.asarray(components).T
 
 
 def rho(latents, **pca):

@@ -83,7 +83,7 @@ def import_weights(path):
             "paper": "Dawson et al. 2020, MNRAS 491, 2506",
             "date": "2020-01",
             "training": "velocity maps of simulated EAGLE galaxies, 300 epochs",
-            "licence": "MIT",
+            "license": "MIT",
             "source": "https://github.com/SpaceMeerkat/CAE",
         },
         name="merlin",

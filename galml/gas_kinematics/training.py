@@ -10,7 +10,7 @@ from galml.core.histogram import (
     histogram_quantile,
     ranked_score,
 )
-from galml.core.layers import standardise
+from galml.core.layers import standardize
 from galml.gas_kinematics.posterior import angle_log_density
 from galml.gas_kinematics.preparation import CHANNELS, SCALARS, VelocityMaps, prepare
 from galml.mocks import gas_maps
@@ -20,7 +20,7 @@ __all__ = [
     "autoencoder_loss",
     "kinematic_loss",
     "mock_data_set",
-    "standardise",
+    "standardize",
 ]
 
 # Names of the numbers that are unknown where their source is.
@@ -32,7 +32,7 @@ UNCERTAINTY = ("has_uncertainty", "log_noise")
 def mock_data_set(n_batches, *, seed, noisy=None, first=0):
     """Prepare mocks as the network sees them, beside their truth.
 
-    Half of the maps come with a centre that is right to a quarter of the beam; of the
+    Half of the maps come with a center that is right to a quarter of the beam; of the
     others it is the centroid of the mask.
 
     Parameters

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From what was observed to maps in km/s with centre and beam in pixels."""
+"""From what was observed to maps in km/s with center and beam in pixels."""
 
 from dataclasses import dataclass
 
@@ -175,7 +175,7 @@ def _redshift(redshift):
 
 
 def _center(center, wcs, shape):
-    """Pixel (x, y) of the centre, NaN where it is to be found."""
+    """Pixel (x, y) of the center, NaN where it is to be found."""
     if center is None:
         return (np.nan, np.nan)
     if isinstance(center, SkyCoord):

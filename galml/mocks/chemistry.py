@@ -4,8 +4,8 @@
 Iron follows the time at which a star formed and the radius where it is: young stars
 are richer, inner ones too (-0.06 dex/kpc for the scale length of the Milky Way,
 Anders et al. 2017, A&A 600, A70, shallower in old stars and dwarfs). Oxygen over iron
-lies on two sequences (Bensby, Feltzing & Oey 2014, A&A 562, A71): thick disc, bulge
-and halo on a plateau of 0.5 dex that falls beyond a knee, the thin disc lower. The
+lies on two sequences (Bensby, Feltzing & Oey 2014, A&A 562, A71): thick disk, bulge
+and halo on a plateau of 0.5 dex that falls beyond a knee, the thin disk lower. The
 knee is at lower [Fe/H] in galaxies of lower mass (Tolstoy, Hill & Tosi 2009, ARA&A
 47, 371). Around all of these there is scatter, so that no axis follows from others.
 """
@@ -25,20 +25,20 @@ __all__ = [
 ]
 
 #: Parts of a galaxy, as the column ``component`` counts them.
-COMPONENTS = ("thin disc", "thick disc", "bulge", "halo")
+COMPONENTS = ("thin disk", "thick disk", "bulge", "halo")
 THIN, THICK, BULGE, HALO = range(4)
 #: Ages lie between these, in Gyr.
 YOUNGEST, OLDEST = 0.003, 13.5
 #: Mass fraction of helium in the Sun (Asplund et al. 2009, ARA&A 47, 481).
 HELIUM = 0.2485
-#: Scale length of the Milky Way's disc in kpc (Bland-Hawthorn & Gerhard 2016, ARA&A
+#: Scale length of the Milky Way's disk in kpc (Bland-Hawthorn & Gerhard 2016, ARA&A
 #: 54, 529), and the gradient of its young stars in dex/kpc.
 LENGTH, GRADIENT = 2.6, -0.06
 PLATEAU, DECLINE, KNEE_WIDTH = 0.5, 0.6, 0.12
 #: Share of the metals' mass that goes with the alpha elements (Salaris, Chieffi &
 #: Straniero 1993, ApJ 414, 580).
 ALPHA_SHARE = 0.638
-#: Scatter in dex of [Fe/H] by component (that of the thin disc grows with age), of
+#: Scatter in dex of [Fe/H] by component (that of the thin disk grows with age), of
 #: [O/Fe], and of the metal mass fraction at given [Fe/H] and [O/Fe].
 IRON_SCATTER = (0.10, 0.16, 0.26, 0.35)
 OXYGEN_SCATTER, METAL_SCATTER = 0.045, 0.03
@@ -104,7 +104,7 @@ def abundances(p, component, age, radius, noise):
     age : `torch.Tensor`
         In Gyr.
     radius : `torch.Tensor`
-        In scale lengths of the thin disc, in the plane.
+        In scale lengths of the thin disk, in the plane.
     noise : `torch.Tensor`
         Shape (3, ...): standard normal numbers.
 

@@ -19,8 +19,8 @@ from galml.mocks.stars import SURVIVING, Stars
 
 __all__ = ["star_images", "star_particles"]
 
-#: Neighbours by which the density around a star is measured.
-NEIGHBOURS = 8
+#: Neighbors by which the density around a star is measured.
+NEIGHBORS = 8
 
 
 def star_images(
@@ -137,8 +137,8 @@ def star_particles(stars, mass):
     position = stars[..., :3]
     spacing = []
     for place in position.double().numpy():
-        reach = cKDTree(place).query(place, k=[NEIGHBOURS + 1])[0][:, 0]
-        spacing.append(reach * (4 * math.pi / 3 / NEIGHBOURS) ** (1 / 3))
+        reach = cKDTree(place).query(place, k=[NEIGHBORS + 1])[0][:, 0]
+        spacing.append(reach * (4 * math.pi / 3 / NEIGHBORS) ** (1 / 3))
     n, count = stars.shape[:2]
     return Stars(
         position=position,

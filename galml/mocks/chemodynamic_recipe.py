@@ -4,7 +4,7 @@
 What follows from the mass has the published scatter. Most of it follows in turn from
 three properties of a galaxy that its stars show: how old it is for its mass, how slowly
 its star formation faded, and how rich in metals it is. Older galaxies have larger
-bulges and thick discs and are smaller (Shen et al. 2003; van der Wel et al. 2014, ApJ
+bulges and thick disks and are smaller (Shen et al. 2003; van der Wel et al. 2014, ApJ
 788, 28), their halos are more concentrated (Wechsler et al. 2002, ApJ 568, 52); the
 smaller are richer in metals (Barone et al. 2018, ApJ 856, 64). That these trends are
 as tight as here is our choice: the scatter that no property of the stars at large
@@ -15,7 +15,7 @@ import torch
 
 from galml.mocks import scaling_relations as relations
 from galml.mocks.chemistry import OLDEST, gradient, mean_offset
-from galml.mocks.star_profiles import disc_mass, sersic_projected_mass
+from galml.mocks.star_profiles import disk_mass, sersic_projected_mass
 
 __all__ = ["HIDDEN", "STAR_TABLE_POPULATION", "draw_star_galaxies"]
 
@@ -24,7 +24,7 @@ STAR_TABLE_POPULATION = "chemo-1"
 #: Range of log10 of the stellar mass.
 MASSES = (7.5, 11.2)
 #: Hidden scatter (standard deviation): log10 of size, log odds of the bulge, log10 of
-#: thick over thin disc, of the thickness, of the halo's mass, and of the mass of the
+#: thick over thin disk, of the thickness, of the halo's mass, and of the mass of the
 #: stellar halo.
 HIDDEN = {
     "size": 0.04,
@@ -36,7 +36,7 @@ HIDDEN = {
 }
 #: Golden ratio: steps of masses that fill their range evenly.
 GOLDEN = 0.6180339887498949
-#: Scale length of the thick disc in those of the thin (Bovy et al. 2012, ApJ 753, 148).
+#: Scale length of the thick disk in those of the thin (Bovy et al. 2012, ApJ 753, 148).
 THICK_LENGTH = 0.75
 
 
@@ -66,14 +66,14 @@ def draw_star_galaxies(first, n, seed):
           `~galml.mocks.chemistry.stellar_age`;
         - ``iron``: [Fe/H] that the galaxy now forms, ``iron_gradient``: dex per
           scale length;
-        - ``size``: half-mass radius face-on, ``disc_length``, ``disc_height`` (over
+        - ``size``: half-mass radius face-on, ``disk_length``, ``disk_height`` (over
           the length, of sech^2 and stars of 10 Gyr), ``thick_height``: height of the
-          thick disc over that, ``inside_out``: share of the length that stars lose in
+          thick disk over that, ``inside_out``: share of the length that stars lose in
           8 Gyr of age;
         - ``spheroid_radius``, ``sersic_index``, ``flattening``, ``anisotropy``,
           ``rotation``: of the bulge, see `~galml.mocks.draw_stars`; ``halo_scale``: of
           the stellar halo;
-        - ``dispersion_ratio``: vertical over radial, of discs of 10 Gyr;
+        - ``dispersion_ratio``: vertical over radial, of disks of 10 Gyr;
         - ``dark_mass``: log10 of the halo's mass, ``dark_radius``: its scale radius,
           ``concentration``;
         - ``dust_depth``, ``dust_length``, ``dust_height``: see
@@ -106,8 +106,8 @@ def draw_star_galaxies(first, n, seed):
     p["iron"] = target - alpha - mean_offset(p, p["fraction"])
     # Dust goes with metals and recent star formation.
     p["dust_depth"] = 1.2 * evolved * torch.exp(-0.4 * old)
-    p["dust_length"] = 1.2 * p["disc_length"]
-    p["dust_height"] = 0.15 * p["disc_height"] * p["disc_length"]
+    p["dust_length"] = 1.2 * p["disk_length"]
+    p["dust_height"] = 0.15 * p["disk_height"] * p["disk_length"]
     return p
 
 
@@ -117,14 +117,14 @@ def galaxy_generator(index, seed, use):
 
 
 def _fractions(mass, old, hidden):
-    """Shares of thin disc, thick disc, bulge and halo in the mass."""
+    """Shares of thin disk, thick disk, bulge and halo in the mass."""
     bulge = torch.sigmoid(-1.3 + 1.7 * (mass - 10.7) + 0.5 * old + hidden["bulge"])
     # Mergers build halos: one or two hundredths, more in giants.
     halo = 0.012 * 10 ** (0.2 * (mass - 9.5) + 0.05 * old + hidden["halo"])
     ratio = relations.thick_to_thin(mass) * 10 ** (0.12 * old + hidden["thick"])
-    disc = 1 - bulge - halo
-    thick = disc * ratio / (1 + ratio)
-    return torch.stack([disc - thick, thick, bulge, halo], 1)
+    disk = 1 - bulge - halo
+    thick = disk * ratio / (1 + ratio)
+    return torch.stack([disk - thick, thick, bulge, halo], 1)
 
 
 def _history(mass, old, fading):
@@ -157,8 +157,8 @@ def _structure(p, hidden):
     height = 0.24 + 0.8 * (1 - evolved)
     return {
         "size": size,
-        "disc_length": length,
-        "disc_height": height * torch.exp(0.12 * old) * 10 ** hidden["height"],
+        "disk_length": length,
+        "disk_height": height * torch.exp(0.12 * old) * 10 ** hidden["height"],
         "thick_height": 1.3 + 0.9 * evolved,
         "inside_out": 0.3 * evolved,
         "spheroid_radius": bulge * size,
@@ -172,7 +172,7 @@ def _structure(p, hidden):
 
 
 def _half_mass(fraction, bulge, index):
-    """Half-mass radius in scale lengths of the thin disc."""
+    """Half-mass radius in scale lengths of the thin disk."""
     radius = torch.logspace(-1, 1, 256)[None]
     size = 1.6 * torch.ones(len(fraction), 1)
     for _ in range(4):
@@ -181,8 +181,8 @@ def _half_mass(fraction, bulge, index):
         )
         # A Hernquist halo has half of its mass inside 1.8 of its scales, projected.
         halo = radius**2 / (radius**2 + (1.8 * size) ** 2)
-        discs = [disc_mass(radius), disc_mass(radius / THICK_LENGTH)]
-        parts = torch.broadcast_tensors(*discs, spheroid, halo)
+        disks = [disk_mass(radius), disk_mass(radius / THICK_LENGTH)]
+        parts = torch.broadcast_tensors(*disks, spheroid, halo)
         inside = (torch.stack(parts, -1) * fraction[:, None]).sum(-1)
         place = (inside < 0.5).sum(1, keepdim=True)
         size = radius.expand_as(inside).gather(1, place)

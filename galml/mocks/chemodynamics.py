@@ -20,7 +20,7 @@ from galml.mocks.chemodynamic_recipe import (
     draw_star_galaxies,
     galaxy_generator,
 )
-from galml.mocks.chemokinematics import bulge_stars, disc_stars, gravity, halo_stars
+from galml.mocks.chemokinematics import bulge_stars, disk_stars, gravity, halo_stars
 from galml.stars.columns import SOLAR_METALLICITY, star_table
 from galml.stars.preparation import weighted_percentile
 
@@ -134,7 +134,7 @@ def _build(p, numbers, n_stars, seed):
     row = torch.arange(len(component))[:, None].expand_as(component)
     parts = torch.empty(6, *component.shape)
     flat, bulge, halo = component <= THICK, component == BULGE, component == HALO
-    parts[:, flat] = disc_stars(
+    parts[:, flat] = disk_stars(
         p, row[flat], component[flat], age[flat], even[2:, flat], noise[:3, flat], field
     )
     for chosen, stars in ((bulge, bulge_stars), (halo, halo_stars)):
@@ -144,7 +144,7 @@ def _build(p, numbers, n_stars, seed):
     own = {
         key: p[key][:, None] for key in ("log_mass", "evolved", "iron", "iron_gradient")
     }
-    radius = parts[0] / p["disc_length"][:, None]
+    radius = parts[0] / p["disk_length"][:, None]
     metals, fe_h, o_fe = abundances(own, component, age, radius, noise[3:])
     radius, azimuth, z, v_r, v_phi, v_z = parts
     cosine, sine = azimuth.cos(), azimuth.sin()

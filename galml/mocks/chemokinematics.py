@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Places and motions of the stars of discs, bulge and halo.
+"""Places and motions of the stars of disks, bulge and halo.
 
-Discs are as hot as their height demands (isothermal sheets in the field of bulge and
+Disks are as hot as their height demands (isothermal sheets in the field of bulge and
 halo), rotate slower than the circular speed by asymmetric drift, and warm up with age.
 The bulge obeys the axisymmetric Jeans equations, the halo those of a sphere.
 """
@@ -20,7 +20,7 @@ from galml.mocks.star_profiles import (
     table_place,
 )
 
-__all__ = ["bulge_stars", "disc_stars", "gravity", "halo_stars", "heating"]
+__all__ = ["bulge_stars", "disk_stars", "gravity", "halo_stars", "heating"]
 
 #: Dispersions grow as a power of age + 0.1 Gyr, radial and vertical ones, and are given
 #: at 10 Gyr (Sharma et al. 2021, MNRAS 506, 1761).
@@ -42,13 +42,13 @@ def gravity(p):
     -------
     radius, total, smooth : `torch.Tensor`
         Shape (n, m): radii in kpc; squared speeds in (km/s)^2 of everything, and of
-        all but the discs.
+        all but the disks.
     """
     radius = dynamics.radius_grid(p["size"])
     thin, thick, bulge, halo = (10 ** p["log_mass"] * p["fraction"].T)[..., None]
-    length, scale = p["disc_length"][:, None], p["halo_scale"][:, None]
-    disc = dynamics.disc_speed2(radius, thin, length)
-    disc = disc + dynamics.disc_speed2(radius, thick, THICK_LENGTH * length)
+    length, scale = p["disk_length"][:, None], p["halo_scale"][:, None]
+    disk = dynamics.disk_speed2(radius, thin, length)
+    disk = disk + dynamics.disk_speed2(radius, thick, THICK_LENGTH * length)
     mass = bulge * spheroid_mass(
         radius / p["spheroid_radius"][:, None], p["sersic_index"][:, None]
     )
@@ -57,16 +57,16 @@ def gravity(p):
     whole = dynamics.nfw_mass(p["concentration"])[:, None]
     mass = mass + 10 ** p["dark_mass"][:, None] * share / whole
     smooth = dynamics.GRAVITY * mass / radius
-    return radius, smooth + disc, smooth
+    return radius, smooth + disk, smooth
 
 
 def heating(age, power):
-    """Dispersion of thin disc stars of an age over that at 10 Gyr."""
+    """Dispersion of thin disk stars of an age over that at 10 Gyr."""
     return ((age + 0.1) / 10.1) ** power
 
 
-def disc_stars(p, row, component, age, u, noise, field):
-    """Stars of thin and thick discs.
+def disk_stars(p, row, component, age, u, noise, field):
+    """Stars of thin and thick disks.
 
     Parameters
     ----------
@@ -90,12 +90,12 @@ def disc_stars(p, row, component, age, u, noise, field):
     # Young stars reach further (Frankel et al. 2019, ApJ 884, 99).
     late = (p["component_age"][row, 0] - age) / 8
     stretch = (1 + p["inside_out"][row] * late).clamp_min(0.4)
-    length = p["disc_length"][row]
+    length = p["disk_length"][row]
     length = length * torch.where(thick > 0, THICK_LENGTH, stretch)
     radius = interpolate(radius_table(), torch.zeros_like(row), table_place(u[0]))
     radius = radius[:, 0].exp() * length
 
-    table = _disc_table(p, field)
+    table = _disk_table(p, field)
     place = dynamics.grid_place(radius, p["size"][row])
     motions = interpolate(table, 2 * row + thick, place)
     rotation, spread, total = motions[:, 0], motions[:, 1:4], motions[:, 4]
@@ -105,7 +105,7 @@ def disc_stars(p, row, component, age, u, noise, field):
     # Asymmetric drift goes with the square of the dispersion.
     drift = total * (total / rotation**2 - 1) * radial**2
     rotation = total * (total + drift).rsqrt()
-    height = p["disc_height"][row] * p["disc_length"][row]
+    height = p["disk_height"][row] * p["disk_length"][row]
     height = height * torch.where(cold, vertical**2, p["thick_height"][row])
     z = 0.5 * height * torch.logit(u[2])
     return torch.stack(
@@ -120,20 +120,20 @@ def disc_stars(p, row, component, age, u, noise, field):
     )
 
 
-def _disc_table(p, field):
+def _disk_table(p, field):
     """Rotation, dispersions at 10 Gyr, and squared circular speed, (2 n, m, 5)."""
     radius, total, smooth = field
     mass = 10 ** p["log_mass"][:, None] * p["fraction"]
-    length = p["disc_length"][:, None]
+    length = p["disk_length"][:, None]
     lengths = length, THICK_LENGTH * length
     surface = sum(
         mass[:, i : i + 1] * torch.exp(-radius / own) / (2 * math.pi * own**2)
         for i, own in enumerate(lengths)
     )
-    height = p["disc_height"][:, None] * length
+    height = p["disk_height"][:, None] * length
     heights = height, p["thick_height"][:, None] * height
     parts = [
-        dynamics.disc_motions(
+        dynamics.disk_motions(
             radius, total, smooth, surface, own, high, p["dispersion_ratio"][:, None]
         )
         for own, high in zip(lengths, heights, strict=True)
@@ -143,7 +143,7 @@ def _disc_table(p, field):
 
 
 def bulge_stars(p, row, u, noise, field):
-    """Stars of bulges; see `disc_stars`."""
+    """Stars of bulges; see `disk_stars`."""
     index = p["sersic_index"]
     radius = interpolate(radius_table(index), row, table_place(u[0]))[:, 0].exp()
     cosine = 1 - 2 * u[2]
@@ -167,7 +167,7 @@ def bulge_stars(p, row, u, noise, field):
 
 
 def halo_stars(p, row, u, noise, field):
-    """Stars of halos of Hernquist (1990, ApJ 356, 359); see `disc_stars`."""
+    """Stars of halos of Hernquist (1990, ApJ 356, 359); see `disk_stars`."""
     scale = p["halo_scale"]
     reach = (u[0] * (HALO_EDGE / (1 + HALO_EDGE)) ** 2).sqrt()
     radius = reach / (1 - reach) * scale[row]

@@ -63,7 +63,7 @@ def dust_depth(stars, p):
 
     Dust is exponential in radius and height,
     :math:`\rho = \tau_0 / (2 h) \exp(-R / l - |z| / h)`, with :math:`\tau_0` the depth
-    through the centre, face-on.
+    through the center, face-on.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def dust_depth(stars, p):
     -----
     The integral over the height z is exact, by its own distribution function v; what
     is left is the mean of :math:`\exp(-R / l)` over v, by Gauss-Legendre quadrature.
-    So that this mean stays smooth, a disc is seen no closer to edge-on than where its
+    So that this mean stays smooth, a disk is seen no closer to edge-on than where its
     height spans three of its lengths.
     """
     depth, length, height = (

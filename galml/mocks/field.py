@@ -60,10 +60,10 @@ def draw_field(n, width, bands, depth, generator):
     is_star = draw() < (stars / mean)[:, None]
     slope = torch.where(is_star, STAR_SLOPE, GALAXY_SLOPE)
     magnitude = (faint[:, None] + draw().log10() / slope).clamp_min(BRIGHTEST)
-    # Colours follow one slope of magnitude with the logarithm of wavelength.
-    colour = -2.2 + 0.9 * torch.randn(n, MOST, 1, generator=generator)
+    # Colors follow one slope of magnitude with the logarithm of wavelength.
+    color = -2.2 + 0.9 * torch.randn(n, MOST, 1, generator=generator)
     ratio = torch.tensor([WAVELENGTHS[band] / WAVELENGTHS["r"] for band in bands])
-    magnitude = magnitude[..., None] + colour * ratio.log()
+    magnitude = magnitude[..., None] + color * ratio.log()
     radius = 1.2 * 10 ** (-0.12 * (magnitude[..., 0] - 21)) * torch.exp(draw() - 0.5)
     return {
         "flux": AB_ZERO * 10 ** (-0.4 * magnitude) * exists[..., None],
@@ -100,7 +100,7 @@ def field_spectrum(field, pixel_scale, size):
     middle = (size - 1) / 2
     phase_x = torch.exp(-2j * math.pi * (x + middle)[..., None] * kx[0])
     phase_y = torch.exp(-2j * math.pi * (y + middle)[..., None] * ky[:, 0])
-    # Half the light of an exponential disc is inside 1.678 scale lengths.
+    # Half the light of an exponential disk is inside 1.678 scale lengths.
     scale = 2 * math.pi * radius / 1.678
     cosine, sine = field["angle"].cos(), field["angle"].sin()
 

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The population of gas discs, named and versioned, and its galaxies as particles."""
+"""The population of gas disks, named and versioned, and its galaxies as particles."""
 
 import math
 
@@ -15,7 +15,7 @@ POPULATION = "gas-1"
 
 N_MODES = 14
 N_PROFILE = 64
-# Increments of the two-dimensional sequence of lowest discrepancy: it covers a disc
+# Increments of the two-dimensional sequence of lowest discrepancy: it covers a disk
 # with a quarter of the shot noise of random points.
 GOLDEN = (0.7548776662466927, 0.5698402909980532)
 
@@ -89,7 +89,7 @@ def draw_gas(n, generator):
     # Strong in- and outflows, alone able to bring kappa below one third.
     flow = power(-0.5, 0.8) * torch.where(chance(0.7), -1.0, 1.0)
     p["radial_flow"] = torch.where(chance(0.05), flow, p["radial_flow"])
-    # A second component: none, counter-rotating, misaligned disc, stream on infall.
+    # A second component: none, counter-rotating, misaligned disk, stream on infall.
     p["second"] = second = choose([0.76, 0.05, 0.1, 0.09])
     p["second_fraction"] = torch.where(second > 0, uniform(0.1, 0.6), torch.zeros(n))
     p["second_radius"] = uniform(0.2, 0.9)
@@ -112,7 +112,7 @@ def draw_gas(n, generator):
 
 
 def build_gas(p, n_particles, generator):
-    """Turn parameters into particles, face-on: the disc lies in the plane z = 0.
+    """Turn parameters into particles, face-on: the disk lies in the plane z = 0.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def build_gas(p, n_particles, generator):
     n = len(p["radius"])
     shape = (n, n_particles)
     second, satellite = _membership(p, n_particles)
-    radius, azimuth, arc_azimuth = _disc_positions(p, n_particles, generator)
+    radius, azimuth, arc_azimuth = _disk_positions(p, n_particles, generator)
     second_radius = (
         p["second_radius"][:, None]
         + p["second_width"][:, None] * torch.randn(shape, generator=generator)
@@ -163,14 +163,14 @@ def _membership(p, n_particles):
 
 
 def _thickness(p):
-    """Scale height: disorder puffs a disc up to a spheroid."""
+    """Scale height: disorder puffs a disk up to a spheroid."""
     disorder = torch.maximum(p["turbulence"], p["clump_motion"]).clamp(0, 1)
     hot = (p["dispersion"] / p["speed"]).clamp(0, 1)
     return torch.maximum(p["thickness"], 0.4 * torch.maximum(disorder, hot))
 
 
-def _disc_positions(p, n_particles, generator):
-    """Sample radius and azimuth of the disc by its profile and spiral arms."""
+def _disk_positions(p, n_particles, generator):
+    """Sample radius and azimuth of the disk by its profile and spiral arms."""
     n = len(p["radius"])
     shift = torch.rand(n, 2, 1, generator=generator)
     steps = torch.arange(n_particles) * torch.tensor(GOLDEN)[:, None]
@@ -204,7 +204,7 @@ def _streaming(p, radius, azimuth, second):
     speed = circular_speed(
         radius, p["curve"], p["speed"], p["turnover"], p["sharpness"]
     )
-    # Asymmetric drift of an isothermal exponential disc, where it is small; where the
+    # Asymmetric drift of an isothermal exponential disk, where it is small; where the
     # pressure outweighs the circular speed, rotation fades instead of ending.
     pressure = 2 * (p["dispersion"] ** 2 / p["scale_length"])[:, None] * radius
     rotation = speed**2 * (speed**2 + pressure).clamp_min(1e-6).rsqrt()
@@ -271,10 +271,10 @@ def _clump(p, satellite, position, velocity, generator):
     draw = torch.rand(n, n_particles, generator=generator)
     member = (draw < p["clumps"][:, None]) & ~satellite
     which = torch.rand(n, n_particles, generator=generator) * p["clump_number"][:, None]
-    # The particle at the centre of a clump is one of the whole disc.
+    # The particle at the center of a clump is one of the whole disk.
     stride = n_particles // 96
-    centre = (which.long() * stride).clamp(max=n_particles - 1)
-    index = centre[..., None].expand(-1, -1, 3)
+    center = (which.long() * stride).clamp(max=n_particles - 1)
+    index = center[..., None].expand(-1, -1, 3)
     motion = torch.randn(n, 96, 3, generator=generator)
     motion = motion.gather(1, which.long().clamp(max=95)[..., None].expand(-1, -1, 3))
     bulk = motion * (p["clump_motion"] * p["speed"] / math.sqrt(2))[:, None, None]

@@ -121,7 +121,7 @@ def half_light_ellipse(stars, light, iterations=14):
     """Find the ellipses that hold half the light.
 
     The shape is that of the second moments of the light inside the ellipse, in
-    iteration, about the galaxy's centre.
+    iteration, about the galaxy's center.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class ImageTruth:
     r_eff, r_eff_pixels, r_eff_kpc : `torch.Tensor`
         Semi-major axis of the ellipse, in arcsec, pixels of the image, and kpc.
     inclination : `torch.Tensor`
-        Of the disc, 0 to 90 degrees.
+        Of the disk, 0 to 90 degrees.
     bulge_fraction, sersic_index : `torch.Tensor`
         Of the spheroid, by mass.
     """
@@ -236,11 +236,11 @@ def _draw_visible(n, survey, angle, generator, faintest=None):
 
 def _magnitude(p, redshift):
     """Apparent magnitude in r, from the mean ages of the parts, without dust."""
-    disc = 1 - p["bulge_fraction"]
-    young = disc * p["young_fraction"]
+    disk = 1 - p["bulge_fraction"]
+    young = disk * p["young_fraction"]
     parts = (
         (p["bulge_fraction"], p["spheroid_age"]),
-        (disc - young, p["disc_age"]),
+        (disk - young, p["disk_age"]),
         (young, torch.full_like(young, YOUNG_AGE)),
     )
     light = sum(

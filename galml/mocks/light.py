@@ -38,7 +38,7 @@ SOLAR_MAGNITUDES = {
     "F606W": 4.72,
     "F814W": 4.52,
 }
-#: Pivot wavelengths of the bands, in micrometres.
+#: Pivot wavelengths of the bands, in micrometers.
 WAVELENGTHS = {
     "u": 0.356,
     "g": 0.470,

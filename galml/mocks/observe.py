@@ -274,7 +274,7 @@ def _ragged(mask, x, y, generator):
 def gas_aperture(particles, mask, x, y, extent, n_pixels):
     """Particles inside the deprojected radius of the mask.
 
-    A disc's mask reaches its deprojected radius along the major axis, so that this is
+    A disk's mask reaches its deprojected radius along the major axis, so that this is
     the distance which only the outermost two per cent of the mask exceed.
     """
     distance = torch.where(mask, torch.hypot(x, y), torch.nan).flatten(1)

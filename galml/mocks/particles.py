@@ -18,7 +18,7 @@ class Particles:
     Parameters
     ----------
     position : `torch.Tensor`
-        Shape (n, N, 3), in kpc from the centre.
+        Shape (n, N, 3), in kpc from the center.
     velocity : `torch.Tensor`
         Shape (n, N, 3), in km/s.
     mass : `torch.Tensor`

@@ -129,7 +129,7 @@ def mass_metallicity(mass):
 
 
 def thick_to_thin(mass):
-    """Stellar mass of thick over thin disc.
+    """Stellar mass of thick over thin disk.
 
     In inverse proportion to the speed of `tully_fisher`: as much in dwarfs, a quarter
     in giants (Yoachim & Dalcanton 2006, AJ 131, 226; Comeron, Salo & Knapen 2018, A&A

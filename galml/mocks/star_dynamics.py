@@ -10,8 +10,8 @@ from galml.mocks.star_profiles import spheroid_density, spheroid_mass, spheroid_
 __all__ = [
     "GRAVITY",
     "circular_speed2",
-    "disc_motions",
-    "disc_speed2",
+    "disk_motions",
+    "disk_speed2",
     "grid_place",
     "nfw_mass",
     "radial_dispersion2",
@@ -44,8 +44,8 @@ def grid_place(radius, size, grid=GRID, count=N_GRID):
     return ((radius / size).log() - low) / (high - low) * (count - 1)
 
 
-def disc_speed2(radius, mass, length):
-    """Squared circular speed of an exponential disc (Freeman 1970, ApJ 160, 811)."""
+def disk_speed2(radius, mass, length):
+    """Squared circular speed of an exponential disk (Freeman 1970, ApJ 160, 811)."""
     y = (radius / (2 * length)).clamp(1e-4, 40)
     bessel = torch.special
     product = bessel.modified_bessel_i0(y) * bessel.modified_bessel_k0(y)
@@ -59,14 +59,14 @@ def nfw_mass(radius):
 
 
 def circular_speed2(p, mass):
-    """Squared circular speed in the plane of the disc.
+    """Squared circular speed in the plane of the disk.
 
     Parameters
     ----------
     p : dict of str to `torch.Tensor`
         Parameters of n galaxies, see `~galml.mocks.draw_stars`.
     mass : `torch.Tensor`
-        Shape (n, 3): solar masses of spheroid, disc and counter-rotating disc.
+        Shape (n, 3): solar masses of spheroid, disk and counter-rotating disk.
 
     Returns
     -------
@@ -77,20 +77,20 @@ def circular_speed2(p, mass):
     radius = radius_grid(p["size"])
     ratio, index = radius / p["spheroid_radius"][:, None], p["sersic_index"][:, None]
     smooth = GRAVITY * mass[:, :1] * spheroid_mass(ratio, index) / radius
-    disc = disc_speed2(radius, mass[:, 1:2], p["disc_length"][:, None])
-    disc = disc + disc_speed2(radius, mass[:, 2:], p["counter_length"][:, None])
+    disk = disk_speed2(radius, mass[:, 1:2], p["disk_length"][:, None])
+    disk = disk + disk_speed2(radius, mass[:, 2:], p["counter_length"][:, None])
     dark = p["dark_fraction"] / (1 - p["dark_fraction"]) * mass.sum(1) / 2
     halo = nfw_mass(radius / (HALO_SCALE * p["size"][:, None])) / nfw_mass(
         torch.tensor(1 / HALO_SCALE)
     )
     smooth = smooth + GRAVITY * dark[:, None] * halo / radius
-    return smooth + disc, smooth
+    return smooth + disk, smooth
 
 
-def disc_motions(radius, total, smooth, surface, length, height, ratio):
-    """Rotation and dispersions of an exponential disc.
+def disk_motions(radius, total, smooth, surface, length, height, ratio):
+    """Rotation and dispersions of an exponential disk.
 
-    The vertical dispersion holds the height up against the disc (isothermal sheet)
+    The vertical dispersion holds the height up against the disk (isothermal sheet)
     and the rest. The radial one is in proportion, the azimuthal one follows from
     epicycles, and the rotation from the asymmetric drift. Where pressure outweighs
     the circular speed, rotation fades.
@@ -100,7 +100,7 @@ def disc_motions(radius, total, smooth, surface, length, height, ratio):
     radius, total, smooth : `torch.Tensor`
         Shape (n, m): radii and what `circular_speed2` gives there.
     surface : `torch.Tensor`
-        Shape (n, m): surface density of all discs, in solar masses per kpc^2.
+        Shape (n, m): surface density of all disks, in solar masses per kpc^2.
     length, height : `torch.Tensor`
         Shape (n, 1): scale length, and scale height z0 of sech^2(z / z0), in kpc.
     ratio : `torch.Tensor`

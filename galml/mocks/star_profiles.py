@@ -6,7 +6,7 @@ import math
 import torch
 
 __all__ = [
-    "disc_mass",
+    "disk_mass",
     "half_mass_radius",
     "interpolate",
     "radius_table",
@@ -19,9 +19,9 @@ __all__ = [
 ]
 
 #: Largest radius of a particle: in effective radii of a spheroid, scale lengths of a
-#: disc.
+#: disk.
 SPHEROID_EDGE = 30.0
-DISC_EDGE = 10.0
+DISK_EDGE = 10.0
 N_TABLE = 128
 
 
@@ -67,19 +67,19 @@ def spheroid_slope(radius, index):
     return -_cusp(index) - sersic_b(index) / index * radius ** (1 / index)
 
 
-def disc_mass(radius):
-    """Fraction of an exponential disc's mass inside a radius, in scale lengths."""
+def disk_mass(radius):
+    """Fraction of an exponential disk's mass inside a radius, in scale lengths."""
     return 1 - (1 + radius) * torch.exp(-radius)
 
 
-def half_mass_radius(spheroid_fraction, spheroid_radius, index, disc_length):
-    """Radius that holds half the mass of spheroid and disc seen face-on.
+def half_mass_radius(spheroid_fraction, spheroid_radius, index, disk_length):
+    """Radius that holds half the mass of spheroid and disk seen face-on.
 
     Parameters
     ----------
-    spheroid_fraction, spheroid_radius, index, disc_length : `torch.Tensor`
+    spheroid_fraction, spheroid_radius, index, disk_length : `torch.Tensor`
         Shape (n,): share of the spheroid in the mass, its effective radius and Sérsic
-        index, and the scale length of the disc that has the rest.
+        index, and the scale length of the disk that has the rest.
 
     Returns
     -------
@@ -87,11 +87,11 @@ def half_mass_radius(spheroid_fraction, spheroid_radius, index, disc_length):
         Shape (n,), in the unit of the radii.
     """
     share = spheroid_fraction[:, None]
-    longest = torch.maximum(spheroid_radius, disc_length)[:, None]
+    longest = torch.maximum(spheroid_radius, disk_length)[:, None]
     radius = torch.logspace(-2, 1, 512) * longest
     mass = share * sersic_projected_mass(
         radius / spheroid_radius[:, None], index[:, None]
-    ) + (1 - share) * disc_mass(radius / disc_length[:, None])
+    ) + (1 - share) * disk_mass(radius / disk_length[:, None])
     place = (mass < 0.5).sum(1, keepdim=True)
     return radius.gather(1, place)[:, 0]
 
@@ -107,7 +107,7 @@ def radius_table(index=None):
     Parameters
     ----------
     index : `torch.Tensor`, optional
-        Shape (n,): Sérsic indices of spheroids. An exponential disc by default.
+        Shape (n,): Sérsic indices of spheroids. An exponential disk by default.
 
     Returns
     -------
@@ -115,11 +115,11 @@ def radius_table(index=None):
         Shape (n or 1, m, 1), radii in effective radii or scale lengths.
     """
     share = torch.sin(torch.linspace(0, math.pi / 2, N_TABLE)) ** 2
-    # An empty centre has no logarithm: the innermost cell starts at a share above 0.
+    # An empty center has no logarithm: the innermost cell starts at a share above 0.
     share[0] = 0.1 * share[1]
     if index is None:
-        radius = torch.logspace(-4, math.log10(DISC_EDGE), 512)
-        mass = disc_mass(radius)[None]
+        radius = torch.logspace(-4, math.log10(DISK_EDGE), 512)
+        mass = disk_mass(radius)[None]
     else:
         radius = torch.logspace(-4, math.log10(SPHEROID_EDGE), 512)
         mass = spheroid_mass(radius, index[:, None])

@@ -48,20 +48,20 @@ def draw_stars(n, generator, types=None):
         - ``stellar_mass``: in solar masses; ``dark_fraction``: of the halo in the
           mass inside ``size``;
         - ``size``: radius of half the stellar mass face-on, in kpc, along the major
-          axis; ``spheroid_radius`` (effective radius) and ``disc_length`` (scale
+          axis; ``spheroid_radius`` (effective radius) and ``disk_length`` (scale
           length), in kpc, follow from it;
         - ``bulge_fraction``: of the spheroid in the stellar mass; ``sersic_index``,
           ``flattening`` (z over x), ``elongation`` (y over x) of the spheroid;
           ``anisotropy`` (1 - sigma_z^2 / sigma_R^2) and ``rotation`` (1 for an
           isotropic rotator where anisotropy is 0) of its motions;
-        - ``disc_height``: scale height z0 of sech^2(z / z0) of the thin disc over
-          its length; ``thick_fraction``: of the thick disc in thin and thick discs,
-          ``thick_height``: its height over that of the thin disc;
-          ``dispersion_ratio``: sigma_z over sigma_R of discs;
-        - ``young_fraction``: of stars younger than 0.5 Gyr in the discs;
-        - ``bar_fraction``: in the discs, ``bar_length``: semi-major axis in scale
+        - ``disk_height``: scale height z0 of sech^2(z / z0) of the thin disk over
+          its length; ``thick_fraction``: of the thick disk in thin and thick disks,
+          ``thick_height``: its height over that of the thin disk;
+          ``dispersion_ratio``: sigma_z over sigma_R of disks;
+        - ``young_fraction``: of stars younger than 0.5 Gyr in the disks;
+        - ``bar_fraction``: in the disks, ``bar_length``: semi-major axis in scale
           lengths, ``bar_ratio``: axis ratio;
-        - ``counter_fraction``: of a counter-rotating disc in the stellar mass,
+        - ``counter_fraction``: of a counter-rotating disk in the stellar mass,
           ``counter_length``: its scale length in kpc;
         - ``arm_strength`` (contrast, 0 to 1), ``arm_number``, ``arm_winding``
           (cotangent of the pitch angle), ``arm_phase`` (radians);
@@ -69,7 +69,7 @@ def draw_stars(n, generator, types=None):
           in scale lengths;
         - ``lopsidedness``: shift of the outer parts, in scale lengths,
           ``lopsided_angle`` (radians);
-        - ``spheroid_age``, ``disc_age`` (Gyr), ``age_gradient``: change of log age
+        - ``spheroid_age``, ``disk_age`` (Gyr), ``age_gradient``: change of log age
           per dex in radius; ``metallicity``: mass fraction at ``size``,
           ``metallicity_gradient``: change of its logarithm per dex;
         - ``dust_depth``: central V optical depth face-on, ``dust_length``,
@@ -118,7 +118,7 @@ def draw_stars(n, generator, types=None):
     p["rotation"] = normal(
         by(0, 0.7, 0.85, 0.8, 0.8, 0.4), by(0.25, 0.3, 0.3, 0.3, 0.3, 0.3)
     ).clamp(-0.5, 1.2)
-    p["disc_height"] = torch.exp(
+    p["disk_height"] = torch.exp(
         uniform(
             by(-1.4, -1.8, -2.1, -2.2, -1.9, -1.2),
             by(-0.7, -0.8, -0.75, -0.4, -0.1, -0.2),
@@ -141,16 +141,16 @@ def draw_stars(n, generator, types=None):
     length = half_mass_radius(
         p["bulge_fraction"], 1.678 * ratio, p["sersic_index"], torch.ones(n)
     )
-    p["disc_length"] = p["size"] / length
-    p["spheroid_radius"] = 1.678 * ratio * p["disc_length"]
+    p["disk_length"] = p["size"] / length
+    p["spheroid_radius"] = 1.678 * ratio * p["disk_length"]
     core = types <= 1
     p["counter_length"] = torch.where(
-        core, uniform(0.05, 0.25) * p["size"], uniform(0.4, 1.1) * p["disc_length"]
+        core, uniform(0.05, 0.25) * p["size"], uniform(0.4, 1.1) * p["disk_length"]
     )
     p.update(_ages(mass, by, uniform, normal))
     p["dust_depth"] = torch.exp(normal(0, 0.5)) * by(0.03, 0.08, 0.2, 0.5, 0.5, 0.2)
-    p["dust_length"] = p["disc_length"] * uniform(0.9, 1.5)
-    p["dust_height"] = 0.25 * p["disc_height"] * p["disc_length"]
+    p["dust_length"] = p["disk_length"] * uniform(0.9, 1.5)
+    p["dust_height"] = 0.25 * p["disk_height"] * p["disk_length"]
     return p
 
 
@@ -193,10 +193,10 @@ def _ages(mass, by, uniform, normal):
     """Ages, and metallicities by mass (Gallazzi et al. 2005, MNRAS 362, 41)."""
     solar = -0.62 + 0.76 * torch.sigmoid((mass - 10.08) / 0.25)
     old = torch.exp(normal(0, 0.2)) * by(10.5, 9.5, 8.5, 8, 7, 4)
-    disc = torch.exp(normal(0, 0.25)) * by(9, 8, 7, 5, 4, 2.5)
+    disk = torch.exp(normal(0, 0.25)) * by(9, 8, 7, 5, 4, 2.5)
     return {
         "spheroid_age": old.clamp(1.5, 13),
-        "disc_age": disc.clamp(0.8, 12),
+        "disk_age": disk.clamp(0.8, 12),
         "age_gradient": normal(by(0, 0, -0.05, -0.2, -0.2, 0), 0.08),
         "metallicity": 0.0142 * 10 ** normal(solar, 0.12),
         "metallicity_gradient": normal(by(-0.2, -0.25, -0.2, -0.2, -0.15, -0.05), 0.1),

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 #: Parts of a galaxy, as ``Stars.component`` counts them.
-COMPONENTS = ("spheroid", "thick disc", "thin disc", "young disc", "bar", "counter")
+COMPONENTS = ("spheroid", "thick disk", "thin disk", "young disk", "bar", "counter")
 SPHEROID, THICK, THIN, YOUNG, BAR, COUNTER = range(6)
 
 #: Share of the mass formed that is still in stars and remnants (Chabrier 2003).
@@ -47,7 +47,7 @@ class Stars:
     Parameters
     ----------
     position : `torch.Tensor`
-        Shape (n, p, 3), in kpc from the centre.
+        Shape (n, p, 3), in kpc from the center.
     velocity : `torch.Tensor`
         Shape (n, p, 3), in km/s: the mean of the stars of a particle.
     mass : `torch.Tensor`
@@ -106,7 +106,7 @@ class Stars:
 
 
 def build_stars(p, n_particles, generator):
-    """Turn parameters into particles, face-on: the disc lies in z = 0, spin along +z.
+    """Turn parameters into particles, face-on: the disk lies in z = 0, spin along +z.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def build_stars(p, n_particles, generator):
         p, row[round_], inside[round_], u[1:, round_], total, count[:, SPHEROID]
     )
     flat = ~round_
-    parts[flat] = _disc(
+    parts[flat] = _disk(
         p,
         row[flat],
         component[flat],
@@ -172,13 +172,13 @@ def _fractions(p):
     """Shares of the components in the stellar mass, shape (n, 6)."""
     counter = p["counter_fraction"]
     bulge = p["bulge_fraction"] * (1 - counter)
-    disc = (1 - bulge - counter).clamp_min(0)
+    disk = (1 - bulge - counter).clamp_min(0)
     rest = 1 - p["young_fraction"] - p["bar_fraction"]
     thick = rest * p["thick_fraction"]
     shares = torch.stack(
         [thick, rest - thick, p["young_fraction"], p["bar_fraction"]], 1
     )
-    return torch.cat([bulge[:, None], disc[:, None] * shares, counter[:, None]], 1)
+    return torch.cat([bulge[:, None], disk[:, None] * shares, counter[:, None]], 1)
 
 
 def _membership(fraction, n_particles):
@@ -226,11 +226,11 @@ def _around(x, y, speed):
     return torch.stack([-y * rate, x * rate, torch.zeros_like(x)], -1)
 
 
-def _disc(p, row, component, inside, u, gravity, count):
-    """Positions, motions and spacing of the discs' particles, shape (N, 10)."""
-    length = p["disc_length"][:, None].repeat(1, 6)
+def _disk(p, row, component, inside, u, gravity, count):
+    """Positions, motions and spacing of the disks' particles, shape (N, 10)."""
+    length = p["disk_length"][:, None].repeat(1, 6)
     length[:, COUNTER] = p["counter_length"]
-    height = p["disc_height"][:, None] * length
+    height = p["disk_height"][:, None] * length
     height[:, THICK] *= p["thick_height"]
     height[:, YOUNG] *= 0.5
     scale, thickness = length[row, component], height[row, component]
@@ -238,7 +238,7 @@ def _disc(p, row, component, inside, u, gravity, count):
     radius = radius[:, 0].exp() * scale
     turn = 2 * math.pi * u[0]
     bar = component == BAR
-    # A Ferrers bar of index 1 in projection; discs have spiral arms.
+    # A Ferrers bar of index 1 in projection; disks have spiral arms.
     reach = (1 - (1 - inside) ** 0.4).sqrt() * (p["bar_length"][row] * scale)
     azimuth = _wind(p, row, component, radius / scale, turn)
     x = torch.where(bar, reach * turn.cos(), radius * azimuth.cos())
@@ -249,7 +249,7 @@ def _disc(p, row, component, inside, u, gravity, count):
     level = u[1].clamp(1e-6, 1 - 1e-6)
     z = 0.5 * thickness * (level.log() - (-level).log1p())
 
-    tables = _disc_tables(p, gravity, length, height)
+    tables = _disk_tables(p, gravity, length, height)
     place = dynamics.grid_place(radius.clamp_min(1e-9), p["size"][row])
     motions = interpolate(tables, row * 5 + component - 1, place)
     # Mean surface density, as if without arms, over the height of sech^2.
@@ -267,7 +267,7 @@ def _disc(p, row, component, inside, u, gravity, count):
     )
 
 
-def _disc_tables(p, gravity, length, height):
+def _disk_tables(p, gravity, length, height):
     """Motions of the five flat components on the grid of radii, (5 n, m, 4)."""
     total, smooth, mass = gravity
     radius = dynamics.radius_grid(p["size"])
@@ -277,7 +277,7 @@ def _disc_tables(p, gravity, length, height):
     surface = surface / (2 * math.pi)
     ratio = p["dispersion_ratio"][:, None]
     parts = [
-        dynamics.disc_motions(
+        dynamics.disk_motions(
             radius,
             total,
             smooth,
@@ -289,7 +289,7 @@ def _disc_tables(p, gravity, length, height):
         for i in (THICK, THIN, YOUNG, COUNTER)
     ]
     parts[-1][..., 0] *= -1
-    bar = p["bar_length"] * p["disc_length"]
+    bar = p["bar_length"] * p["disk_length"]
     parts.insert(BAR - 1, dynamics.bar_motions(radius, total, bar[:, None]))
     return torch.stack(parts, 1).flatten(0, 1)
 
@@ -315,10 +315,10 @@ def _clump(p, component, parts, u, spots, generator):
     size = young.sum(1, keepdim=True)
     # Young stars are in order of radius: clumps spread over the inner nine tenths.
     spot = (first + (0.9 * spots * size).long()).clamp(max=n_particles - 1)
-    centre = parts.gather(1, spot[..., None].expand(-1, -1, parts.shape[-1]))
+    center = parts.gather(1, spot[..., None].expand(-1, -1, parts.shape[-1]))
     rows = member.nonzero()[:, 0]
-    gathered = centre[rows, which[member].long()]
-    width = (p["clump_size"] * p["disc_length"])[rows, None]
+    gathered = center[rows, which[member].long()]
+    width = (p["clump_size"] * p["disk_length"])[rows, None]
     offset = torch.randn(len(rows), 3, generator=generator) * width
     offset[:, 2] *= 0.5
     gathered[:, :3] += offset
@@ -330,7 +330,7 @@ def _clump(p, component, parts, u, spots, generator):
 def _shift_outskirts(p, position):
     """Move the outer parts to one side, as tides do."""
     position = position.clone()
-    length = p["disc_length"][:, None]
+    length = p["disk_length"][:, None]
     radius = torch.linalg.vector_norm(position[..., :2], dim=-1)
     far = 1 - torch.exp(-((radius / (3 * length)) ** 2))
     step = far * p["lopsidedness"][:, None] * length
@@ -345,8 +345,8 @@ def _populations(p, component, position, generator):
     radius = torch.linalg.vector_norm(position, dim=-1) / p["size"][:, None]
     dex = radius.clamp(0.05, 5).log10()
     noise = torch.randn(component.shape, generator=generator)
-    old, disc = p["spheroid_age"], p["disc_age"]
-    middle = torch.stack([old, 1.4 * disc, disc, disc, disc, disc], 1)
+    old, disk = p["spheroid_age"], p["disk_age"]
+    middle = torch.stack([old, 1.4 * disk, disk, disk, disk, disk], 1)
     scatter = torch.tensor([0.15, 0.15, 0.35, 0.0, 0.3, 0.2])[component]
     age = middle.gather(1, component) * torch.exp(scatter * noise)
     age = age * 10 ** (p["age_gradient"][:, None] * dex)

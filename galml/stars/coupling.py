@@ -18,7 +18,7 @@ class StarFlow(Flow):
     Coupling flow whose dependence on the galaxy is computed once per galaxy.
 
     A small network turns the conditions into an embedding. It shifts and stretches
-    the standardised stars, and enters each coupling as a bias. Each of the couplings
+    the standardized stars, and enters each coupling as a bias. Each of the couplings
     mixes the axes by a learned matrix, and then bends half of them by splines that
     depend on the other half.
 
@@ -60,7 +60,7 @@ class StarFlow(Flow):
         return shift, 3 * torch.tanh(log_stretch / 3), biases
 
     def transform(self, standard, condition):
-        """Map standardised stars (n, d) to normal numbers and log|det J|, (n,)."""
+        """Map standardized stars (n, d) to normal numbers and log|det J|, (n,)."""
         shift, log_stretch, biases = condition
         x = (standard.T - shift) * torch.exp(-log_stretch)
         log_det = -log_stretch.sum(0)

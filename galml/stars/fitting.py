@@ -134,7 +134,7 @@ def fit(
     if start is not None:
         network, axes = start.architecture, [a["name"] for a in start.config["axes"]]
         if start.config.get("standardized"):
-            raise ModelError(f"{start.name}: in standardised units, cannot be trained")
+            raise ModelError(f"{start.name}: in standardized units, cannot be trained")
     find_network("stars", network)
     if encoder not in (None, *ENCODERS):
         raise InputError("encoder", repr(encoder), f"None or one of {[*ENCODERS]}")

@@ -12,7 +12,7 @@ from galml.stars.scaling import StarScaling
 
 __all__ = ["Flow"]
 
-#: Standardised conditions farther out than this count as this far: the flow then
+#: Standardized conditions farther out than this count as this far: the flow then
 #: answers for the nearest galaxies that it may know.
 FARTHEST = 4.0
 
@@ -22,7 +22,7 @@ class Flow(nn.Module):
     Density of the stars of a galaxy, given the galaxy's conditions.
 
     Base of all architectures. A subclass makes its own layers in `build`, and has the
-    two directions `transform` and `invert` between standardised stars and normal
+    two directions `transform` and `invert` between standardized stars and normal
     numbers.
 
     Parameters
@@ -44,7 +44,7 @@ class Flow(nn.Module):
         directions of the plane: see `~galml.stars.scaling.StarScaling`. By default the
         axes are taken as they are.
     whiten : bool, optional
-        Whether centre and scale of the stars follow the conditions before the flow
+        Whether center and scale of the stars follow the conditions before the flow
         itself does, and linear correlations are taken out.
     flag : bool, optional
         Whether the layers are told if the latents lack, beside getting zeros.
@@ -92,7 +92,7 @@ class Flow(nn.Module):
             self.encoder.requires_grad_(False)
 
     def build(self, features, context, **options):
-        """Make the layers for so many standardised axes and conditions."""
+        """Make the layers for so many standardized axes and conditions."""
         raise NotImplementedError
 
     def condition(self, context):
@@ -100,7 +100,7 @@ class Flow(nn.Module):
         return context
 
     def transform(self, standard, condition):
-        """Map standardised stars (n, d) to normal numbers and log|det J|, (n,)."""
+        """Map standardized stars (n, d) to normal numbers and log|det J|, (n,)."""
         raise NotImplementedError
 
     def invert(self, normal, condition):
@@ -110,7 +110,7 @@ class Flow(nn.Module):
     @torch.no_grad()
     def fit_scaling(self, values, contexts=None, galaxy=None):
         """
-        Learn centre and scale of stars and conditions.
+        Learn center and scale of stars and conditions.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class Flow(nn.Module):
 
     def standard_log_prob(self, standard, context=None):
         """
-        Natural logarithm of the density of standardised stars.
+        Natural logarithm of the density of standardized stars.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class Flow(nn.Module):
         return {result: torch.stack([function(*block) for block in blocks])}
 
     def _standard_context(self, context):
-        """Standardise conditions; far ones are pulled in."""
+        """Standardize conditions; far ones are pulled in."""
         number = self.context + self.latent
         if context is None or context.shape[-1] != number:
             got = "none" if context is None else f"{context.shape[-1]}"
@@ -246,7 +246,7 @@ class Flow(nn.Module):
         return standard.to(self.context_mean.dtype).clamp(-FARTHEST, FARTHEST)
 
     def _followed(self, context):
-        """Conditions that centre and scale follow."""
+        """Conditions that center and scale follow."""
         if not self.context + self.latent:
             return None
         return self._standard_context(context)[:, : self.context]
@@ -263,7 +263,7 @@ class Flow(nn.Module):
 
     def _possible(self, values):
         """Give some star within the bounds, to compute with in place of others."""
-        centre = torch.zeros(1, self.features, dtype=self.context_mean.dtype)
-        centre = centre.to(values.device)
-        context = torch.zeros(1, self.context, dtype=centre.dtype, device=centre.device)
-        return self.scaling.inverse(centre, context).to(values.dtype)
+        center = torch.zeros(1, self.features, dtype=self.context_mean.dtype)
+        center = center.to(values.device)
+        context = torch.zeros(1, self.context, dtype=center.dtype, device=center.device)
+        return self.scaling.inverse(center, context).to(values.dtype)

@@ -67,7 +67,7 @@ def galaxies_of(conditions, model, *, device="cpu"):
     ----------
     conditions : `~astropy.table.QTable` or None
         One row for each galaxy, see `~galml.stars.conditions.read_conditions`; plain
-        numbers where the model is in standardised units. None for a model without
+        numbers where the model is in standardized units. None for a model without
         conditions.
     model : `~galml.core.model.GalaxyModel`
         The model.
@@ -78,7 +78,7 @@ def galaxies_of(conditions, model, *, device="cpu"):
     -------
     `Galaxies`
         Those beyond the training range are flagged ``OUT_OF_DOMAIN``, all of them
-        ``STANDARDIZED`` where the model is in standardised units.
+        ``STANDARDIZED`` where the model is in standardized units.
 
     Raises
     ------

@@ -19,8 +19,8 @@ __all__ = [
     "quantile_error",
     "shared_axes",
     "sliced_wasserstein",
-    "standardised",
-    "summarise",
+    "standardized",
+    "summarize",
 ]
 
 #: Distances of pairs of stars that are in memory at one time.
@@ -30,7 +30,7 @@ BANDWIDTH_STARS = 2000
 LEVELS = (0.05, 0.16, 0.5, 0.84, 0.95)
 
 
-def standardised(sample, truth, axes=None):
+def standardized(sample, truth, axes=None):
     """Put two samples on the scale of the second.
 
     Parameters
@@ -76,7 +76,7 @@ def mmd(sample, truth, *, kernel="linear", bandwidth=None, axes=None):
     Parameters
     ----------
     sample, truth : `~astropy.table.QTable` or array_like
-        As in `standardised`.
+        As in `standardized`.
     kernel : {"linear", "gaussian"}
         "linear" is the squared distance of the means. "gaussian" sees all differences;
         its time goes with the number of pairs, its memory does not.
@@ -84,7 +84,7 @@ def mmd(sample, truth, *, kernel="linear", bandwidth=None, axes=None):
         Standard deviation of the Gaussian kernel, in those of the truth; by default the
         median distance of two true stars.
     axes : sequence of str, optional
-        As in `standardised`.
+        As in `standardized`.
 
     Returns
     -------
@@ -95,11 +95,11 @@ def mmd(sample, truth, *, kernel="linear", bandwidth=None, axes=None):
     Raises
     ------
     galml.core.InputError
-        For another kernel, a bandwidth that is not positive, or as in `standardised`.
+        For another kernel, a bandwidth that is not positive, or as in `standardized`.
     """
     if kernel not in ("linear", "gaussian"):
         raise InputError("kernel", repr(kernel), "'linear' or 'gaussian'")
-    first, second = standardised(sample, truth, axes)
+    first, second = standardized(sample, truth, axes)
     if kernel == "linear":
         return float(((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum())
     width = _median_distance(second) if bandwidth is None else bandwidth
@@ -118,14 +118,14 @@ def sliced_wasserstein(sample, truth, *, directions=100, seed=0, axes=None):
     Parameters
     ----------
     sample, truth : `~astropy.table.QTable` or array_like
-        As in `standardised`.
+        As in `standardized`.
     directions : int
         At least so many directions; they come as random orthonormal bases, so that none
         of the axes is forgotten.
     seed : int
         Of the directions.
     axes : sequence of str, optional
-        As in `standardised`.
+        As in `standardized`.
 
     Returns
     -------
@@ -135,9 +135,9 @@ def sliced_wasserstein(sample, truth, *, directions=100, seed=0, axes=None):
     Raises
     ------
     galml.core.InputError
-        As in `standardised`.
+        As in `standardized`.
     """
-    first, second = standardised(sample, truth, axes)
+    first, second = standardized(sample, truth, axes)
     random, features = np.random.default_rng(seed), first.shape[1]
     levels = (np.arange(max(len(first), len(second))) + 0.5) / max(
         len(first), len(second)
@@ -160,7 +160,7 @@ def c2st(sample, truth, *, classifier="boosting", seed=0, axes=None):
     Parameters
     ----------
     sample, truth : `~astropy.table.QTable` or array_like
-        As in `standardised`. Of the larger one so many stars are drawn as the other
+        As in `standardized`. Of the larger one so many stars are drawn as the other
         has.
     classifier : {"boosting", "neural"} or estimator
         "boosting": scikit-learn's ``HistGradientBoostingClassifier`` as it comes;
@@ -169,7 +169,7 @@ def c2st(sample, truth, *, classifier="boosting", seed=0, axes=None):
     seed : int
         Of the draw, the folds and the classifier.
     axes : sequence of str, optional
-        As in `standardised`.
+        As in `standardized`.
 
     Returns
     -------
@@ -179,13 +179,13 @@ def c2st(sample, truth, *, classifier="boosting", seed=0, axes=None):
     Raises
     ------
     galml.core.InputError
-        For another classifier, fewer than five stars, or as in `standardised`.
+        For another classifier, fewer than five stars, or as in `standardized`.
     ImportError
         Without scikit-learn.
     """
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-    first, second = standardised(sample, truth, axes)
+    first, second = standardized(sample, truth, axes)
     random, count = np.random.default_rng(seed), min(len(first), len(second))
     if count < 5:
         raise InputError("sample", f"{count} stars", "at least 5")
@@ -207,33 +207,33 @@ def quantile_error(sample, truth, levels=LEVELS, *, axes=None):
     Parameters
     ----------
     sample, truth : `~astropy.table.QTable` or array_like
-        As in `standardised`.
+        As in `standardized`.
     levels : sequence of float
         Between 0 and 1.
     axes : sequence of str, optional
-        As in `standardised`.
+        As in `standardized`.
 
     Returns
     -------
     float
         In standard deviations of the truth.
     """
-    first, second = standardised(sample, truth, axes)
+    first, second = standardized(sample, truth, axes)
     ends = [np.quantile(values, levels, axis=0) for values in (first, second)]
     return float(np.sqrt(np.mean((ends[0] - ends[1]) ** 2)))
 
 
-def summarise(sample, truth, *, seed=0, axes=None):
+def summarize(sample, truth, *, seed=0, axes=None):
     """Compare two samples by every measure.
 
     Parameters
     ----------
     sample, truth : `~astropy.table.QTable` or array_like
-        As in `standardised`.
+        As in `standardized`.
     seed : int
         Of what is random in the measures.
     axes : sequence of str, optional
-        As in `standardised`.
+        As in `standardized`.
 
     Returns
     -------
@@ -241,7 +241,7 @@ def summarise(sample, truth, *, seed=0, axes=None):
         ``mmd_linear``, ``mmd_gaussian``, ``sliced_wasserstein``, ``quantile_error``
         and ``c2st``.
     """
-    first, second = standardised(sample, truth, axes)
+    first, second = standardized(sample, truth, axes)
     return {
         "mmd_linear": mmd(first, second),
         "mmd_gaussian": mmd(first, second, kernel="gaussian"),

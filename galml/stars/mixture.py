@@ -44,7 +44,7 @@ class GaussianMixture(nn.Module):
 
     @torch.no_grad()
     def fit(self, values):
-        """Learn from points, shape (n, d), by expectation maximisation."""
+        """Learn from points, shape (n, d), by expectation maximization."""
         from sklearn.mixture import GaussianMixture as Fit
 
         number = max(1, min(len(self.logit), len(values) // (values.shape[1] + 1)))
@@ -135,7 +135,7 @@ class MixtureFlow(StarFlow):
 
     @torch.no_grad()
     def fit_scaling(self, values, contexts=None, galaxy=None):
-        """Learn centre, scale and the mixture from stars; see the base class."""
+        """Learn center, scale and the mixture from stars; see the base class."""
         super().fit_scaling(values, contexts, galaxy)
         step = max(1, len(values) // FIT_STARS)
         values, context = values[::step], None
@@ -147,7 +147,7 @@ class MixtureFlow(StarFlow):
         self.base.fit(points)
 
     def standard_log_prob(self, standard, context=None):
-        """Natural logarithm of the density of standardised stars; see the base."""
+        """Natural logarithm of the density of standardized stars; see the base."""
         condition = self.condition(self._flow_context(context))
         points, log_det = self.transform(standard[:, self.active], condition)
         aside = standard[:, self.aside]
@@ -156,5 +156,5 @@ class MixtureFlow(StarFlow):
         return self.base.log_prob(points) + log_det + outer
 
     def invert(self, normal, condition):
-        """Turn normal numbers into standardised stars."""
+        """Turn normal numbers into standardized stars."""
         return super().invert(self.base.draw(normal), condition)

@@ -33,7 +33,7 @@ def sample_stars(
     r"""Draw the stars of galaxies from what is known of the galaxies.
 
     The model is the density p(x, y, z, v_x, v_y, v_z, Z, [Fe/H], [O/Fe], age | galaxy)
-    as a normalising flow [1]_. Its transformations end at the bounds of what a star can
+    as a normalizing flow [1]_. Its transformations end at the bounds of what a star can
     be, so that all stars have 0 < age < age of the universe and 0 < Z.
 
     Parameters

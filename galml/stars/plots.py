@@ -29,7 +29,7 @@ __all__ = [
     "plot_quantiles",
 ]
 
-#: Colours of the sampled and of the true stars.
+#: Colors of the sampled and of the true stars.
 COLORS = {"sampled": "tab:blue", "true": "black"}
 LABELS = {
     "x": "x (kpc)",
@@ -69,7 +69,7 @@ def plot_maps(sample, truth=None, *, extent=None, figure=None):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With the axes labelled ``face-on sampled``, ``edge-on sampled`` and ``velocity
+        With the axes labeled ``face-on sampled``, ``edge-on sampled`` and ``velocity
         sampled``, and with a truth the same of ``true``.
     """
     tables = _named(sample, truth)
@@ -94,7 +94,7 @@ def plot_quantiles(sample, truth, *, axes=None, figure=None):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With one pair of axes for each column, labelled by it: 99 quantiles, a straight
+        With one pair of axes for each column, labeled by it: 99 quantiles, a straight
         line where the distributions are equal.
     """
     if axes is None:
@@ -138,7 +138,7 @@ def plot_curves(sample, truth=None, *, edges=None, figure=None):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With the axes labelled ``rotation`` and ``dispersion``.
+        With the axes labeled ``rotation`` and ``dispersion``.
     """
     figure = new_figure(figure, (9.0, 3.8))
     axes = _mosaic(figure, [["rotation", "dispersion"]])
@@ -161,7 +161,7 @@ def plot_age_metallicity(sample, truth=None, *, figure=None):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With the axes labelled ``ages sampled``, with the medians and 68 % of the
+        With the axes labeled ``ages sampled``, with the medians and 68 % of the
         stars in bins of age, and ``abundances sampled`` where all tables have
         ``o_fe``; with a truth the same of ``true``.
     """
@@ -331,7 +331,7 @@ def _draw_plane(panel, first, second, edges):
     """Share of the stars in a plane, on a logarithmic scale."""
     counts = np.histogram2d(first, second, bins=edges)[0]
     density = np.log10(np.where(counts > 0, counts, np.nan))
-    panel.pcolormesh(*edges, density.T, cmap="Greys", vmin=-0.5, rasterized=True)
+    panel.pcolormesh(*edges, density.T, cmap="Grays", vmin=-0.5, rasterized=True)
 
 
 def _draw_medians(panel, found):

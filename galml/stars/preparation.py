@@ -47,9 +47,9 @@ def prepare(
     fewest=500,
     galaxy_id=0,
 ):
-    """Centre, turn and clean the stars of a galaxy, and measure its conditions.
+    """Center, turn and clean the stars of a galaxy, and measure its conditions.
 
-    The centre is that of a shrinking sphere [1]_, at rest is the mean velocity of the
+    The center is that of a shrinking sphere [1]_, at rest is the mean velocity of the
     stars in the half-mass radius, and +z is the angular momentum. Then stars that are
     unphysical or far out are left out, as in [2]_.
 

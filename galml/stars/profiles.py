@@ -94,7 +94,7 @@ def rotation_curve(stars, edges=None):
     -------
     `~astropy.table.QTable`
         For each bin ``low``, ``high``, ``count`` and ``value``; NaN where it is empty.
-        Positive along the angular momentum of a galaxy whose disc turns from x to y.
+        Positive along the angular momentum of a galaxy whose disk turns from x to y.
     """
     return _curve(np.mean, cylindrical(stars), "phi", edges)
 

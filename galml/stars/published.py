@@ -28,7 +28,7 @@ class _ZukoFlow(Flow):
         return self.flow.transform(context)
 
     def transform(self, standard, condition):
-        """Map standardised stars (n, d) to normal numbers and log|det J|, (n,)."""
+        """Map standardized stars (n, d) to normal numbers and log|det J|, (n,)."""
         return condition.call_and_ladj(standard)
 
     def invert(self, normal, condition):

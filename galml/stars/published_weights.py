@@ -25,7 +25,7 @@ def import_maf(path):
     Read the published masked autoregressive flow.
 
     The scaling of its stars and conditions was never published: stars and densities
-    are in standardised units.
+    are in standardized units.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def _import(path, architecture):
         config={
             "standardized": True,
             "axes": [{"name": n, "unit": "", "kind": "linear"} for n in AXES],
-            # Standardised conditions beyond this are beyond any of 80 galaxies.
+            # Standardized conditions beyond this are beyond any of 80 galaxies.
             "conditions": [{"name": n, "lo": -3.0, "hi": 3.0} for n in CONDITIONS],
         },
         card={
@@ -119,7 +119,7 @@ def _import(path, architecture):
             "figures": trained,
             "limits": (
                 "the scaling was never published: stars, conditions and densities are "
-                "in standardised units"
+                "in standardized units"
             ),
         },
         name=f"galacticforge-{architecture}",

@@ -26,10 +26,10 @@ NORMAL = 8.0
 
 class StarScaling(nn.Module):
     """
-    Change of variables between physical and standardised stars.
+    Change of variables between physical and standardized stars.
 
     Bounded axes are mapped to all real numbers by a logarithm or a logit, so that
-    every standardised star is a possible one. Centre and scale may follow the
+    every standardized star is a possible one. Center and scale may follow the
     conditions of the galaxy by power laws, as size and velocity follow mass.
 
     Parameters
@@ -37,14 +37,14 @@ class StarScaling(nn.Module):
     kinds : sequence
         For each axis one of `KINDS` or ``["interval", low, high]``.
     context : int, optional
-        Number of conditions that centre and scale follow.
+        Number of conditions that center and scale follow.
     cylinder : sequence of int, optional
         Places of x, y, v_x and v_y: the flow then sees radius, azimuth, and the
-        velocities along and across the radius. The standardised radius is normal for
+        velocities along and across the radius. The standardized radius is normal for
         a density of stars that is normal in the plane, the azimuth where all
         directions are alike.
     whiten : bool, optional
-        Whether linear correlations between the standardised axes are taken out.
+        Whether linear correlations between the standardized axes are taken out.
 
     Raises
     ------
@@ -65,7 +65,7 @@ class StarScaling(nn.Module):
         low, high = _bounds(kinds)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
-        self.register_buffer("centre", torch.zeros(number, 1 + context))
+        self.register_buffer("center", torch.zeros(number, 1 + context))
         self.register_buffer("log_scale", torch.zeros(number, 1 + context))
         self.register_buffer("mean", torch.zeros(number))
         self.register_buffer("matrix", torch.eye(number))
@@ -93,25 +93,25 @@ class StarScaling(nn.Module):
 
     def forward(self, values, context=None):
         """
-        Standardise stars.
+        Standardize stars.
 
         Parameters
         ----------
         values : `torch.Tensor`
             Physical stars, shape (n, d), within the bounds.
         context : `torch.Tensor`, optional
-            Standardised conditions, shape (n, c) or (1, c).
+            Standardized conditions, shape (n, c) or (1, c).
 
         Returns
         -------
         standard : `torch.Tensor`
             Shape (n, d).
         log_det : `torch.Tensor`
-            Logarithm of the volume of standardised units per physical unit, shape (n,).
+            Logarithm of the volume of standardized units per physical unit, shape (n,).
         """
         flat, log_det = self._flatten(values)
-        centre, log_scale = self._lines(context)
-        flat = (flat - centre) * torch.exp(-log_scale)
+        center, log_scale = self._lines(context)
+        flat = (flat - center) * torch.exp(-log_scale)
         log_det = log_det - log_scale.sum(-1)
         flat, bent = self._compress(flat)
         matrix = self._wide(self.matrix)
@@ -121,14 +121,14 @@ class StarScaling(nn.Module):
 
     def inverse(self, standard, context=None):
         """
-        Give the physical stars of standardised ones.
+        Give the physical stars of standardized ones.
 
         Parameters
         ----------
         standard : `torch.Tensor`
             Shape (n, d).
         context : `torch.Tensor`, optional
-            Standardised conditions, shape (n, c) or (1, c).
+            Standardized conditions, shape (n, c) or (1, c).
 
         Returns
         -------
@@ -139,22 +139,22 @@ class StarScaling(nn.Module):
         flat = torch.linalg.solve_triangular(
             self._wide(self.matrix), self._wide(standard).T, upper=False
         ).T
-        centre, log_scale = self._lines(context)
+        center, log_scale = self._lines(context)
         flat = self._expand(flat + self._wide(self.mean))
-        values = self._unflatten(flat * torch.exp(log_scale) + centre)
+        values = self._unflatten(flat * torch.exp(log_scale) + center)
         return self._strictly(values, self.mean.dtype)
 
     @torch.no_grad()
     def fit(self, values, context=None):
         """
-        Learn centre, scale and correlations from stars.
+        Learn center, scale and correlations from stars.
 
         Parameters
         ----------
         values : `torch.Tensor`
             Physical stars, shape (n, d), within the bounds.
         context : `torch.Tensor`, optional
-            Standardised conditions of the galaxy of each star, shape (n, c); they take
+            Standardized conditions of the galaxy of each star, shape (n, c); they take
             part only where the scaling was made for them.
 
         Returns
@@ -164,28 +164,28 @@ class StarScaling(nn.Module):
         """
         step = max(1, len(values) // FIT_STARS)
         values = values[::step]
-        design = torch.ones(len(values), self.centre.shape[1], dtype=torch.float64)
-        if self.centre.shape[1] > 1:
+        design = torch.ones(len(values), self.center.shape[1], dtype=torch.float64)
+        if self.center.shape[1] > 1:
             design[:, 1:] = context[::step]
         flat = self._flatten(values)[0]
-        centre = _line(design, _clipped(flat))
-        # The radius has no centre but zero, the azimuth neither centre nor scale.
+        center = _line(design, _clipped(flat))
+        # The radius has no center but zero, the azimuth neither center nor scale.
         still = self._at("radius") + self._at("turn")
-        centre[still] = 0.0
-        size = (flat - design @ centre.T).abs()
+        center[still] = 0.0
+        size = (flat - design @ center.T).abs()
         least = _least(size)
         log_scale = _line(design, _clipped(size.clamp_min(least).log()))
         log_scale[self._at("turn")] = 0.0
-        self.centre.copy_(centre)
+        self.center.copy_(center)
         self.log_scale.copy_(log_scale)
-        flat = (flat - design @ self._wide(self.centre).T) * torch.exp(
+        flat = (flat - design @ self._wide(self.center).T) * torch.exp(
             -design @ self._wide(self.log_scale).T
         )
         flat = _clipped(self._compress(flat)[0])
-        self._standardise(flat)
+        self._standardize(flat)
         return self
 
-    def _standardise(self, flat):
+    def _standardize(self, flat):
         """Set mean and matrix so that the numbers have spread one."""
         spread = flat.std(0)
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
@@ -214,12 +214,12 @@ class StarScaling(nn.Module):
         return tensor.to(wide)
 
     def _lines(self, context):
-        """Centre and logarithm of the scale for conditions."""
-        centre, log_scale = self._wide(self.centre), self._wide(self.log_scale)
-        if centre.shape[1] == 1:
-            return centre.T, log_scale.T
+        """Center and logarithm of the scale for conditions."""
+        center, log_scale = self._wide(self.center), self._wide(self.log_scale)
+        if center.shape[1] == 1:
+            return center.T, log_scale.T
         context = self._wide(context)
-        return tuple(t[:, 0] + context @ t[:, 1:].T for t in (centre, log_scale))
+        return tuple(t[:, 0] + context @ t[:, 1:].T for t in (center, log_scale))
 
     def _flatten(self, values):
         """Leave Cartesian axes and bounds; and the logarithm of the volume ratio."""
@@ -335,7 +335,7 @@ def _clipped(values):
 
 
 def _least(size):
-    """Smallest distance from the centre that counts, for each column."""
+    """Smallest distance from the center that counts, for each column."""
     typical = size.mean(0)
     return 1e-3 * torch.where(typical > 0, typical, torch.ones_like(typical))
 

@@ -121,7 +121,7 @@ def _center(center, distance):
     has_distance = center.distance.unit.is_equivalent(u.kpc)
     if distance is not None:
         if has_distance:
-            raise InputError("distance", distance, "none: the centre has one")
+            raise InputError("distance", distance, "none: the center has one")
         moving = {}
         if center.data.differentials:
             moving = {
@@ -131,7 +131,7 @@ def _center(center, distance):
             }
         center = SkyCoord(ra=center.ra, dec=center.dec, distance=distance, **moving)
     elif not has_distance:
-        raise InputError("distance", None, "a length, as the centre has none")
+        raise InputError("distance", None, "a length, as the center has none")
     if not 0 < center.distance.value < np.inf:
         raise InputError("distance", center.distance, "a positive length")
     return center

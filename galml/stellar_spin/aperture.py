@@ -12,7 +12,7 @@ __all__ = [
     "within",
 ]
 
-#: Iterations of centre and shape of the light.
+#: Iterations of center and shape of the light.
 ITERATIONS = 20
 #: Outliers in units of the scatter, and rounds of looking for them.
 CLIP, CLIP_ROUNDS = 5.0, 3
@@ -27,7 +27,7 @@ def within(distance, size):
 
 def centroid(x, y, flux, size):
     """
-    Find the centre of the light in a circle that moves along.
+    Find the center of the light in a circle that moves along.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def semi_major_axis(x, y, ratio, angle):
     Parameters
     ----------
     x, y : `~numpy.ndarray`
-        Places, from the centre.
+        Places, from the center.
     ratio : float
         Axis ratio b/a of the ellipse.
     angle : float
@@ -80,7 +80,7 @@ def ellipse(x, y, flux, size, ratio=None, angle=None):
     Parameters
     ----------
     x, y, flux : `~numpy.ndarray`
-        Place, from the centre, and light of the spaxels.
+        Place, from the center, and light of the spaxels.
     size : float
         Semi-major axis; infinite for all the light.
     ratio, angle : float, optional
@@ -111,13 +111,13 @@ def systemic_weights(x, y, flux, velocity):
     Find the weights whose sum with the velocities is the systemic velocity.
 
     They give the constant in a least-squares fit weighted with the flux, beside a
-    solid-body and a flat rotation of any axis. These are odd about the centre, so that
+    solid-body and a flat rotation of any axis. These are odd about the center, so that
     missing spaxels and lopsided light do not shift the constant. Outliers are left out.
 
     Parameters
     ----------
     x, y, flux, velocity : `~numpy.ndarray`
-        Place, from the centre, light and velocity of the spaxels.
+        Place, from the center, light and velocity of the spaxels.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def coherence(x, y, flux, velocity):
     Parameters
     ----------
     x, y, flux, velocity : `~numpy.ndarray`
-        Place, from the centre, light and velocity, from the systemic one.
+        Place, from the center, light and velocity, from the systemic one.
 
     Returns
     -------

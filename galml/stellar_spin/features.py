@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Numbers about the image of a galaxy: noise, light, shape, colours and PSF."""
+"""Numbers about the image of a galaxy: noise, light, shape, colors and PSF."""
 
 import math
 
@@ -35,7 +35,7 @@ def measure_noise(mean, cover, radius, noise, reduction):
     """Error of a pixel: the one given, or else from the scatter far from the galaxy.
 
     The scatter is that of the differences between cells at some distance. Where the
-    errors of neighbouring pixels are not independent, the result is that of pixels
+    errors of neighboring pixels are not independent, the result is that of pixels
     which would make cells as noisy.
 
     Parameters
@@ -150,7 +150,7 @@ def _log_snr(brightness, std, r_eff):
 
 
 def measure_colors(light, unit, std, r_eff, stamps, chosen):
-    """Numbers about the colours, zero where they cannot be had."""
+    """Numbers about the colors, zero where they cannot be had."""
     zero = torch.zeros_like(r_eff)
     result, place = {}, 1
     for name, index in zip(("blue", "red"), chosen[1:], strict=True):
@@ -175,7 +175,7 @@ def measure_colors(light, unit, std, r_eff, stamps, chosen):
 
 
 def _ratio(first, second, low=1e-30, high=1e-30):
-    """Colour, as a magnitude, of two brightnesses with their lower limits."""
+    """Color, as a magnitude, of two brightnesses with their lower limits."""
     first = torch.maximum(first, torch.as_tensor(low))
     second = torch.maximum(second, torch.as_tensor(high))
     return (2.5 * (first / second).log10()).clamp(-4, 4)

@@ -15,7 +15,7 @@ from galml.core.fitting import (
     truth_columns,
     usable_members,
 )
-from galml.core.layers import standardise
+from galml.core.layers import standardize
 from galml.core.metrics import coverage
 from galml.core.training import train
 from galml.core.weights import load_model
@@ -168,7 +168,7 @@ def fit_spin(
     settings = (settings or {}) if model is None else model.options
     network = network_of(SpinNet, settings, seed, model)
     if model is None:
-        standardise(network, data["scalars"].float())
+        standardize(network, data["scalars"].float())
     options = {"epochs": 20, "weight_decay": 1e-2, "augment": augment, **options}
     training = train(
         network, spin_loss, _inputs(data), _inputs(validation), seed=seed, **options

@@ -36,7 +36,7 @@ MIN_PIXELS = 64
 SMALLEST = 0.7
 #: Keys of the metadata that name the bands.
 BAND_KEYS = ("BANDS", "BAND", "FILTER")
-#: Key by which a colour image is known after it has been read.
+#: Key by which a color image is known after it has been read.
 COLORS = "RGB_IMAGE"
 
 
@@ -61,7 +61,7 @@ class GalaxyImage:
     pixel_scale : float
         Side of a pixel in arcsec; NaN where it is unknown.
     colors : `~numpy.ndarray` or None
-        The colour image itself, shape (3, ny, nx) between 0 and 1, if it was one.
+        The color image itself, shape (3, ny, nx) between 0 and 1, if it was one.
     flags : int
         Bits of `galml.core.Flag`.
     name : str or None
@@ -127,7 +127,7 @@ def read_images(
 
 
 def _adapted(cutouts):
-    """Give arrays and colour images the form in which `stream` reads them."""
+    """Give arrays and color images the form in which `stream` reads them."""
     if isinstance(cutouts, list | tuple):
         return [_adapted_one(one) for one in cutouts]
     if isinstance(cutouts, np.ndarray) and cutouts.ndim == 4:
@@ -305,7 +305,7 @@ def _widths(meta, psf_fwhm, scale, count):
 
 
 def measured_size(values, psf_fwhm):
-    """Measure effective radius and centre of the galaxy in the middle of an image.
+    """Measure effective radius and center of the galaxy in the middle of an image.
 
     Parameters
     ----------

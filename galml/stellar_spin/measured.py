@@ -62,7 +62,7 @@ def lambda_r(
                          {\sum F_i R_i \sqrt{V_i^2 + \sigma_i^2}}, \qquad
         \frac{V}{\sigma} = \sqrt{\frac{\sum F_i V_i^2}{\sum F_i \sigma_i^2}}
 
-    over the spaxels whose centres lie inside the ellipse [1]_ [2]_.
+    over the spaxels whose centers lie inside the ellipse [1]_ [2]_.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def lambda_r(
         Of the ellipse's major axis, in degrees, east of north where there is a
         celestial WCS, otherwise counter-clockwise from +y. Measured by default.
     radius : {"circular", "elliptical"}, optional
-        What R is: the distance from the centre, as for SAURON, ATLAS3D and MaNGA
+        What R is: the distance from the center, as for SAURON, ATLAS3D and MaNGA
         [1]_ [3]_ [4]_, or the semi-major axis of the ellipse through the spaxel, as
         for SAMI [5]_.
     systemic : `~astropy.units.Quantity` or float, optional
@@ -284,7 +284,7 @@ def _measure(
 
 
 def _aperture(spaxels, size, center, ellipticity, position_angle):
-    """Give the spaxels inside the ellipse, centred, and the ellipse through each."""
+    """Give the spaxels inside the ellipse, centerd, and the ellipse through each."""
     _check_count(spaxels, "in the map")
     if center is None:
         center = centroid(spaxels.x, spaxels.y, spaxels.flux, size)

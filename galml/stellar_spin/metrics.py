@@ -14,7 +14,7 @@ __all__ = [
     "mean_square",
     "pearson",
     "spearman",
-    "summarise",
+    "summarize",
 ]
 
 
@@ -120,7 +120,7 @@ def area_under_curve(score, outcome):
     return float(ranks / (true * false))
 
 
-def summarise(table, truth):
+def summarize(table, truth):
     """Judge a table of results.
 
     Parameters

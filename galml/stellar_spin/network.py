@@ -85,7 +85,7 @@ class SpinNet(nn.Module):
 
 
 class Duckworth2020(nn.Module):
-    """The network of Duckworth et al. (2020): spin from a colour image.
+    """The network of Duckworth et al. (2020): spin from a color image.
 
     It has 5 994 145 parameters, no uncertainty and no symmetry.
     """

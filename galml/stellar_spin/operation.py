@@ -44,10 +44,10 @@ def spin(
         One galaxy in one band, shape (ny, nx), or in several, shape (bands, ny, nx),
         in the middle of the image: a `~astropy.nddata.CCDData`,
         `~astropy.nddata.NDData`, `~astropy.units.Quantity`, array or FITS path; a
-        colour image as SDSS makes them, bytes of shape (ny, nx, 3) or a JPEG or PNG
+        color image as SDSS makes them, bytes of shape (ny, nx, 3) or a JPEG or PNG
         path; or a `~galml.cutouts.CutoutStack`, or a sequence, iterator, table column
         or array of shape (n, bands, ny, nx) of these. NaN and masked pixels are
-        unknown. The sky need not be subtracted. Colours count where the unit is a
+        unknown. The sky need not be subtracted. Colors count where the unit is a
         spectral flux density or maggies; the best image reaches to 4.2 effective radii.
     r_eff : `~astropy.units.Quantity`, optional
         Effective radius along the major axis, in an angle or in pixels; or one for

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Mock galaxies in colour images, as a server of such images hands them out.
+"""Mock galaxies in color images, as a server of such images hands them out.
 
 The images of the SDSS SkyServer are made from frames in i, r and g that do not quite
 lie on top of each other, less a level above the sky, so that the sky is black; they
@@ -25,7 +25,7 @@ SIDE, COMPRESSED = 200, 0.85
 PEDESTAL = (0.0, 1.3)
 #: Scatter of the places of red, green and blue, in pixels.
 SHIFT = (0.1, 0.0, 0.15)
-#: Logarithm of the brightness that is shown, of all and of each colour, for redshift
+#: Logarithm of the brightness that is shown, of all and of each color, for redshift
 #: makes galaxies redder, and its scatter; scatter of the strength of the stretch.
 GAIN, GAIN_SCATTER = -0.7, 0.5
 TINT, TINT_SCATTER = (0.05, 0.0, -0.06), (0.05, 0.0, 0.12)
@@ -37,7 +37,7 @@ MEASURED = 0.75
 
 
 def through_pictures(data, noise, pixel_scale, r_eff, center, generator):
-    """Fluxes and sizes that can be had of colour images.
+    """Fluxes and sizes that can be had of color images.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def through_pictures(data, noise, pixel_scale, r_eff, center, generator):
     pixel_scale : `torch.Tensor`
         Shape (n,), in arcsec.
     r_eff, center : `torch.Tensor`
-        Shape (n,) and (n, 2): what is known of radius and centre, in pixels.
+        Shape (n,) and (n, 2): what is known of radius and center, in pixels.
     generator : `torch.Generator`
         Source of all randomness.
 
@@ -109,7 +109,7 @@ def _stretched(data, noise, pixel_scale, generator):
     total = light.sum(1, keepdim=True).clamp_min(1e-9)
     strength = SDSS_NONLINEARITY * torch.exp(STRETCH * scatter(1, 1, 1))
     colors = light * torch.asinh(strength * total) / (strength * total)
-    # Where a colour is too bright, the ratio of the three stays.
+    # Where a color is too bright, the ratio of the three stays.
     return colors / colors.amax(1, keepdim=True).clamp_min(1)
 
 

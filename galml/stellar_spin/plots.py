@@ -50,7 +50,7 @@ def plot_galaxy(cutout, row, *, figure=None, **options):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With the axes labelled ``image``, ``prepared`` and ``spin``.
+        With the axes labeled ``image``, ``prepared`` and ``spin``.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def plot_table(table, truth=None, *, figure=None):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With the axes labelled ``histogram`` and ``plane``, and with a truth
+        With the axes labeled ``histogram`` and ``plane``, and with a truth
         ``regression`` and ``calibration``.
     """
     rows = [["histogram", "plane"]]
@@ -176,7 +176,7 @@ def plot_saliency(cutout, *, model="default", figure=None, **options):
     Returns
     -------
     `~matplotlib.figure.Figure`
-        With the axes labelled ``image``, ``prepared`` and ``saliency``.
+        With the axes labeled ``image``, ``prepared`` and ``saliency``.
     """
     from galml.core.weights import load_model
     from galml.stellar_spin.saliency import saliency
@@ -220,7 +220,7 @@ def _mosaic(figure, rows, **options):
 
 
 def _draw_image(panel, image):
-    """Draw the image in colours, or in grey where it has one band."""
+    """Draw the image in colors, or in gray where it has one band."""
     from galml.cutouts import lupton_rgb
     from galml.stellar_spin.published import order
 

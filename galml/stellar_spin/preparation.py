@@ -4,7 +4,7 @@
 An image is averaged over area onto a grid in units of the effective radius, cleared of
 its sky, and turned so that the major axis of its light lies along x. Of its bands the
 one nearest to r shows the shape; one bluer and one redder band, where there are any,
-add maps of colour. The network sees these, and numbers about the image.
+add maps of color. The network sees these, and numbers about the image.
 """
 
 import math
@@ -36,9 +36,9 @@ WIDE_HALF = WIDE_SIZE / SIZE * HALF
 
 #: Wavelength (micron) of the band that shows the shape.
 REFERENCE = 0.617
-#: Wavelengths (micron) of the colours that help most, where there is a choice.
+#: Wavelengths (micron) of the colors that help most, where there is a choice.
 BLUE, RED = 0.470, 0.770
-#: Bands nearer to the reference than this, in relative wavelength, show no colour.
+#: Bands nearer to the reference than this, in relative wavelength, show no color.
 NEAREST = 0.07
 
 #: Planes of the image that the network sees.
@@ -92,7 +92,7 @@ class Stamps:
         Shape (n, 2): x and y of the galaxy in pixels; the middle by default.
     calibrated : bool
         Whether the bands share one flux scale in units of spectral flux density per
-        frequency, so that ratios of their fluxes are AB colours.
+        frequency, so that ratios of their fluxes are AB colors.
     """
 
     data: torch.Tensor
@@ -121,7 +121,7 @@ class Prepared:
 
 
 def choose_bands(wavelength):
-    """Choose the bands that show shape, blue and red colour.
+    """Choose the bands that show shape, blue and red color.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def choose_bands(wavelength):
     Returns
     -------
     tuple of int or None
-        Indices; None for a colour that cannot be had.
+        Indices; None for a color that cannot be had.
     """
 
     def nearest(goal, places):
@@ -198,7 +198,7 @@ def prepare(stamps):
 
 
 def middle(data, center=None):
-    """Centre given, or the middle of the image."""
+    """Center given, or the middle of the image."""
     ny, nx = data.shape[-2:]
     half = torch.tensor([(nx - 1) / 2, (ny - 1) / 2], dtype=torch.float64)
     if center is None:

@@ -48,7 +48,7 @@ class Pictures:
 
 
 def prepare(colors, r_eff, center=None):
-    """Cut colour images to 8.48 effective radii and 80 pixels.
+    """Cut color images to 8.48 effective radii and 80 pixels.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def order(wavelength):
 
 
 def colored(values, places, pixel_scale):
-    """Make colour images, with a last axis moved to where bands are.
+    """Make color images, with a last axis moved to where bands are.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def colored(values, places, pixel_scale):
 
 
 def _colors(image):
-    """Give the colours of the image itself, or of its bands."""
+    """Give the colors of the image itself, or of its bands."""
     if image.colors is not None:
         return image.colors
     values, places = image.values.astype(float), order(image.wavelength)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Colour images as SDSS makes them, back to fluxes."""
+"""Color images as SDSS makes them, back to fluxes."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def linear_images(colors):
 
 
 def is_rgb(image):
-    """Recognise a colour image: bytes, of shape (ny, nx, 3)."""
+    """Recognize a color image: bytes, of shape (ny, nx, 3)."""
     return (
         isinstance(image, np.ndarray)
         and image.dtype == np.uint8
@@ -47,12 +47,12 @@ def is_rgb(image):
 
 
 def is_picture(path):
-    """Recognise the file of a colour image by its suffix."""
+    """Recognize the file of a color image by its suffix."""
     return Path(os.fspath(path)).suffix.lower() in (".jpg", ".jpeg", ".png")
 
 
 def read_picture(path):
-    """Read the file of a colour image, with y upwards; needs Pillow."""
+    """Read the file of a color image, with y upwards; needs Pillow."""
     from PIL import Image
 
     with Image.open(path) as image:

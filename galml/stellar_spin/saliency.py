@@ -23,7 +23,7 @@ def saliency(image, model):
     Returns
     -------
     seen, strength : `~numpy.ndarray`
-        What the network sees, the first channel or the mean of the colours, and the
+        What the network sees, the first channel or the mean of the colors, and the
         sum over the channels of the absolute derivative of the spin times the
         channel, as a mean over the views.
     """

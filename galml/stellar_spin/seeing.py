@@ -55,7 +55,7 @@ def correct_seeing(lambda_r, *, psf_fwhm, r_eff, sersic_index):
     Notes
     -----
     Equation 5 and figure C4 of Graham et al. 2018, MNRAS 477, 4711, found with models
-    of regular rotators and R the circular distance from the centre. Galaxies that do
+    of regular rotators and R the circular distance from the center. Galaxies that do
     not rotate regularly are not to be corrected.
 
     Examples

@@ -99,7 +99,7 @@ class Spaxels:
             ) from error
 
     def position(self, center):
-        """Give a centre, pixel or sky position, as (x, y)."""
+        """Give a center, pixel or sky position, as (x, y)."""
         if isinstance(center, SkyCoord):
             if self.wcs is None:
                 raise InputError("center", "a SkyCoord", "a map with a celestial WCS")
@@ -284,7 +284,7 @@ def _converted(values, unit, wanted, argument):
 
 
 def _area(x, y):
-    """Area of a spaxel: of the square with the median distance to a neighbour."""
+    """Area of a spaxel: of the square with the median distance to a neighbor."""
     from scipy.spatial import cKDTree
 
     places = np.stack([x, y], axis=1)

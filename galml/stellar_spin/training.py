@@ -28,7 +28,7 @@ PSF = ("has_psf", "log_psf")
 CALIBRATION = ("calibrated", "blue_color", "red_color")
 #: Error of photometric zero points, in magnitudes.
 ZERO_POINT = 0.02
-#: Scatter of effective radii (natural logarithm), and of centres in effective radii.
+#: Scatter of effective radii (natural logarithm), and of centers in effective radii.
 SIZE_ERROR = 0.1
 CENTER_ERROR = 0.05
 #: Bands of a batch, and how often they are drawn.
@@ -43,7 +43,7 @@ BAND_SETS = (
     (("r",), 0.06),
     (("i",), 0.08),
 )
-#: Share of batches that are seen as colour images of SDSS, the pixels a side of these
+#: Share of batches that are seen as color images of SDSS, the pixels a side of these
 #: with their odds, and how they differ from others: they are wider, and the galaxies
 #: bright enough for people to look at.
 PICTURES = 0.35
@@ -59,9 +59,9 @@ def mock_data_set(
 ):
     """Prepare mocks as the network sees them, beside their truth.
 
-    Effective radii are right to 10 %, centres to a twentieth of them; half of the
+    Effective radii are right to 10 %, centers to a twentieth of them; half of the
     galaxies come without their noise, and some images end early. Batches that are seen
-    as colour images of SDSS are what is left after that, with radii that mostly are
+    as color images of SDSS are what is left after that, with radii that mostly are
     measured.
 
     Parameters
@@ -72,10 +72,10 @@ def mock_data_set(
         Bands of the images, or several sets of bands, of which each batch has one; by
         default those of many surveys.
     pictures : float, optional
-        Share of batches that are seen as colour images; by default a third, where
+        Share of batches that are seen as color images; by default a third, where
         bands are not given, and none, where they are.
     colors : bool
-        Also make the colour images of the published system: ``colors``, of shape
+        Also make the color images of the published system: ``colors``, of shape
         (n, 3, 80, 80), in float16.
     **options
         Further ones of `galml.mocks.galaxy_images`.
@@ -151,7 +151,7 @@ def _prepared(images, r_eff, center, generator, picture):
             data, noise, images.pixel_scale, r_eff, center, generator
         )
         noise, psf_fwhm = torch.full_like(noise, torch.nan), factor * psf_fwhm
-        # Files of colour images do not tell the PSF.
+        # Files of color images do not tell the PSF.
         psf_fwhm[_uniform(generator, len(data)) < UNKNOWN_PSF] = torch.nan
     else:
         _cut(data, center, r_eff, generator)
@@ -173,7 +173,7 @@ def _cut(data, center, r_eff, generator):
 
 
 def _pictures(images, r_eff, center):
-    """Colour images as the published system takes them."""
+    """Color images as the published system takes them."""
     places = published.order(wavelengths(images.bands))
     colors = published.colored(images.data.numpy(), places, images.pixel_scale.numpy())
     return published.prepare(torch.from_numpy(colors), r_eff, center).image
@@ -193,7 +193,7 @@ def augment(batch, generator):
     -------
     dict of str to `torch.Tensor`
         A new batch: of half of the images each is mirrored left to right and top to
-        bottom; a third lose the PSF, some a colour or both or their calibration.
+        bottom; a third lose the PSF, some a color or both or their calibration.
     """
     image, scalars = batch["image"].clone(), batch["scalars"].clone()
     device = image.device

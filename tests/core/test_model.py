@@ -46,7 +46,7 @@ def make_model(**changes):
         "architecture": "tiny",
         "options": {"width": 5},
         "config": {"pixels": 32, "units": ["km / s", None], "scale": 0.1},
-        "card": {"licence": "CC0-1.0", "figures": {"error": 0.25}},
+        "card": {"license": "CC0-1.0", "figures": {"error": 0.25}},
         "name": "feather",
     }
     return GalaxyModel(network, **arguments | changes)
@@ -114,7 +114,7 @@ def test_sha256_covers_everything_but_the_name():
     assert re.fullmatch("[0-9a-f]{64}", model.sha256)
     assert make_model(name="other").sha256 == model.sha256
     assert make_model(config={}).sha256 != model.sha256
-    assert make_model(card={"licence": "MIT"}).sha256 != model.sha256
+    assert make_model(card={"license": "MIT"}).sha256 != model.sha256
     changed = copy.deepcopy(model.network)
     changed.layers[1].running_var[0] *= 1.001
     arguments = {"options": {"width": 5}, "config": model.config, "card": model.card}
@@ -171,7 +171,7 @@ def test_flipped_bit(path):
         {"tensors": {"extra": torch.zeros(5)}},
         {"operation": "measure"},
         {"config": {"scale": 0.2}},
-        {"card": {"licence": "mine"}},
+        {"card": {"license": "mine"}},
         {"options": {"width": 6}},
         {"sha256": "0" * 64},
     ],

@@ -120,7 +120,7 @@ def test_round_trips(tmp_path, suffix, kind, keeps_meta):
 
 def test_one_warning_sums_up():
     flags = [0, Flag.FAILED, Flag.UNREADABLE | Flag.FAILED, Flag.UNREADABLE, 512]
-    errors = [ValueError("too small"), OSError("no file"), OSError("no disc")]
+    errors = [ValueError("too small"), OSError("no file"), OSError("no disk")]
     with pytest.warns(GalmlWarning) as caught:
         warn_batch(flags, errors)
     assert len(caught) == 1

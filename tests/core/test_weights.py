@@ -56,7 +56,7 @@ def data(monkeypatch, tmp_path):
         path = folder / f"{name}-1.safetensors"
         sha256 = save(path, len(entries), operation)
         entry = {"operation": operation, "name": name, "default": default}
-        entry |= {"size": path.stat().st_size, "licence": "CC0-1.0", "domain": "tests"}
+        entry |= {"size": path.stat().st_size, "license": "CC0-1.0", "domain": "tests"}
         entries.append(entry | {"sha256": sha256, "file": path.name})
     del entries[-1]["file"]
     entries[-1]["urls"] = ["https://one.example/cloud", "https://two.example/cloud"]

@@ -97,7 +97,7 @@ def test_noise_is_unbiased():
 
 @pytest.mark.parametrize("light", [0.3, 1.0])
 @pytest.mark.parametrize("distance", [14, 24])
-def test_neighbours(distance, light):
+def test_neighbors(distance, light):
     image = sersic(1, 8, 0.4, 120, 81, (40.2, 39.7))
     other = sersic(1, 3, 0.2, 0, 81, (40 + distance * 0.8, 40 + distance * 0.6))
     found = measure(noisy(image + light * other, 300, 8, 0.4), psf_fwhm=FWHM)
@@ -243,7 +243,7 @@ def test_detect(field):
         assert row["flux"].to_value(u.nJy) == pytest.approx(whole, rel=0.04)
         assert 10 < row["flux_err"].to_value(u.nJy) < 100
     near = nearest(table, *GALAXIES[3][:2]), nearest(table, *GALAXIES[4][:2])
-    assert all(row["flags"] & Flag.NEIGHBOURS for row in near)
+    assert all(row["flags"] & Flag.NEIGHBORS for row in near)
     assert nearest(table, *GALAXIES[0][:2])["flags"] == 0
 
 
@@ -265,7 +265,7 @@ def tiles(monkeypatch):
 
 
 def test_tiles_are_the_whole(monkeypatch, tiles, tmp_path):
-    # Centres lie on borders and corners of the tiles, and between them.
+    # Centers lie on borders and corners of the tiles, and between them.
     places = [(128.0, 128.0), (256.0, 60.2), (383.5, 255.7), (60.1, 255.5), (190, 190)]
     image = np.random.default_rng(4).normal(20, 1, (360, 500))
     for x, y in places:

@@ -208,7 +208,7 @@ def test_images_of_nan_fail(images, catalog):
     assert (stack.flags & Flag.MASKED).all()
 
 
-def test_flags_of_edges_masks_levels_and_neighbours(images):
+def test_flags_of_edges_masks_levels_and_neighbors(images):
     image = images["g"]
     image.mask = np.zeros(SHAPE, bool)
     image.mask[75:85, 35:45] = True
@@ -216,7 +216,7 @@ def test_flags_of_edges_masks_levels_and_neighbours(images):
     x, y = [2, 40, 120, 80, 83], [80, 80, 80, 120, 120]
     image.meta["SATURATE"] = 5e3
     stack = extract_cutouts(image, QTable({"x": x, "y": y}), size=16)
-    bits = [Flag.TRUNCATED, Flag.MASKED, Flag.SATURATED, Flag.NEIGHBOURS]
+    bits = [Flag.TRUNCATED, Flag.MASKED, Flag.SATURATED, Flag.NEIGHBORS]
     found = [[bool(flag & bit) for bit in bits] for flag in stack.flags]
     assert found == [
         [True, True, False, False],

@@ -52,14 +52,14 @@ def test_size():
 
 
 @pytest.mark.parametrize("shape", [24, 25])
-def test_arrays_off_centre(shape):
+def test_arrays_off_center(shape):
     image = to_psf_image(7.0 * gaussian(shape, 3.5, (11.7, 12.2)))
     check(image)
     expected = gaussian(image.shape[0], 3.5, 2 * [image.shape[0] // 2])
     np.testing.assert_allclose(image / image.max(), expected, atol=2e-3)
 
 
-def test_array_that_is_centred_is_unchanged():
+def test_array_that_is_centerd_is_unchanged():
     image = gaussian(21, 3.0, (10, 10), 0.7)
     np.testing.assert_allclose(to_psf_image(image), image / image.sum(), rtol=1e-12)
 

@@ -22,7 +22,7 @@ SCALE = 0.396 * u.arcsec
 
 
 def make_stack(n=3, *, unit=u.nJy, mask=None, scale=SCALE, bands=("g", "r", "i")):
-    """Exponential discs, red in the middle, with noise."""
+    """Exponential disks, red in the middle, with noise."""
     rng = np.random.default_rng(0)
     y, x = np.indices((24, 20)) - np.array([11.5, 9.5])[:, None, None]
     light = np.exp(-np.hypot(x, y) / 1.5)
@@ -251,9 +251,9 @@ def test_bands_of_colors():
     np.testing.assert_array_equal(
         some, lupton_rgb(stack.band("g", "r", "i"), **options)
     )
-    grey = lupton_rgb(stack.band("r"), **options)
-    assert (grey == grey[..., :1]).all()
-    np.testing.assert_array_equal(grey, lupton_rgb(stack, bands=["r"], **options))
+    gray = lupton_rgb(stack.band("r"), **options)
+    assert (gray == gray[..., :1]).all()
+    np.testing.assert_array_equal(gray, lupton_rgb(stack, bands=["r"], **options))
     two = lupton_rgb(stack.band("g", "i"), **options)
     clear = (two.min(axis=-1) > 0) & (two.max(axis=-1) < 1)
     assert clear.sum() > 100

@@ -15,8 +15,8 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def discs(angle, inclination, turnover=0.2, speed=200.0):
-    """Velocity and mask of thin discs; angles in degrees, shape (n,)."""
+def disks(angle, inclination, turnover=0.2, speed=200.0):
+    """Velocity and mask of thin disks; angles in degrees, shape (n,)."""
     turn = torch.deg2rad(angle)[:, None, None]
     tilt = torch.deg2rad(inclination)[:, None, None]
     along = -turn.sin() * X + turn.cos() * Y
@@ -62,16 +62,16 @@ def test_rings_of_the_model_are_recovered():
 
 
 @pytest.mark.parametrize("turnover", [0.05, 0.2, 0.5])
-def test_angle_of_thin_discs(turnover):
+def test_angle_of_thin_disks(turnover):
     angle, inclination = sample(150)
-    velocity, inside = discs(angle, inclination, turnover)
+    velocity, inside = disks(angle, inclination, turnover)
     # What the grid itself costs.
     fit = fit_harmonics(velocity, CIRCLE.expand_as(velocity))
     assert error(fit, angle).abs().max() < 0.03
     fit = fit_harmonics(velocity, inside)
     assert error(fit, angle).abs().max() < 0.25
     assert error(fit, angle).abs().median() < 0.02
-    # A square field weighs the diagonals of a strongly inclined disc more.
+    # A square field weighs the diagonals of a strongly inclined disk more.
     fit = fit_harmonics(velocity, torch.ones_like(velocity))
     assert error(fit, angle).abs().max() < 2
 
@@ -80,7 +80,7 @@ def test_angle_of_thin_discs(turnover):
 def test_scatter_is_what_the_sharpness_says(noise):
     n = 300
     angle, inclination = sample(n, 35, 65)
-    velocity, _ = discs(angle, inclination)
+    velocity, _ = disks(angle, inclination)
     velocity += noise * torch.randn(velocity.shape, generator=generator(2)).double()
     fit = fit_harmonics(velocity, CIRCLE.expand_as(velocity))
     # The log-likelihood of N pixels falls by N sharpness angle^2 / 4.
@@ -91,7 +91,7 @@ def test_scatter_is_what_the_sharpness_says(noise):
 
 
 def test_sharpness_falls_with_noise():
-    velocity, _ = discs(*sample(20, 40, 60))
+    velocity, _ = disks(*sample(20, 40, 60))
     weight = CIRCLE.expand_as(velocity)
     noise = torch.randn(velocity.shape, generator=generator(2)).double()
     sharp = [
@@ -104,7 +104,7 @@ def test_sharpness_falls_with_noise():
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("turns", range(4))
 def test_flips_and_quarter_turns_turn_the_angle_along(flip, turns):
-    velocity, mask = discs(*sample(12))
+    velocity, mask = disks(*sample(12))
     velocity += 25 * torch.randn(velocity.shape, generator=generator(3)).double()
     mask = mask * (torch.rand(mask.shape, generator=generator(4)) > 0.2)
     fit = fit_harmonics(velocity, mask)
@@ -123,7 +123,7 @@ def test_flips_and_quarter_turns_turn_the_angle_along(flip, turns):
 def test_absurd_outliers_have_little_weight():
     n = 60
     angle, inclination = sample(n, 30, 70)
-    velocity, _ = discs(angle, inclination)
+    velocity, _ = disks(angle, inclination)
     velocity += 10 * torch.randn(velocity.shape, generator=generator(5)).double()
     weight = CIRCLE.expand_as(velocity)
     clean = fit_harmonics(velocity, weight)
@@ -141,7 +141,7 @@ def test_absurd_outliers_have_little_weight():
 @pytest.mark.parametrize("side", [0.0, 50.0, 90.0, 200.0])
 def test_one_sided_maps_keep_their_angle(side):
     angle, inclination = sample(40, 35, 65)
-    velocity, mask = discs(angle, inclination)
+    velocity, mask = disks(angle, inclination)
     turn = math.radians(side)
     shown = (X * math.cos(turn) + Y * math.sin(turn) > -0.2).double()
     fit = fit_harmonics(velocity, mask * shown)
@@ -150,7 +150,7 @@ def test_one_sided_maps_keep_their_angle(side):
 
 
 def test_a_map_does_not_depend_on_its_batch():
-    velocity, mask = discs(*sample(9))
+    velocity, mask = disks(*sample(9))
     velocity += 30 * torch.randn(velocity.shape, generator=generator(8)).double()
     whole = fit_harmonics(velocity, mask)
     order = torch.randperm(9, generator=generator(9))
@@ -170,7 +170,7 @@ def test_a_map_does_not_depend_on_its_batch():
 
 def test_units_and_offsets_come_out_again():
     angle, inclination = sample(20, 30, 70)
-    velocity, mask = discs(angle, inclination)
+    velocity, mask = disks(angle, inclination)
     fit = fit_harmonics(velocity, mask)
     scaled = fit_harmonics(velocity * 1000, mask)
     torch.testing.assert_close(scaled.angle, fit.angle, rtol=0, atol=1e-9)
@@ -199,7 +199,7 @@ def test_nearly_empty_maps_give_finite_results(shown):
 
 def test_rings_with_angles_of_their_own_explain_a_warp():
     angle = torch.tensor([30.0], dtype=torch.float64)
-    velocity, _ = discs(angle, torch.tensor([50.0], dtype=torch.float64))
+    velocity, _ = disks(angle, torch.tensor([50.0], dtype=torch.float64))
     turn = torch.deg2rad(30 + 120 * torch.hypot(X, Y))
     twisted = 150 * (-turn.sin() * X + turn.cos() * Y)
     fit = fit_harmonics(torch.cat([velocity, twisted[None]]), CIRCLE.expand(2, -1, -1))

@@ -15,8 +15,8 @@ KMS = u.km / u.s
 
 
 @pytest.fixture(scope="module")
-def disc():
-    """Clean disc of 40 pixels, receding side up; blank at the border."""
+def disk():
+    """Clean disk of 40 pixels, receding side up; blank at the border."""
     y, x = np.mgrid[:40, :40] - 19.5
     radius = np.hypot(x / 0.7, y)
     return np.where(
@@ -33,59 +33,59 @@ def with_error(values, error):
     return CCDData(values, StdDevUncertainty(np.full(values.shape, error)), unit=KMS)
 
 
-def test_clean_disc_has_no_complaints(disc):
-    data = with_error(np.nan_to_num(disc), 2.0)
-    data.mask = np.isnan(disc)
+def test_clean_disk_has_no_complaints(disk):
+    data = with_error(np.nan_to_num(disk), 2.0)
+    data.mask = np.isnan(disk)
     assert flags(data) == {"no_wcs"}
-    calm = np.full(disc.shape, 20.0) * KMS
+    calm = np.full(disk.shape, 20.0) * KMS
     assert flags(data, dispersion=calm) == {"no_wcs"}
 
 
-def test_what_is_not_given_is_noted_but_not_out_of_domain(disc):
-    assert flags(disc * KMS, center=None, beam=None) == {
+def test_what_is_not_given_is_noted_but_not_out_of_domain(disk):
+    assert flags(disk * KMS, center=None, beam=None) == {
         "no_wcs", "nonfinite", "no_uncertainty", "center_assumed"
     }  # fmt: skip
 
 
-def test_outliers(disc):
-    disc = disc.copy()
-    disc[12, 20] = 5e4
-    assert "outliers" in flags(with_error(disc, 2.0))
+def test_outliers(disk):
+    disk = disk.copy()
+    disk[12, 20] = 5e4
+    assert "outliers" in flags(with_error(disk, 2.0))
 
 
-def test_one_outlier_changes_little(disc):
-    plain = galml.circularity(disc * KMS)[0]
-    disc = disc.copy()
-    disc[12, 20] = 5e4
-    row = galml.circularity(disc * KMS)[0]
+def test_one_outlier_changes_little(disk):
+    plain = galml.circularity(disk * KMS)[0]
+    disk = disk.copy()
+    disk[12, 20] = 5e4
+    row = galml.circularity(disk * KMS)[0]
     assert row["circularity"] == pytest.approx(plain["circularity"], abs=0.05)
     turn = (row["position_angle"] - plain["position_angle"]).to_value(u.deg)
     assert abs((turn + 180) % 360 - 180) < 1
 
 
-def test_nonfinite(disc):
-    data = CCDData(np.nan_to_num(disc, nan=np.inf), unit=KMS)
+def test_nonfinite(disk):
+    data = CCDData(np.nan_to_num(disk, nan=np.inf), unit=KMS)
     assert "nonfinite" in flags(data)
-    masked = CCDData(disc, unit=KMS, mask=np.isnan(disc))
+    masked = CCDData(disk, unit=KMS, mask=np.isnan(disk))
     assert "nonfinite" not in flags(masked)
 
 
-def test_truncated(disc):
-    window = disc[10:30, 10:30]
+def test_truncated(disk):
+    window = disk[10:30, 10:30]
     assert np.isfinite(window).all()
     assert "truncated" in flags(with_error(window, 2.0), center=(9.5, 9.5))
 
 
-def test_few_pixels_and_resampled(disc):
+def test_few_pixels_and_resampled(disk):
     small = np.full((12, 12), np.nan)
-    small[4:8, 4:8] = disc[16:24:2, 16:24:2]
+    small[4:8, 4:8] = disk[16:24:2, 16:24:2]
     found = flags(with_error(small, 2.0), center=(5.5, 5.5))
     assert {"few_pixels", "resampled"} <= found
 
 
-def test_noise_has_no_position_angle(disc):
+def test_noise_has_no_position_angle(disk):
     rng = np.random.default_rng(0)
-    noise = np.where(np.isfinite(disc), rng.normal(0, 20, disc.shape), np.nan)
+    noise = np.where(np.isfinite(disk), rng.normal(0, 20, disk.shape), np.nan)
     found = flags(with_error(noise, 20.0))
     assert {"pa_undetermined", "low_snr"} <= found
     row = galml.circularity(with_error(noise, 20.0))[0]
@@ -93,8 +93,8 @@ def test_noise_has_no_position_angle(disc):
     assert row["map_quality"] < 0.1
 
 
-def test_out_of_domain(disc):
-    assert "out_of_domain" in flags(with_error(disc * 1e4, 2.0))
+def test_out_of_domain(disk):
+    assert "out_of_domain" in flags(with_error(disk * 1e4, 2.0))
 
 
 def test_an_inclination_that_nobody_can_tell_is_nan(mocks):

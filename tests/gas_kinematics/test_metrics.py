@@ -121,8 +121,8 @@ def test_binned():
     assert_allclose(table["value"], [1.0, 0.5, np.nan, 0.0])
 
 
-def test_summarise(sample):
-    summary = metrics.summarise(*sample)
+def test_summarize(sample):
+    summary = metrics.summarize(*sample)
     assert all(isinstance(value, float) for value in summary.values())
     assert summary["count"] == 20_000
     for name in ("circularity", "position_angle", "inclination"):
@@ -133,27 +133,27 @@ def test_summarise(sample):
     assert summary["balanced_accuracy_clear"] > summary["balanced_accuracy"] > 0.9
 
 
-def test_summarise_sees_wrong_errors(sample):
+def test_summarize_sees_wrong_errors(sample):
     table, truth = sample
     table["circularity_lo"] += (table["circularity"] - table["circularity_lo"]) / 2
     table["position_angle_err"] *= 0.5
     table["position_angle"] += np.where(truth["circularity"] > 0.7, 0, 50) * u.deg
-    summary = metrics.summarise(table, truth)
+    summary = metrics.summarize(table, truth)
     assert summary["circularity_coverage"] < 0.6
     assert summary["circularity_pit_distance"] > 0.05
     assert summary["position_angle_coverage"] < 0.4
     assert summary["position_angle_scatter"] < 20
 
 
-def test_summarise_without_angles_and_results(sample):
+def test_summarize_without_angles_and_results(sample):
     table, truth = sample
-    summary = metrics.summarise(table, QTable({"circularity": truth["circularity"]}))
+    summary = metrics.summarize(table, QTable({"circularity": truth["circularity"]}))
     assert np.isnan(summary["position_angle_scatter"])
     assert np.isnan(summary["inclination_coverage"])
     assert summary["circularity_scatter"] > 0
     for name in ("circularity", "circularity_lo", "circularity_hi"):
         table[name] = np.nan
-    summary = metrics.summarise(table, truth)
+    summary = metrics.summarize(table, truth)
     assert summary["count"] == 0
     assert np.isnan(summary["balanced_accuracy"])
     assert np.isnan(summary["circularity_pit_distance"])

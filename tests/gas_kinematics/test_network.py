@@ -61,7 +61,7 @@ def test_mirrored_maps_have_mirrored_answers(network, inputs):
     assert (alone["angle_odd"] - plain["angle_odd"]).abs().max() > 1e-4
 
 
-def test_numbers_are_standardised(inputs):
+def test_numbers_are_standardized(inputs):
     network = KinematicNet().eval()
     before = network(inputs)["latent"]
     network.mean.fill_(3.0)

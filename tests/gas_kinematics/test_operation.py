@@ -156,15 +156,15 @@ def test_unit_that_is_no_velocity(maps, unit):
         galml.circularity(maps[0] * u.Unit(unit))
 
 
-def test_model_disc_is_understood():
+def test_model_disk_is_understood():
     y, x = np.mgrid[:48, :48] - 23.5
     angle, ratio = np.radians(35), 0.6
     major = -np.sin(angle) * x + np.cos(angle) * y
     minor = (np.cos(angle) * x + np.sin(angle) * y) / ratio
     radius = np.hypot(major, minor)
-    disc = np.where(radius < 22, 180 * np.tanh(radius / 4) * major / radius, np.nan)
-    calm = np.full(disc.shape, 8.0) * KMS
-    row = galml.circularity((disc + 900) * KMS, dispersion=calm, beam=3 * u.pix)[0]
+    disk = np.where(radius < 22, 180 * np.tanh(radius / 4) * major / radius, np.nan)
+    calm = np.full(disk.shape, 8.0) * KMS
+    row = galml.circularity((disk + 900) * KMS, dispersion=calm, beam=3 * u.pix)[0]
     assert row["position_angle"].to_value(u.deg) == pytest.approx(35, abs=2)
     assert row["circularity"] > 0.85 and row["disturbed_probability"] < 0.1
     assert row["map_quality"] > 0.7

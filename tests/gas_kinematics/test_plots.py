@@ -18,8 +18,8 @@ matplotlib = pytest.importorskip("matplotlib")
 Figure = pytest.importorskip("matplotlib.figure").Figure
 
 
-def disc(angle, pixels=32):
-    """Mean velocity of a disc around 1000 km/s, receding side ``angle`` from +y."""
+def disk(angle, pixels=32):
+    """Mean velocity of a disk around 1000 km/s, receding side ``angle`` from +y."""
     y, x = np.mgrid[:pixels, :pixels] - (pixels - 1) / 2
     theta = np.radians(angle)
     along = np.cos(theta) * y - np.sin(theta) * x
@@ -64,7 +64,7 @@ def sample(n):
 
 
 def panels(figure):
-    """Axes by label, colour bars left out."""
+    """Axes by label, color bars left out."""
     figure.canvas.draw()
     return {a.get_label(): a for a in figure.axes if not hasattr(a, "_colorbar")}
 
@@ -74,7 +74,7 @@ def found(panel, name):
 
 
 def lab(rgb):
-    """CIELAB of sRGB colours, under D65."""
+    """CIELAB of sRGB colors, under D65."""
     linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     to_xyz = [
         [0.4124564, 0.3575761, 0.1804375],
@@ -87,22 +87,22 @@ def lab(rgb):
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
 
 
-def test_colours_are_perceptually_sound():
-    colours = matplotlib.colormaps[plots.VELOCITY_COLORS]
-    rgb = colours(np.linspace(0, 1, 255))[:, :3]
+def test_colors_are_perceptually_sound():
+    colors = matplotlib.colormaps[plots.VELOCITY_COLORS]
+    rgb = colors(np.linspace(0, 1, 255))[:, :3]
     assert rgb[0, 2] > rgb[0, 0] and rgb[-1, 0] > rgb[-1, 2]
     lightness = lab(rgb)[:, 0]
     assert_allclose(lightness, lightness[::-1], atol=1.0)
     assert (np.diff(lightness[:128]) > -0.1).all()
     assert (np.diff(lightness[127:]) < 0.1).all()
     assert np.ptp(lightness) > 45
-    # Steps of sixteen colours, so that rounding to 8 bits does not count.
+    # Steps of sixteen colors, so that rounding to 8 bits does not count.
     steps = np.linalg.norm(np.diff(lab(rgb[::16]), axis=0), axis=1)
     assert steps.max() / steps.min() < 1.15
 
 
 def test_galaxy():
-    figure = plots.plot_galaxy(disc(30), row(name="NGC 1"), beam=3 * u.pix)
+    figure = plots.plot_galaxy(disk(30), row(name="NGC 1"), beam=3 * u.pix)
     axes = panels(figure)
     assert set(axes) == {"map", "prepared", "circularity"}
     assert axes["map"].get_title() == "NGC 1"
@@ -129,7 +129,7 @@ def test_position_angle_on_the_sky(parity):
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.cdelt = parity * 1e-4, 1e-4
     wcs.wcs.crpix, wcs.wcs.crval = (16.5, 16.5), (150, 2)
-    ccd = CCDData(disc(-30 * parity), wcs=wcs)
+    ccd = CCDData(disk(-30 * parity), wcs=wcs)
     panel = panels(plots.plot_galaxy(ccd, row()))["map"]
     (line,) = found(panel, "angle")
     (x0, x1), (y0, y1) = line.get_data()
@@ -145,7 +145,7 @@ def test_position_angle_on_the_sky(parity):
 
 def test_galaxy_that_failed():
     nothing = row(circularity=np.nan, position_angle=np.nan * u.deg, flags=1 + 64)
-    values = disc(30)
+    values = disk(30)
     values[:] = np.nan
     figure = plots.plot_galaxy(values, nothing)
     axes = panels(figure)
@@ -158,7 +158,7 @@ def test_galaxy_that_failed():
 def test_galaxy_without_errors():
     """The published model knows a position angle, and no more."""
     names = ("circularity", "position_angle_err", "inclination", "map_quality")
-    figure = plots.plot_galaxy(disc(30), row(**dict.fromkeys(names, np.nan)))
+    figure = plots.plot_galaxy(disk(30), row(**dict.fromkeys(names, np.nan)))
     panel = panels(figure)["map"]
     assert found(panel, "angle") and not found(panel, "wedge")
     assert "PA = 30°" in figure.get_supxlabel()
@@ -166,7 +166,7 @@ def test_galaxy_without_errors():
 
 
 def test_galaxy_outliers_leave_the_limits():
-    values = disc(0)
+    values = disk(0)
     clean = panels(plots.plot_galaxy(values, row()))["map"].images[0].get_clim()
     values[16, 10:16] = [1e5, -300, 2e3, -1e5, 3e3, 1e4] * u.km / u.s
     struck = panels(plots.plot_galaxy(values, row()))["map"].images[0].get_clim()
@@ -175,7 +175,7 @@ def test_galaxy_outliers_leave_the_limits():
 
 def test_galaxy_refuses_batches():
     with pytest.raises(InputError, match="velocity_map: got a batch"):
-        plots.plot_galaxy([disc(0)], row())
+        plots.plot_galaxy([disk(0)], row())
 
 
 def test_table():
@@ -186,7 +186,7 @@ def test_table():
     assert axes["histogram"].get_title() == "40 galaxies, 1 without a result"
     assert sum(patch.get_height() for patch in axes["histogram"].patches) <= 39
     offsets = axes["latent"].collections[0].get_offsets()
-    # Principal components: centred, uncorrelated, the first one the widest.
+    # Principal components: centerd, uncorrelated, the first one the widest.
     covariance = np.cov(offsets.T)
     assert_allclose(offsets.mean(axis=0), 0, atol=1e-9)
     assert_allclose(covariance[0, 1], 0, atol=1e-9)
@@ -247,7 +247,7 @@ def test_figures_are_used_and_returned():
     figure = Figure()
     assert plots.plot_table(table, figure=figure) is figure
     figure = Figure()
-    assert plots.plot_galaxy(disc(0), row(), figure=figure) is figure
+    assert plots.plot_galaxy(disk(0), row(), figure=figure) is figure
 
 
 def test_import_is_light():

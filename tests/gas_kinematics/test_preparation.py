@@ -24,7 +24,7 @@ def generator(seed=0):
 
 
 def make(shape=(48, 48), n=6, noise=8.0, seed=0, extras=True, size=0.45):
-    """Inclined discs behind noise, in maps of any shape."""
+    """Inclined disks behind noise, in maps of any shape."""
     ny, nx = shape
     draw = torch.rand(4, n, 1, 1, generator=generator(seed))
     y = (torch.arange(ny) - (ny - 1) / 2)[:, None] - 0.02 * ny * draw[2]
@@ -266,7 +266,7 @@ def test_absurd_outliers_are_put_aside(absurd):
     # Not at all different from maps in which these pixels were never measured.
     blank = prepare(replace(maps, velocity=maps.velocity.masked_fill(hit, torch.nan)))
     torch.testing.assert_close(dirty.scalars, blank.scalars, rtol=0, atol=0.02)
-    # Edges are all or nothing: one neighbour may fall on the other side.
+    # Edges are all or nothing: one neighbor may fall on the other side.
     for name in CHANNELS:
         difference = (plane(dirty, name) - plane(blank, name)).abs()
         assert difference.max() < (0.5 if name == "edges" else 0.02)
@@ -309,7 +309,7 @@ def test_scalars_tell_what_is_known():
     )
     noise = 10 ** scalar(full, "log_noise") * full.scale
     assert ((noise > 8) & (noise < 16)).all()
-    # Its median difference between neighbours shows the noise without being told.
+    # Its median difference between neighbors shows the noise without being told.
     assert (
         scalar(prepare(make(noise=30.0)), "log_difference")
         > scalar(full, "log_difference")

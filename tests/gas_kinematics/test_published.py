@@ -57,8 +57,8 @@ def observation(values):
     return read(np.asarray(values, dtype=float), unit="km/s")
 
 
-def disc(angle, inclination=60.0, pixels=64):
-    """Mean velocity of a thin disc; receding side at ``angle`` ccw from +y."""
+def disk(angle, inclination=60.0, pixels=64):
+    """Mean velocity of a thin disk; receding side at ``angle`` ccw from +y."""
     y, x = np.mgrid[:pixels, :pixels] - (pixels - 1) / 2
     sin, cos = np.sin(np.radians(angle)), np.cos(np.radians(angle))
     major = -sin * x + cos * y
@@ -84,14 +84,14 @@ def test_shapes():
 def test_trains():
     torch.manual_seed(0)
     network = MerlinAutoencoder()
-    maps = published.prepare([observation(disc(a)) for a in range(0, 360, 30)])
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    maps = published.prepare([observation(disk(a)) for a in range(0, 360, 30)])
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
     for _ in range(30):
         loss = (network(maps)["reconstruction"] - maps["image"]).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert all(p.grad is not None for p in network.parameters())
     assert losses[-1] < 0.7 * losses[0]
@@ -126,17 +126,17 @@ def test_prepare_empty_and_constant():
 
 
 def test_prepare_ignores_unit_and_offset():
-    values = disc(40)
+    values = disk(40)
     one = published.prepare([observation(values)])["image"]
     other = published.prepare([observation(1000 + values)])["image"]
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 def test_latent_plane():
-    centre = np.array(published.PCA_MEAN)
+    center = np.array(published.PCA_MEAN)
     axes = np.array(published.PCA_COMPONENTS)
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-7)
-    latents = centre + [[0, 0, 5], [3, 0, 0], [0, -2.9, 0]] @ axes
+    latents = center + [[0, 0, 5], [3, 0, 0], [0, -2.9, 0]] @ axes
     np.testing.assert_allclose(published.rho(latents), [0, 3, 2.9], atol=1e-6)
     np.testing.assert_array_equal(published.classify(latents), [0, 1, 0])
     np.testing.assert_array_equal(published.classify(latents, boundary=2.5), [0, 1, 1])
@@ -199,7 +199,7 @@ def test_latent_plane_without_truths():
 
 def test_columns_without_truths():
     plane = published.latent_plane(np.random.default_rng(0).normal(size=(20, 3)))
-    maps = [observation(disc(a)) for a in (0, 90)]
+    maps = [observation(disk(a)) for a in (0, 90)]
     outputs = {"latent": torch.ones(2, 3)}
     values, flags = published.columns(outputs, None, maps, plane)
     assert set(values) == {"latent"}
@@ -231,7 +231,7 @@ def test_published_reconstruction_and_angle(shared):
     path = shared / "merlin_alma" / "CAE_Epoch_300.pt"
     network = published_weights.import_weights(path).network
     angles = np.arange(0, 360, 15.0)
-    inputs = published.prepare([observation(disc(angle)) for angle in angles])
+    inputs = published.prepare([observation(disk(angle)) for angle in angles])
     with torch.inference_mode():
         outputs = network(inputs, reconstruct=True)
     residual = outputs["reconstruction"] - inputs["image"]

@@ -12,7 +12,7 @@ from galml.gas_kinematics.training import (
     autoencoder_loss,
     kinematic_loss,
     mock_data_set,
-    standardise,
+    standardize,
 )
 
 COUNT = 40
@@ -151,10 +151,10 @@ def test_loss_prefers_the_truth(network, batch):
     assert best["kappa_error"] < 0.02
 
 
-def test_standardise(network, batch):
+def test_standardize(network, batch):
     scalars = batch["scalars"]
     scalars[:, 3] = 7.0
-    standardise(network, scalars)
+    standardize(network, scalars)
     torch.testing.assert_close(network.mean, scalars.mean(0))
     assert network.spread[3] == pytest.approx(0.05)
     torch.testing.assert_close(network.spread[0], scalars[:, 0].std())

@@ -214,7 +214,7 @@ def test_errors_are_converted_with_the_values():
 
 
 def cube(convention="VRAD", seed=1):
-    """Noisy cube of a rotating disc with its velocity axis in m/s."""
+    """Noisy cube of a rotating disk with its velocity axis in m/s."""
     y, x = np.mgrid[:24, :24] - 11.5
     velocity = np.arange(-200, 201, 20.0)
     mean = 8.0 * (0.8 * x + 0.6 * y)
@@ -229,7 +229,7 @@ def cube(convention="VRAD", seed=1):
     wcs.wcs.cunit = ["deg", "deg", "m/s"]
     return CCDData(
         flux * line + rng.normal(size=line.shape), unit="mJy", wcs=wcs,
-        meta={"OBJECT": "disc", "BMAJ": 3 / 3600, "BMIN": 3 / 3600},
+        meta={"OBJECT": "disk", "BMAJ": 3 / 3600, "BMIN": 3 / 3600},
     )  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def test_cube():
     assert table.colnames == reference.colnames
     np.testing.assert_allclose(numbers(table), numbers(reference), atol=1e-5)
     assert list(table["flags"]) == list(reference["flags"])
-    assert table["name"][0] == "disc"
+    assert table["name"][0] == "disk"
     # The receding side is at +0.8 x, +0.6 y, and x runs west.
     expected = np.degrees(np.arctan2(-0.8, 0.6)) % 360
     assert table["position_angle"][0].value == pytest.approx(expected, abs=2)

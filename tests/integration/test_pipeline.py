@@ -19,8 +19,8 @@ ANGLES = [30, 110, 200, 290]
 COLUMNS = ["circularity", "circularity_err", "position_angle", "position_angle_err"]
 
 
-def disc(angle, shape=(64, 64), center=None, inclination=50, radius=22):
-    """Velocities in km/s and intensities of a thin disc.
+def disk(angle, shape=(64, 64), center=None, inclination=50, radius=22):
+    """Velocities in km/s and intensities of a thin disk.
 
     The angle runs counter-clockwise from +y to the receding side, in degrees.
     """
@@ -63,11 +63,11 @@ def celestial():
 @pytest.fixture
 def folder(tmp_path, celestial):
     for number, angle in enumerate(ANGLES):
-        ccd = CCDData(disc(angle)[0], unit="km/s", wcs=celestial)
-        ccd.meta["OBJECT"] = f"Disc {angle}"
+        ccd = CCDData(disk(angle)[0], unit="km/s", wcs=celestial)
+        ccd.meta["OBJECT"] = f"Disk {angle}"
         ccd.meta["PRODUCT"] = "velocity"
-        ccd.write(tmp_path / f"disc_{number}.fits")
-    other = CCDData(disc(0)[1], unit="Jy", meta={"PRODUCT": "intensity"})
+        ccd.write(tmp_path / f"disk_{number}.fits")
+    other = CCDData(disk(0)[1], unit="Jy", meta={"PRODUCT": "intensity"})
     other.write(tmp_path / "intensity.fits")
     return tmp_path
 
@@ -86,15 +86,15 @@ def test_galml_is_the_installed_one():
 def test_image_collection(collection):
     table = galpipe.measure_collection(collection, product="velocity")
     names = [Path(file).name for file in table["file"]]
-    assert names == [f"disc_{number}.fits" for number in range(4)]
-    assert list(table["name"]) == [f"Disc {angle}" for angle in ANGLES]
+    assert names == [f"disk_{number}.fits" for number in range(4)]
+    assert list(table["name"]) == [f"Disk {angle}" for angle in ANGLES]
     check(table, ANGLES)
 
 
 def test_cube(celestial):
     from specutils import Spectrum
 
-    velocity, intensity = disc(110)
+    velocity, intensity = disk(110)
     channels = np.arange(-300, 301, 10) * u.km / u.s
     offsets = channels.value[:, None, None] - np.nan_to_num(velocity)
     flux = intensity * np.exp(-0.5 * (offsets / 15) ** 2)
@@ -116,7 +116,7 @@ def test_catalog():
     velocity = np.full(shape, np.nan)
     intensity = np.zeros(shape)
     for center, angle in zip(centers, ANGLES, strict=True):
-        one, light = disc(angle, shape, center)
+        one, light = disk(angle, shape, center)
         velocity = np.where(light > 0, one, velocity)
         intensity += light
     table = galpipe.measure_catalog(
@@ -175,15 +175,15 @@ def run(*arguments, **options):
 
 def test_command(folder, tmp_path):
     output = tmp_path / "results.fits"
-    broken = folder / "disc_9.fits"
+    broken = folder / "disk_9.fits"
     broken.write_bytes(b"not a FITS file")
-    files = sorted(folder.glob("disc_*.fits"))
+    files = sorted(folder.glob("disk_*.fits"))
     result = run("circularity", *files, "-o", output)
     assert result.returncode == 1, result.stderr
     assert str(broken) in result.stderr
     table = QTable.read(output, mask_invalid=False)
     assert list(table["file"]) == list(map(str, files))
-    assert table["name"][4] == "disc_9"
+    assert table["name"][4] == "disk_9"
     assert np.isnan(table["circularity"][4])
     check(table[:4], ANGLES)
 

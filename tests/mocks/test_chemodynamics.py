@@ -24,7 +24,7 @@ from galml.mocks.chemistry import (
     metal_mass_fraction,
     stellar_age,
 )
-from galml.mocks.chemokinematics import disc_stars, gravity, halo_stars, heating
+from galml.mocks.chemokinematics import disk_stars, gravity, halo_stars, heating
 from galml.mocks.star_dynamics import GRAVITY, grid_place, radial_dispersion2
 from galml.mocks.star_profiles import interpolate
 from galml.stars.columns import AXES, SOLAR_METALLICITY
@@ -51,13 +51,13 @@ def cylindrical(stars):
     return radius, (x * v_x + y * v_y) / radius, (x * v_y - y * v_x) / radius, v_z
 
 
-def disc(p, n, age, component=THIN, seed=0):
+def disk(p, n, age, component=THIN, seed=0):
     generator = torch.Generator().manual_seed(seed)
     even = torch.rand(3, n, generator=generator).clamp(1e-6, 1 - 1e-6)
     noise = torch.randn(3, n, generator=generator)
     row = torch.zeros(n, dtype=torch.long)
     ages = torch.full((n,), age)
-    return disc_stars(p, row, row + component, ages, even, noise, gravity(p))
+    return disk_stars(p, row, row + component, ages, even, noise, gravity(p))
 
 
 def test_shapes_and_bounds(made):
@@ -123,7 +123,7 @@ def test_tables_hold_the_same(made):
     assert conditions["fraction"].shape == (1, 4)
 
 
-def test_galaxies_are_centred_and_spin_about_z(made):
+def test_galaxies_are_centerd_and_spin_about_z(made):
     place, velocity = made["stars"][..., :3].double(), made["stars"][..., 3:6].double()
     for value in (place, velocity):
         off = value.mean(1) / (value.std(1) / math.sqrt(2000))
@@ -196,8 +196,8 @@ def test_dispersions_grow_with_age_as_asked(giant):
     ages = torch.tensor([0.5, 2.0, 5.0, 12.0])
     spread = []
     for age in ages.tolist():
-        radius, _, _, v_r, _, v_z = disc(giant, 15_000, age)
-        ring = ((radius / giant["disc_length"]) - 2.0).abs() < 0.3
+        radius, _, _, v_r, _, v_z = disk(giant, 15_000, age)
+        ring = ((radius / giant["disk_length"]) - 2.0).abs() < 0.3
         spread.append([v_r[ring].std(), v_z[ring].std()])
     spread = np.log(np.array(spread, dtype=float))
     powers = np.polyfit(np.log(ages.numpy() + 0.1), spread, 1)[0]
@@ -205,30 +205,30 @@ def test_dispersions_grow_with_age_as_asked(giant):
     assert heating(torch.tensor(10.0), 0.3).item() == pytest.approx(1.0)
 
 
-def test_old_stars_and_thick_discs_lag_behind(giant):
+def test_old_stars_and_thick_disks_lag_behind(giant):
     rotation = []
     for age, component in ((0.2, THIN), (5.0, THIN), (12.0, THIN), (11.0, THICK)):
-        radius, _, _, _, v_phi, _ = disc(giant, 15_000, age, component)
-        ring = ((radius / giant["disc_length"]) - 2.0).abs() < 0.3
+        radius, _, _, _, v_phi, _ = disk(giant, 15_000, age, component)
+        ring = ((radius / giant["disk_length"]) - 2.0).abs() < 0.3
         rotation.append(v_phi[ring].mean().item())
     field = gravity(giant)
-    place = grid_place(2 * giant["disc_length"], giant["size"])
+    place = grid_place(2 * giant["disk_length"], giant["size"])
     row = torch.zeros(1, dtype=torch.long)
     circular = interpolate(field[1].sqrt()[..., None], row, place).item()
     assert circular > rotation[0] > rotation[1] > rotation[2] > rotation[3] > 0
     assert circular - rotation[0] < 0.05 * circular
 
 
-def test_discs_grow_inside_out_and_thicken(giant):
+def test_disks_grow_inside_out_and_thicken(giant):
     young, old, thick = (
-        disc(giant, 20_000, age, component)
+        disk(giant, 20_000, age, component)
         for age, component in ((1.0, THIN), (11.0, THIN), (11.0, THICK))
     )
     assert young[0].median() > 1.2 * old[0].median()
     heights = [stars[2].abs().median() for stars in (young, old, thick)]
     assert heights[0] < 0.5 * heights[1] < heights[1] < heights[2]
-    # An exponential disc has half of its mass inside 1.678 scale lengths.
-    length = 0.75 * giant["disc_length"]
+    # An exponential disk has half of its mass inside 1.678 scale lengths.
+    length = 0.75 * giant["disk_length"]
     assert (thick[0].median() / length).item() == pytest.approx(1.678, rel=0.03)
 
 
@@ -280,7 +280,7 @@ def test_gradient_of_young_stars(made):
     p = made["truth"]
     giants = (p["log_mass"] > 10.3) & (p["log_mass"] < 11)
     stars = made["stars"][giants]
-    radius = cylindrical(stars)[0] / p["disc_length"][giants, None]
+    radius = cylindrical(stars)[0] / p["disk_length"][giants, None]
     rest = stars[..., 7] - p["iron"][giants, None]
     rows = (made["component"][giants] == THIN) & (stars[..., 9] < 3) & (radius < 4)
     slope = np.polyfit(radius[rows].numpy(), rest[rows].numpy(), 1)[0]

@@ -46,7 +46,7 @@ def generator(seed=0):
 
 
 def plain(n=8, **changes):
-    """Parameters of cold, smooth, thin discs, but for the changes."""
+    """Parameters of cold, smooth, thin disks, but for the changes."""
     p = draw_gas(n, generator(7))
     for name, value in (dict.fromkeys(OFF, 0) | PLAIN | changes).items():
         p[name] = torch.full_like(p[name], value)
@@ -107,13 +107,13 @@ def test_particles_are_finite_and_of_mass_one():
     torch.testing.assert_close(particles.mass.sum(1), torch.ones(64))
 
 
-def test_cold_smooth_discs_rotate():
-    disc = build()
-    truth = kinematics(disc)
+def test_cold_smooth_disks_rotate():
+    disk = build()
+    truth = kinematics(disk)
     assert (truth.kappa > 0.97).all()
     assert (truth.kappa_co > 0.97).all()
-    assert (momentum_axis(disc)[:, 2] > 0.9999).all()
-    _, around, radius = speeds(disc)
+    assert (momentum_axis(disk)[:, 2] > 0.9999).all()
+    _, around, radius = speeds(disk)
     outer = radius > 4
     assert ((around[outer] - 200).abs() < 8).all()
 
@@ -126,7 +126,7 @@ def test_radial_flow_takes_its_share_of_the_energy(flow):
     )
 
 
-def test_dispersion_supported_discs_are_near_one_third():
+def test_dispersion_supported_disks_are_near_one_third():
     # Without any streaming there would be no axis.
     hot = build(dispersion=150.0, speed=60.0, turbulence=0.05)
     kappa = kinematics(hot).kappa
@@ -160,19 +160,19 @@ def test_counter_rotation_rotates_but_does_not_co_rotate():
 
 
 def test_misaligned_component_leaves_the_plane():
-    disc = build(second=2, second_fraction=0.4, second_tilt=math.pi / 2)
-    count = disc.mass.shape[1]
-    main = rows(disc, slice(0, int(0.6 * count)))
-    second = rows(disc, slice(int(0.6 * count) + 1, count))
+    disk = build(second=2, second_fraction=0.4, second_tilt=math.pi / 2)
+    count = disk.mass.shape[1]
+    main = rows(disk, slice(0, int(0.6 * count)))
+    second = rows(disk, slice(int(0.6 * count) + 1, count))
     across = (momentum_axis(main) * momentum_axis(second)).sum(-1)
     assert across.abs().max() < 0.02
     assert (kinematics(main).kappa > 0.97).all()
     assert (kinematics(second).kappa > 0.97).all()
-    assert (kinematics(disc).kappa < 0.9).all()
+    assert (kinematics(disk).kappa < 0.9).all()
 
 
 def test_stream_covers_an_arc_and_falls_in():
-    disc = build(
+    disk = build(
         second=3,
         second_fraction=0.5,
         second_arc=0.25,
@@ -180,7 +180,7 @@ def test_stream_covers_an_arc_and_falls_in():
         second_radius=0.6,
         second_width=0.05,
     )
-    stream = rows(disc, slice(1030, None))
+    stream = rows(disk, slice(1030, None))
     radial, around, radius = speeds(stream)
     torch.testing.assert_close(radial / around, torch.full_like(radial, -0.8))
     assert radius.mean().item() == pytest.approx(6, rel=0.02)
@@ -188,21 +188,21 @@ def test_stream_covers_an_arc_and_falls_in():
     middle = torch.atan2(y.mean(1), x.mean(1))[:, None]
     away = torch.remainder(torch.atan2(y, x) - middle + math.pi, 2 * math.pi) - math.pi
     assert away.abs().max() < math.pi / 4 * 1.1
-    assert (kinematics(disc).kappa < kinematics(build()).kappa - 0.1).all()
+    assert (kinematics(disk).kappa < kinematics(build()).kappa - 0.1).all()
 
 
 def test_warp_tilts_only_the_outskirts():
-    disc = build(warp=0.5, warp_start=0.4, warp_twist=0.0)
+    disk = build(warp=0.5, warp_start=0.4, warp_twist=0.0)
     flat = build()
     radius = torch.linalg.vector_norm(flat.position, dim=-1)
-    x, y, z = torch.linalg.cross(disc.position, disc.velocity).unbind(-1)
+    x, y, z = torch.linalg.cross(disk.position, disk.velocity).unbind(-1)
     tilt = torch.atan2(torch.hypot(x, y), z)
     outer = ((radius / 10 - 0.4) / 0.6).clamp(0, 1)
-    # The height of the particles scatters the tilt a little near the centre.
+    # The height of the particles scatters the tilt a little near the center.
     far = radius > 2
     assert (tilt - 0.5 * outer).abs()[far].max() < 0.25
     assert (tilt - 0.5 * outer).abs()[far].mean() < 0.02
-    assert (kinematics(disc).kappa < kinematics(flat).kappa - 0.003).all()
+    assert (kinematics(disk).kappa < kinematics(flat).kappa - 0.003).all()
 
 
 def test_bar_drives_streaming_inside_itself_alone():
@@ -228,7 +228,7 @@ def test_clumps_gather_gas_that_moves_together():
     calm = kinematics(build(clumps=0.8, clump_number=40.0)).kappa
     stirred = kinematics(build(clumps=0.8, clump_number=40.0, clump_motion=1.0)).kappa
     assert (stirred < calm - 0.1).all()
-    # Disorder puffs the disc up.
+    # Disorder puffs the disk up.
     assert build(clump_motion=1.0).position[..., 2].std() > 1
 
 
@@ -267,8 +267,8 @@ def test_rings_and_scale_lengths_shape_the_profile():
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_spiral_arms_have_their_number(number):
-    disc = build(n_particles=8192, arms=0.8, arm_number=float(number), arm_pitch=0.0)
-    x, y, _ = disc.position.unbind(-1)
+    disk = build(n_particles=8192, arms=0.8, arm_number=float(number), arm_pitch=0.0)
+    x, y, _ = disk.position.unbind(-1)
     azimuth = torch.atan2(y, x)
     power = [
         torch.hypot((m * azimuth).cos().mean(1), (m * azimuth).sin().mean(1)).mean()

@@ -26,8 +26,8 @@ OFF = (
 SHAPE = {
     "bulge_fraction": 0.0,
     "size": 3.356,
-    "disc_length": 2.0,
-    "disc_height": 0.005,
+    "disk_length": 2.0,
+    "disk_height": 0.005,
     "spheroid_radius": 4.0,
     "sersic_index": 3.0,
     "elongation": 1.0,
@@ -42,7 +42,7 @@ def generator(seed=0):
 
 
 def build(inclination, n_particles=8192, **changes):
-    """Galaxies without substructure, a thin disc by default, at inclinations (deg)."""
+    """Galaxies without substructure, a thin disk by default, at inclinations (deg)."""
     n = len(inclination)
     p = draw_stars(n, generator(7))
     for name, value in (dict.fromkeys(OFF, 0.0) | SHAPE | changes).items():
@@ -52,7 +52,7 @@ def build(inclination, n_particles=8192, **changes):
     return stars.rotated(rotation_matrix(axis, torch.deg2rad(inclination)))
 
 
-def test_cold_discs_have_a_spin_of_one_from_any_side_but_the_pole():
+def test_cold_disks_have_a_spin_of_one_from_any_side_but_the_pole():
     stars = build(torch.tensor([40.0, 60, 75]))
     truth = spin_truth(stars, stars.mass, torch.full((3,), 0.3))
     assert (truth.spin > 0.96).all()
@@ -77,7 +77,7 @@ def test_counter_rotation_turns_spin_into_dispersion():
     assert measure_spin(stars, stars.mass, shape) < 0.2
 
 
-def test_ellipse_of_an_inclined_disc():
+def test_ellipse_of_an_inclined_disk():
     inclination = torch.tensor([0.0, 30, 45, 60, 75])
     stars = build(inclination)
     turn = torch.deg2rad(torch.tensor([0.0, 20, 100, 130, 170]))

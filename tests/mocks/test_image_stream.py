@@ -120,7 +120,7 @@ def test_faintest_galaxies():
         _, images = next(galaxy_images(1, seed=2, **SMALL, **options, **more))
         return 31.4 - 2.5 * images.data.sum((1, 2, 3)).log10()
 
-    # Dust, and discs wider in light than in mass, make some fainter than the limit.
+    # Dust, and disks wider in light than in mass, make some fainter than the limit.
     bright, every = magnitudes(faintest=15.5), magnitudes()
     assert bright.median() < 16.2
     assert bright.median() < every.median() - 1

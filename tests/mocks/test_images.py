@@ -47,7 +47,7 @@ def make_stars(position, age=5.0, spacing=0.01):
     )
 
 
-def exponential_disc(n=1, count=20_000, length=3.0, height=0.3, seed=0):
+def exponential_disk(n=1, count=20_000, length=3.0, height=0.3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     steps = (torch.arange(count) + 0.5) / count
     radius = torch.linspace(0, 12, 4000)
@@ -75,7 +75,7 @@ def picture(stars, light, *, redshift=0.05, n_pixels=128, seed=1, **options):
 
 @pytest.mark.parametrize("spacing", [0.01, 3.0])
 def test_flux_is_conserved(spacing):
-    stars = make_stars(exponential_disc(length=1.0), spacing=spacing)
+    stars = make_stars(exponential_disk(length=1.0), spacing=spacing)
     light = torch.rand(1, 20_000, 3) * 1e6
     images = picture(stars, light)
     magnitude = [
@@ -119,8 +119,8 @@ def test_point_spread_function(name):
 
 
 def test_half_light_radius():
-    """Of an exponential disc: 1.678 scale lengths."""
-    stars = make_stars(exponential_disc(length=3.0), spacing=0.1)
+    """Of an exponential disk: 1.678 scale lengths."""
+    stars = make_stars(exponential_disk(length=3.0), spacing=0.1)
     images = picture(stars, torch.ones(1, 20_000, 3), redshift=0.03, n_pixels=192)
     y, x = torch.meshgrid(*2 * [torch.arange(192.0)], indexing="ij")
     radius = torch.hypot(x - images.center[0, 0], y - images.center[0, 1]).flatten()
@@ -182,14 +182,14 @@ def test_optical_depth():
 
 
 def test_edge_on_is_red():
-    stars = make_stars(exponential_disc(length=4.0, height=0.8), age=3.0)
-    colours, brightness = [], []
+    stars = make_stars(exponential_disk(length=4.0, height=0.8), age=3.0)
+    colors, brightness = [], []
     for degrees in (0, 50, 85):
         light = starlight(tilted(stars, degrees), DUST, BANDS).sum(1)[0]
-        colours.append(-2.5 * torch.log10(light[0] / light[1]).item())
+        colors.append(-2.5 * torch.log10(light[0] / light[1]).item())
         brightness.append(light[1].item())
-    assert colours[0] < colours[1] < colours[2]
-    assert colours[2] > colours[0] + 0.02
+    assert colors[0] < colors[1] < colors[2]
+    assert colors[2] > colors[0] + 0.02
     assert brightness[0] > brightness[1] > brightness[2]
     # The lane: the middle plane is redder than the light above it.
     edge = tilted(stars, 88)
@@ -213,7 +213,7 @@ def test_young_stars_are_in_clouds():
 
 def test_galaxies_do_not_touch():
     """Light and pictures of a galaxy are the same whatever comes with it."""
-    position = exponential_disc(11, 500, seed=4)
+    position = exponential_disk(11, 500, seed=4)
     stars = tilted(make_stars(position), 40)
     dust = {key: value.expand(11) for key, value in DUST.items()}
     light = starlight(stars, dust, BANDS)
@@ -238,8 +238,8 @@ def test_field():
     huge = draw_field(50, torch.full((50,), 400.0), BANDS, depth, generator)
     assert huge["flux"].shape == (50, MOST, 3)
     assert (huge["x"].abs() <= 200).all()
-    colour = -2.5 * torch.log10(field["flux"][..., 0] / field["flux"][..., 1])
-    assert 0.4 < colour.nanmean() < 0.8
+    color = -2.5 * torch.log10(field["flux"][..., 0] / field["flux"][..., 1])
+    assert 0.4 < color.nanmean() < 0.8
 
 
 def test_field_galaxy_has_its_radius_and_flux():
@@ -279,7 +279,7 @@ def test_bands_must_exist():
 
 
 def test_binned_pixels_hold_the_sum():
-    stars = make_stars(exponential_disc(length=4.0), spacing=0.2)
+    stars = make_stars(exponential_disk(length=4.0), spacing=0.2)
     light = torch.ones(1, 20_000, 3)
     fine = picture(stars, light, redshift=0.02, n_pixels=256)
     coarse = picture(stars, light, redshift=0.02, n_pixels=64, binning=4)

@@ -7,18 +7,18 @@ from galml.core import InputError
 from galml.mocks.light import BANDS, SOLAR_MAGNITUDES, luminosity
 
 
-def colour(age, metallicity, blue, red):
+def color(age, metallicity, blue, red):
     light = luminosity(torch.tensor(age), torch.tensor(metallicity), (blue, red))
     ratio = -2.5 * torch.log10(light[..., 0] / light[..., 1])
     return ratio.item() + SOLAR_MAGNITUDES[blue] - SOLAR_MAGNITUDES[red]
 
 
-def test_colours():
-    assert 0.74 < colour(9.0, 0.015, "g", "r") < 0.82  # an elliptical
-    assert colour(0.05, 0.01, "g", "r") < 0.1
-    assert 1.5 < colour(10.0, 0.02, "u", "g") < 2.0
-    assert colour(10.0, 0.03, "g", "r") > colour(10.0, 0.002, "g", "r") + 0.1
-    assert 0.5 < colour(10.0, 0.02, "F606W", "F814W") < 0.75
+def test_colors():
+    assert 0.74 < color(9.0, 0.015, "g", "r") < 0.82  # an elliptical
+    assert color(0.05, 0.01, "g", "r") < 0.1
+    assert 1.5 < color(10.0, 0.02, "u", "g") < 2.0
+    assert color(10.0, 0.03, "g", "r") > color(10.0, 0.002, "g", "r") + 0.1
+    assert 0.5 < color(10.0, 0.02, "F606W", "F814W") < 0.75
 
 
 def test_mass_to_light():

@@ -97,7 +97,7 @@ def test_light_outside_the_image_does_not_come_in():
 @pytest.mark.parametrize("angle", [0.0, 30.0, 90.0, 135.0])
 @pytest.mark.parametrize("ratio", [0.5, 0.8, 1.0])
 def test_a_point_source_shows_the_beam(ratio, angle):
-    # At the centre of pixel (x=36, y=28) of 64.
+    # At the center of pixel (x=36, y=28) of 64.
     particles = points([[[4.5 / 4, -3.5 / 4]]])
     fwhm = 6.0
     flux, _, _ = project_gas(

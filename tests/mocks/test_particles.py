@@ -8,8 +8,8 @@ from galml.mocks import Particles, kinematics, project_gas, rotation_matrix
 from galml.mocks.rotation_curves import CURVES, circular_speed
 
 
-def ring_disc(n_particles=4000, dispersion=0.0, sign=1.0, speed=200.0):
-    """Disc in the plane z = 0, on circular orbits about +z."""
+def ring_disk(n_particles=4000, dispersion=0.0, sign=1.0, speed=200.0):
+    """Disk in the plane z = 0, on circular orbits about +z."""
     index = torch.arange(n_particles, dtype=torch.float64)
     radius = 10 * torch.sqrt((index + 0.5) / n_particles)
     azimuth = index * math.pi * (3 - math.sqrt(5))
@@ -26,7 +26,7 @@ def ring_disc(n_particles=4000, dispersion=0.0, sign=1.0, speed=200.0):
 
 
 def incline(particles, inclination, angle):
-    """Turn a face-on disc: inclination about x, then ``angle`` on the sky."""
+    """Turn a face-on disk: inclination about x, then ``angle`` on the sky."""
     axis_x = torch.tensor([1.0, 0, 0], dtype=torch.float64)
     axis_z = torch.tensor([0, 0, 1.0], dtype=torch.float64)
     matrix = rotation_matrix(axis_z, torch.tensor(math.radians(angle)).double())
@@ -37,38 +37,38 @@ def incline(particles, inclination, angle):
 
 
 def test_circular_rotation_has_kappa_one():
-    truth = kinematics(incline(ring_disc(), 50, 20))
+    truth = kinematics(incline(ring_disk(), 50, 20))
     assert truth.kappa.item() == pytest.approx(1, abs=1e-6)
     assert truth.kappa_co.item() == pytest.approx(1, abs=1e-6)
     assert truth.inclination.item() == pytest.approx(50, abs=1e-3)
 
 
 def test_isotropic_dispersion_has_kappa_one_third():
-    disc = ring_disc(speed=0.0, dispersion=80.0)
+    disk = ring_disk(speed=0.0, dispersion=80.0)
     axis = torch.tensor([[0, 0, 1.0]], dtype=torch.float64)
-    assert kinematics(disc, axis=axis).kappa.item() == pytest.approx(1 / 3, abs=1e-12)
-    drawn = disc.sampled(torch.Generator().manual_seed(1))
+    assert kinematics(disk, axis=axis).kappa.item() == pytest.approx(1 / 3, abs=1e-12)
+    drawn = disk.sampled(torch.Generator().manual_seed(1))
     assert (drawn.dispersion == 0).all()
     assert kinematics(drawn, axis=axis).kappa.item() == pytest.approx(1 / 3, abs=0.01)
     # An isotropic system is as likely to co-rotate as not.
     assert kinematics(drawn, axis=axis).kappa_co.item() == pytest.approx(
-        kinematics(disc, axis=axis).kappa_co.item(), abs=0.01
+        kinematics(disk, axis=axis).kappa_co.item(), abs=0.01
     )
 
 
 @pytest.mark.parametrize("dispersion", [20.0, 100.0, 200.0])
 def test_dispersion_inside_clouds_counts_like_sampled_motions(dispersion):
-    disc = ring_disc(n_particles=60_000, dispersion=dispersion)
+    disk = ring_disk(n_particles=60_000, dispersion=dispersion)
     expected = (200**2 + dispersion**2) / (200**2 + 3 * dispersion**2)
-    truth = kinematics(disc)
-    drawn = kinematics(disc.sampled(torch.Generator().manual_seed(2)))
+    truth = kinematics(disk)
+    drawn = kinematics(disk.sampled(torch.Generator().manual_seed(2)))
     assert truth.kappa.item() == pytest.approx(expected, abs=1e-4)
     assert drawn.kappa.item() == pytest.approx(expected, abs=5e-3)
     assert drawn.kappa_co.item() == pytest.approx(truth.kappa_co.item(), abs=5e-3)
 
 
 def test_counter_rotating_halves_rotate_but_only_one_co_rotates():
-    one, other = ring_disc(), ring_disc(sign=-1.0)
+    one, other = ring_disk(), ring_disk(sign=-1.0)
     both = Particles(
         *(torch.cat([getattr(one, k), getattr(other, k)], 1) for k in vars(one))
     )
@@ -88,49 +88,49 @@ def test_counter_rotating_halves_rotate_but_only_one_co_rotates():
 
 @pytest.mark.parametrize("angle", [0, 37, 120, 200, 311])
 def test_position_angle_points_to_the_receding_side(angle):
-    disc = incline(ring_disc(), 40, angle)
-    truth = kinematics(disc)
+    disk = incline(ring_disk(), 40, angle)
+    truth = kinematics(disk)
     pa = math.radians(truth.position_angle.item())
-    x, y = disc.position[0, :, 0], disc.position[0, :, 1]
+    x, y = disk.position[0, :, 0], disk.position[0, :, 1]
     along = -math.sin(pa) * x + math.cos(pa) * y
     across = math.cos(pa) * x + math.sin(pa) * y
-    receding = disc.velocity[0, :, 2]
+    receding = disk.velocity[0, :, 2]
     assert (along * receding).sum() > 0
     assert (across * receding).sum().abs() < 1e-3 * (along * receding).sum()
 
 
 def test_radial_infall_has_kappa_zero():
-    disc = ring_disc()
-    fall = Particles(disc.position, -20 * disc.position, disc.mass, disc.dispersion)
+    disk = ring_disk()
+    fall = Particles(disk.position, -20 * disk.position, disk.mass, disk.dispersion)
     axis = torch.tensor([[0, 0, 1.0]], dtype=torch.float64)
     assert kinematics(fall, axis=axis).kappa.item() == pytest.approx(0, abs=1e-5)
 
 
 def test_bulk_motion_does_not_count_and_aperture_does():
-    disc = ring_disc(dispersion=30.0)
-    moved = Particles(disc.position, disc.velocity + 500.0, disc.mass, disc.dispersion)
+    disk = ring_disk(dispersion=30.0)
+    moved = Particles(disk.position, disk.velocity + 500.0, disk.mass, disk.dispersion)
     assert kinematics(moved).kappa.item() == pytest.approx(
-        kinematics(disc).kappa.item(), abs=1e-6
+        kinematics(disk).kappa.item(), abs=1e-6
     )
-    hot = disc.velocity.clone()
-    outer = (disc.position**2).sum(-1) > 25
+    hot = disk.velocity.clone()
+    outer = (disk.position**2).sum(-1) > 25
     hot[outer] = 0
-    mixed = Particles(disc.position, hot, disc.mass, disc.dispersion)
+    mixed = Particles(disk.position, hot, disk.mass, disk.dispersion)
     inner = kinematics(mixed, inside=~outer)
-    assert inner.kappa.item() == pytest.approx(kinematics(disc).kappa.item(), abs=1e-3)
+    assert inner.kappa.item() == pytest.approx(kinematics(disk).kappa.item(), abs=1e-3)
     assert kinematics(mixed).kappa < inner.kappa - 0.005
 
 
-def test_thin_disc_velocity_field_follows_its_formula():
+def test_thin_disk_velocity_field_follows_its_formula():
     inclination, angle, speed = 55.0, 25.0, 150.0
-    disc = incline(ring_disc(n_particles=400_000, speed=speed), inclination, angle)
+    disk = incline(ring_disk(n_particles=400_000, speed=speed), inclination, angle)
     size, extent = 100, 12.0
     _, velocity, _ = project_gas(
-        disc, size, torch.tensor([extent]), torch.tensor([0.9])
+        disk, size, torch.tensor([extent]), torch.tensor([0.9])
     )
     pixel = (torch.arange(size, dtype=torch.float64) + 0.5) * 2 * extent / size - extent
     y, x = torch.meshgrid(pixel, pixel, indexing="ij")
-    pa = math.radians(kinematics(disc).position_angle.item())
+    pa = math.radians(kinematics(disk).position_angle.item())
     major = -math.sin(pa) * x + math.cos(pa) * y
     minor = (math.cos(pa) * x + math.sin(pa) * y) / math.cos(math.radians(inclination))
     radius = torch.hypot(major, minor)

@@ -12,7 +12,7 @@ from galml.mocks.star_dynamics import (
     radius_grid,
 )
 from galml.mocks.star_profiles import (
-    disc_mass,
+    disk_mass,
     half_mass_radius,
     interpolate,
     sersic_projected_mass,
@@ -46,10 +46,10 @@ BALL = {
     "sersic_index": 4.0,
     "anisotropy": 0.0,
     "rotation": 1.0,
-    "disc_length": 2.0,
+    "disk_length": 2.0,
     "counter_length": 1.0,
 }
-DISC = BALL | {"bulge_fraction": 0.0, "size": 1.678 * 2.0, "disc_height": 0.1}
+DISK = BALL | {"bulge_fraction": 0.0, "size": 1.678 * 2.0, "disk_height": 0.1}
 
 
 def generator(seed=0):
@@ -146,11 +146,11 @@ def test_half_of_the_mass_is_inside_the_size():
     share = share_inside(stars, p["size"][:, None])
     torch.testing.assert_close(share, torch.full((64,), 0.5), atol=0.025, rtol=0)
     alone = half_mass_radius(*(torch.tensor([v]) for v in (0.0, 1.0, 1.0, 1.0)))
-    torch.testing.assert_close(disc_mass(alone), torch.tensor([0.5]), atol=0.01, rtol=0)
+    torch.testing.assert_close(disk_mass(alone), torch.tensor([0.5]), atol=0.01, rtol=0)
 
 
-def test_circular_speed_of_a_disc_peaks_where_freeman_says():
-    p = parameters(1, **DISC | {"dark_fraction": 0.0})
+def test_circular_speed_of_a_disk_peaks_where_freeman_says():
+    p = parameters(1, **DISK | {"dark_fraction": 0.0})
     mass = torch.tensor([[0.0, 5e10, 0.0]])
     total, smooth = circular_speed2(p, mass)
     radius = radius_grid(p["size"])[0]
@@ -175,12 +175,12 @@ def test_circular_speed_outside_of_a_sphere_and_of_its_halo():
     assert HALO_SCALE > 1
 
 
-def test_cold_discs_rotate_with_the_circular_speed():
-    stars = build(**DISC | {"disc_height": 0.005})
+def test_cold_disks_rotate_with_the_circular_speed():
+    stars = build(**DISK | {"disk_height": 0.005})
     x, y, z = stars.position.unbind(-1)
     radius = torch.hypot(x, y)
     around = (x * stars.velocity[..., 1] - y * stars.velocity[..., 0]) / radius
-    p = parameters(**DISC)
+    p = parameters(**DISK)
     total, _ = circular_speed2(p, torch.tensor([[0.0, 5e10, 0.0]] * 2))
     far = (radius[0] > 2) & (radius[0] < 6)
     place = torch.log(radius[0, far] / 3.356 / 1e-3) / math.log(1e5) * 95
@@ -191,8 +191,8 @@ def test_cold_discs_rotate_with_the_circular_speed():
     assert stars.dispersion[:, far].max() < 40
 
 
-def test_counter_rotating_discs_turn_the_other_way():
-    stars = build(**DISC | {"counter_fraction": 0.5, "counter_length": 2.0})
+def test_counter_rotating_disks_turn_the_other_way():
+    stars = build(**DISK | {"counter_fraction": 0.5, "counter_length": 2.0})
     spin = torch.linalg.cross(stars.position, stars.velocity)[..., 2]
     counter = stars.component == COMPONENTS.index("counter")
     assert (spin[counter] < 0).all()
@@ -200,8 +200,8 @@ def test_counter_rotating_discs_turn_the_other_way():
     assert (weighted(stars, spin).abs() < 0.05 * weighted(stars, spin.abs())).all()
 
 
-def test_clumps_move_with_the_disc():
-    still = DISC | {"disc_height": 0.01, "young_fraction": 1.0}
+def test_clumps_move_with_the_disk():
+    still = DISK | {"disk_height": 0.01, "young_fraction": 1.0}
     stars = build(**still | {"clump_fraction": 1.0, "clump_size": 0.01})
     smooth = build(**still)
     assert stars.spacing.median() < smooth.spacing.median()
@@ -257,17 +257,17 @@ def test_dispersion_along_the_line_of_sight():
     torch.testing.assert_close(
         turned.line_of_sight_dispersion(), ball.dispersion[..., 2], rtol=0.03, atol=1
     )
-    disc = build(**DISC)
+    disk = build(**DISK)
     torch.testing.assert_close(
-        disc.line_of_sight_dispersion(), disc.dispersion[..., 2], rtol=1e-5, atol=1e-3
+        disk.line_of_sight_dispersion(), disk.dispersion[..., 2], rtol=1e-5, atol=1e-3
     )
     axis, right = torch.tensor([[1.0, 0, 0]] * 2), torch.full((2,), math.pi / 2)
-    edge = disc.rotated(rotation_matrix(axis, right))
-    # Seen along the plane, stars in front of the centre show radial motions.
+    edge = disk.rotated(rotation_matrix(axis, right))
+    # Seen along the plane, stars in front of the center show radial motions.
     front = edge.position[..., 0].abs() < 0.05 * edge.position[..., 2].abs()
     torch.testing.assert_close(
         edge.line_of_sight_dispersion()[front],
-        disc.dispersion[..., 0][front],
+        disk.dispersion[..., 0][front],
         rtol=0.01,
         atol=0,
     )
@@ -275,14 +275,14 @@ def test_dispersion_along_the_line_of_sight():
 
 def test_young_stars_are_on_the_arms():
     stars = build(
-        **DISC | {"young_fraction": 0.3, "arm_strength": 0.7, "arm_number": 2}
+        **DISK | {"young_fraction": 0.3, "arm_strength": 0.7, "arm_number": 2}
     )
-    p = parameters(**DISC | {"arm_number": 2.0})
+    p = parameters(**DISK | {"arm_number": 2.0})
     x, y, _ = stars.position.unbind(-1)
     radius = torch.hypot(x, y) / 2.0
     phase = 2 * torch.atan2(y, x) - p["arm_winding"][:, None] * radius.log()
     outer = (radius > 1) & (radius < 4)
-    young = stars.component == COMPONENTS.index("young disc")
+    young = stars.component == COMPONENTS.index("young disk")
 
     def contrast(rows):
         return torch.exp(1j * phase[0, rows[0]]).mean().abs()

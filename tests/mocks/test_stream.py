@@ -59,7 +59,7 @@ def test_batches_depend_on_seed_and_index_alone():
     assert not torch.equal(whole[0][0]["speed"], other[0]["speed"])
 
 
-def test_seeds_of_neighbouring_streams_do_not_meet():
+def test_seeds_of_neighboring_streams_do_not_meet():
     first = torch.cat([p["speed"] for p, _ in gas_maps(5, batch_size=4, seed=0)])
     second = torch.cat([p["speed"] for p, _ in gas_maps(5, batch_size=4, seed=1)])
     assert not torch.isin(first, second).any()

@@ -8,13 +8,13 @@ from galml.stars.encoder import ENCODERS, reconstruction_loss
 
 
 def images(count=24):
-    """Round galaxies of different size and colour."""
+    """Round galaxies of different size and color."""
     generator = torch.Generator().manual_seed(0)
     step = torch.arange(64) - 31.5
     radius = torch.hypot(step[:, None], step)
     size = 3 + 12 * torch.rand(count, 1, 1, 1, generator=generator)
-    colour = 0.3 + 0.7 * torch.rand(count, 3, 1, 1, generator=generator)
-    return colour * torch.exp(-radius / size)
+    color = 0.3 + 0.7 * torch.rand(count, 3, 1, 1, generator=generator)
+    return color * torch.exp(-radius / size)
 
 
 def test_small():

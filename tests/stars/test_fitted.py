@@ -14,7 +14,7 @@ from galml.stars.columns import AGE_OF_UNIVERSE, AXES
 
 
 def particles(mass, seed, n=900):
-    """A disc whose size, speed and metals grow with its mass."""
+    """A disk whose size, speed and metals grow with its mass."""
     rng = np.random.default_rng(seed)
     size, speed = 3 * (mass / 1e10) ** 0.3, 150 * (mass / 1e10) ** 0.25
     phi, radius = rng.uniform(0, 2 * np.pi, n), rng.gamma(2, size, n)

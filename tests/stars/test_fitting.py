@@ -48,7 +48,7 @@ def conditions():
 
 @pytest.fixture(scope="module")
 def tables(conditions):
-    """Rotating discs that grow with mass, one table for each galaxy."""
+    """Rotating disks that grow with mass, one table for each galaxy."""
     rng = np.random.default_rng(1)
     result = []
     for row in conditions:

@@ -55,7 +55,7 @@ def test_gaussian_mmd_sees_more_than_means(normal):
 def test_gaussian_mmd_is_exact(monkeypatch):
     random = np.random.default_rng(1)
     first, second = random.normal(size=(7, 2)), random.normal(size=(9, 2))
-    one, two = metrics.standardised(first, second)
+    one, two = metrics.standardized(first, second)
 
     def kernel(a, b):
         return np.exp(-0.5 * ((a[:, None] - b[None]) ** 2).sum(axis=2) / 0.7**2)
@@ -123,9 +123,9 @@ def table(values):
 
 def test_tables_are_compared_in_the_scale_of_the_truth(normal):
     sample, truth = (table(values[:, :3]) for values in normal)
-    wanted = metrics.summarise(normal[0][:500, :3], normal[1][:500, :3])
+    wanted = metrics.summarize(normal[0][:500, :3], normal[1][:500, :3])
     sample["x"] = sample["x"].to(u.pc)
-    found = metrics.summarise(sample[:500], truth[:500])
+    found = metrics.summarize(sample[:500], truth[:500])
     assert found == pytest.approx(wanted, rel=1e-9)
     assert set(found) == {
         "mmd_linear",
@@ -148,10 +148,10 @@ def test_columns_of_any_name(normal):
 def test_unknown_stars_do_not_count(normal):
     sample, truth = (values[:50, :3].copy() for values in normal)
     sample[3, 1] = np.nan
-    one, two = metrics.standardised(sample, truth)
+    one, two = metrics.standardized(sample, truth)
     assert one.shape == (49, 3) and two.shape == (50, 3)
     stars = table(sample), table(truth)
-    np.testing.assert_allclose(metrics.standardised(*stars)[0], one)
+    np.testing.assert_allclose(metrics.standardized(*stars)[0], one)
 
 
 def test_quantile_error(normal):

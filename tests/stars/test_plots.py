@@ -16,7 +16,7 @@ KMS = u.km / u.s
 
 
 def galaxy(count, seed):
-    """A thin disc that turns, with ages and abundances."""
+    """A thin disk that turns, with ages and abundances."""
     random = np.random.default_rng(seed)
     radius, angle = random.gamma(2, 2, count), random.uniform(0, 2 * np.pi, count)
     age = random.uniform(0.1, 13, count)

@@ -16,15 +16,15 @@ from galml.stars.preparation import shrinking_sphere, weighted_percentile
 SMOOTH = {"position_percentile": None, "metallicity_percentile": None}
 
 
-def disc(n=2000, seed=1, turn=None, offset=0.0, drift=0.0):
-    """A thin disc that turns around +z, then turned and moved."""
+def disk(n=2000, seed=1, turn=None, offset=0.0, drift=0.0):
+    """A thin disk that turns around +z, then turned and moved."""
     rng = np.random.default_rng(seed)
     phi, radius = rng.uniform(0, 2 * np.pi, n), rng.exponential(3, n)
     height = rng.normal(0, 0.2, n)
     zero = np.zeros(n)
     place = np.stack([radius * np.cos(phi), radius * np.sin(phi), height], 1)
     speed = 200 * np.stack([-np.sin(phi), np.cos(phi), zero], 1)
-    # Symmetric, so that centre and spin are exact.
+    # Symmetric, so that center and spin are exact.
     mirror = [1, 1, -1]
     place = np.vstack([place, -place, place * mirror, -place * mirror])
     speed = np.vstack([speed, -speed, speed * mirror, -speed * mirror])
@@ -51,33 +51,33 @@ def spin_of(stars):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("align", ["inner", "young", "all"])
-def test_tilted_disc_comes_back(seed, align):
+def test_tilted_disk_comes_back(seed, align):
     turn = Rotation.random(rng=seed)
-    table = disc(turn=turn, offset=[3, -40, 1000], drift=[100, -20, 3])
+    table = disk(turn=turn, offset=[3, -40, 1000], drift=[100, -20, 3])
     stars, conditions = prepare(table, align=align, **SMOOTH)
     assert np.degrees(np.arccos(spin_of(stars)[2])) < 0.1
     assert abs(np.median(vectors(stars, "xyz"), axis=0)).max() < 0.3
-    flat = disc()
+    flat = disk()
     assert_allclose(np.std(stars["z"].value), np.std(flat["z"].value), rtol=0.01)
     assert_allclose(vectors(stars, ("v_x", "v_y", "v_z")).mean(axis=0), 0, atol=3)
     assert len(stars) == conditions["n_stars"][0] == 8000
 
 
-def test_upside_down_disc():
-    stars, _ = prepare(disc(turn=Rotation.from_euler("x", 180, degrees=True)))
+def test_upside_down_disk():
+    stars, _ = prepare(disk(turn=Rotation.from_euler("x", 180, degrees=True)))
     assert_allclose(spin_of(stars), [0, 0, 1], atol=1e-3)
 
 
 def test_no_turn():
     turn = Rotation.from_euler("x", 90, degrees=True)
-    stars, _ = prepare(disc(turn=turn), align=None, **SMOOTH)
+    stars, _ = prepare(disk(turn=turn), align=None, **SMOOTH)
     assert_allclose(abs(spin_of(stars)), [0, 1, 0], atol=1e-6)
 
 
 def test_young_stars_lead():
     """Old stars on a polar orbit do not count for 'young'."""
-    young = disc()
-    old = disc(turn=Rotation.from_euler("x", 90, degrees=True))
+    young = disk()
+    old = disk(turn=Rotation.from_euler("x", 90, degrees=True))
     young["age"], old["age"] = 1 * u.Gyr, 10 * u.Gyr
     old["mass"] = old["mass"] * 0.9
     from astropy.table import vstack
@@ -101,7 +101,7 @@ def test_center_is_the_densest_place():
 
 
 def test_conditions():
-    table = disc()
+    table = disk()
     mass = np.random.default_rng(3).uniform(1, 2, len(table)) * 1e6
     table["mass"] = mass * u.Msun
     stars, conditions = prepare(table, galaxy_id="NGC 1")
@@ -131,7 +131,7 @@ def test_conditions():
 def test_conditions_are_those_of_the_operation(model):
     import galml
 
-    _, conditions = prepare(disc())
+    _, conditions = prepare(disk())
     assert len(galml.sample_stars(conditions, model=model)) == conditions["n_stars"][0]
 
 
@@ -142,9 +142,9 @@ def test_weighted_percentile():
 
 def test_units_of_simulations():
     """Comoving kpc/h, km/s per root of a, 1e10 solar masses/h."""
-    expected, truth = prepare(disc(), **SMOOTH)
+    expected, truth = prepare(disk(), **SMOOTH)
     a, h = 0.4, 0.7
-    table = disc()
+    table = disk()
     for name in ("x", "y", "z"):
         table[name] = table[name] / a * h
     for name in ("v_x", "v_y", "v_z"):
@@ -159,8 +159,8 @@ def test_units_of_simulations():
 
 
 def test_littleh():
-    expected, truth = prepare(disc(), **SMOOTH)
-    table, h = disc(), WMAP9.h
+    expected, truth = prepare(disk(), **SMOOTH)
+    table, h = disk(), WMAP9.h
     for name in ("x", "y", "z"):
         table[name] = table[name].value * h * 1000 * u.pc / cu.littleh
     table["mass"] = table["mass"].value * h * u.Msun / cu.littleh
@@ -177,7 +177,7 @@ def test_littleh():
 @pytest.mark.parametrize("cosmology", [Planck18, WMAP9, FlatLambdaCDM(70, 0.3)])
 @pytest.mark.parametrize("now", [1.0, 0.5])
 def test_ages_from_formation(cosmology, now):
-    table = disc(500)
+    table = disk(500)
     formed = np.random.default_rng(4).uniform(0.05, now * 0.999, len(table))
     del table["age"]
     table["formation_scale_factor"] = formed
@@ -195,7 +195,7 @@ def test_ages_from_formation(cosmology, now):
 
 
 def test_wind_and_unknown_particles_are_dropped():
-    table = disc()
+    table = disk()
     n = len(table)
     table["formation_scale_factor"] = np.random.default_rng(4).uniform(0.1, 0.9, n)
     del table["age"]
@@ -214,7 +214,7 @@ def test_wind_and_unknown_particles_are_dropped():
 
 
 def test_cuts():
-    table = disc()
+    table = disk()
     table["fe_h"] = np.log10(table["metal_mass_fraction"] / 0.0134) * u.dex
     table["o_fe"] = np.full(len(table), 0.2) * u.dex
     table["x"][0] = 1000 * u.kpc
@@ -242,14 +242,14 @@ def test_cuts():
 
 
 def test_poorest_stars_without_iron():
-    table = disc()
+    table = disk()
     table["metal_mass_fraction"][0] = 1e-20
     assert len(prepare(table, **SMOOTH)[0]) == len(table) - 1
     assert len(prepare(table, fe_h_min=-30, **SMOOTH)[0]) == len(table)
 
 
 def test_axes_that_are_not_known_are_left_out():
-    table = disc()
+    table = disk()
     table.remove_columns(["age", "metal_mass_fraction"])
     stars, conditions = prepare(table)
     assert stars.colnames == ["galaxy_id", "x", "y", "z", "v_x", "v_y", "v_z", "mass"]
@@ -259,7 +259,7 @@ def test_axes_that_are_not_known_are_left_out():
 
 
 def test_input_is_not_changed():
-    table = disc()
+    table = disk()
     before = table.copy()
     prepare(table, scale_factor=0.5, h=0.7)
     assert all((table[name] == before[name]).all() for name in before.colnames)
@@ -280,11 +280,11 @@ def test_input_is_not_changed():
 )
 def test_wrong_options(options, message):
     with pytest.raises(InputError, match=message):
-        prepare(disc(150), **{"fewest": 1} | options)
+        prepare(disk(150), **{"fewest": 1} | options)
 
 
 def test_wrong_columns():
-    table = disc()
+    table = disk()
     table["x"] = table["x"].value
     with pytest.raises(InputUnitError, match="'x'"):
         prepare(table)
@@ -292,8 +292,8 @@ def test_wrong_columns():
     with pytest.raises(InputError, match="no column 'x'"):
         prepare(table)
     with pytest.raises(InputError, match="no usable star"):
-        prepare(disc()[:0])
-    table = disc()
+        prepare(disk()[:0])
+    table = disk()
     for name in ("v_x", "v_y", "v_z"):
         table[name] = 0 * u.km / u.s
     with pytest.raises(InputError, match="angular momentum"):
@@ -318,10 +318,10 @@ def test_illustris(shared, number):
     assert 2 * u.Gyr < conditions["median_age"][0] < 10 * u.Gyr
     assert abs(conditions["metallicity"][0]) < 0.5 * u.dex
     radius = np.hypot(stars["x"], stars["y"])
-    disc_like = (radius > 5 * u.kpc) & (radius < 15 * u.kpc)
-    disc_like &= (abs(stars["z"]) < 2 * u.kpc) & (stars["age"] < 5 * u.Gyr)
+    disk_like = (radius > 5 * u.kpc) & (radius < 15 * u.kpc)
+    disk_like &= (abs(stars["z"]) < 2 * u.kpc) & (stars["age"] < 5 * u.Gyr)
     turning = (stars["x"] * stars["v_y"] - stars["y"] * stars["v_x"]) / radius
-    assert np.median(turning[disc_like]) > 40 * u.km / u.s
+    assert np.median(turning[disk_like]) > 40 * u.km / u.s
 
 
 def test_tng(shared):

@@ -11,8 +11,8 @@ from galml.stars.columns import SOLAR_METALLICITY
 KMS = u.km / u.s
 
 
-def disc(count=4000, seed=0):
-    """A cold disc that turns from x to y at 200 km/s x R / (R + 2 kpc)."""
+def disk(count=4000, seed=0):
+    """A cold disk that turns from x to y at 200 km/s x R / (R + 2 kpc)."""
     random = np.random.default_rng(seed)
     radius, angle = random.uniform(0, 10, count), random.uniform(0, 2 * np.pi, count)
     speed = 200 * radius / (radius + 2)
@@ -28,15 +28,15 @@ def disc(count=4000, seed=0):
     )
 
 
-def test_cylindrical_of_a_cold_disc():
-    found = profiles.cylindrical(disc())
+def test_cylindrical_of_a_cold_disk():
+    found = profiles.cylindrical(disk())
     wanted = 200 * found["radius"] / (found["radius"] + 2)
     np.testing.assert_allclose(found["phi"], wanted, rtol=1e-12)
     np.testing.assert_allclose(found["r"], 0, atol=1e-11)
 
 
-def test_rotation_curve_of_a_cold_disc():
-    stars = disc()
+def test_rotation_curve_of_a_cold_disk():
+    stars = disk()
     radius = np.hypot(stars["x"], stars["y"])
     edges = [0, 2, 5, 9, 20] * u.kpc
     curve = profiles.rotation_curve(stars, edges.to(u.pc))
@@ -49,18 +49,18 @@ def test_rotation_curve_of_a_cold_disc():
 
 
 def test_default_radii_hold_the_stars():
-    curve = profiles.rotation_curve(disc())
+    curve = profiles.rotation_curve(disk())
     assert len(curve) == 12 and curve["count"].sum() == 3800
     assert np.isfinite(curve["value"]).all()
 
 
 def test_empty_bins_are_unknown():
-    curve = profiles.rotation_curve(disc(), [0, 10, 20] * u.kpc)
+    curve = profiles.rotation_curve(disk(), [0, 10, 20] * u.kpc)
     assert np.isnan(curve["value"][1]) and curve["count"][1] == 0
 
 
 def test_dispersion_curves():
-    stars, random = disc(20_000), np.random.default_rng(1)
+    stars, random = disk(20_000), np.random.default_rng(1)
     found = profiles.cylindrical(stars)
     cos, sin = stars["x"].value / found["radius"], stars["y"].value / found["radius"]
     along = {"r": 40, "phi": 25, "z": 10}
@@ -77,7 +77,7 @@ def test_dispersion_curves():
 
 
 def test_center_is_no_trouble():
-    stars = disc(10)
+    stars = disk(10)
     stars["x"][0] = stars["y"][0] = 0 * u.kpc
     assert all(np.isfinite(v).all() for v in profiles.cylindrical(stars).values())
 
@@ -100,7 +100,7 @@ def test_age_metallicity():
 
 
 def test_quantiles():
-    stars = disc(5)
+    stars = disk(5)
     stars["age"] = [1, 2, 3, 4, np.nan] * u.Gyr
     found = profiles.quantiles(stars[["age"]], (0, 0.5, 1))
     assert found.colnames == ["level", "age"]

@@ -29,7 +29,7 @@ def test_description(model, name):
     assert (model.operation, model.architecture) == ("stars", name)
     assert model.name == f"galacticforge-{name}"
     assert model.config["standardized"] is True
-    assert "standardised" in model.card["limits"]
+    assert "standardized" in model.card["limits"]
     assert model.card["figures"]["epochs"] == 30
 
 
@@ -51,7 +51,7 @@ def test_save_and_load(model, tmp_path):
     assert loaded.sha256 == model.sha256
 
 
-def test_stars_are_in_standardised_units(model, shared):
+def test_stars_are_in_standardized_units(model, shared):
     latent = np.load(shared / "galacticforge" / "latents.npz")["latent"][:2]
     conditions = QTable({name: [0.1, -0.2] for name in CONDITIONS})
     conditions["latent"] = latent.astype(float)

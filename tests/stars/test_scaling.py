@@ -21,7 +21,7 @@ VARIANTS = [
 
 
 def stars(count=4000, seed=0, size=5.0):
-    """A disc in rotation, with heavy tails."""
+    """A disk in rotation, with heavy tails."""
     rng = np.random.default_rng(seed)
     phi, radius = rng.uniform(-np.pi, np.pi, count), rng.gamma(2, size, count)
     noise = 30 * rng.standard_t(4, (3, count))
@@ -68,7 +68,7 @@ def test_round_trip_in_single_precision(options):
 
 
 @pytest.mark.parametrize("options", VARIANTS)
-def test_standardised(options):
+def test_standardized(options):
     scaling, values, context = fitted(**options)
     standard, _ = scaling(values, context)
     assert_allclose(standard.mean(0), 0, atol=0.1)
@@ -111,7 +111,7 @@ def test_conditions_that_are_alike():
     scaling, values, context = fitted(context=2)
     context[:, 1] = context[:, 0] * (1 + 1e-7)
     scaling.fit(values, context)
-    assert scaling.centre[:, 1:].abs().max() < values.abs().max()
+    assert scaling.center[:, 1:].abs().max() < values.abs().max()
     assert_allclose(scaling.log_scale[0, 1:].sum(), math.log(3), rtol=0.1)
 
 

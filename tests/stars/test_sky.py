@@ -22,7 +22,7 @@ def table(places, speeds):
 
 @pytest.fixture
 def ring():
-    """Stars on the axes of a disc that turns around +z at 200 km/s."""
+    """Stars on the axes of a disk that turns around +z at 200 km/s."""
     places = [[10, 0, 0], [0, 10, 0], [-10, 0, 0], [0, -10, 0], [0, 0, 10]]
     speeds = [[0, 200, 0], [-200, 0, 0], [0, -200, 0], [200, 0, 0], [0, 0, 50]]
     return table(places, speeds)

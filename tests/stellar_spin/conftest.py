@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from galml.core.layers import standardise
+from galml.core.layers import standardize
 from galml.core.model import GalaxyModel
 from galml.stellar_spin.bands import wavelengths
 from galml.stellar_spin.network import Duckworth2020, SpinNet
@@ -18,7 +18,7 @@ GRI = wavelengths(("g", "r", "i"))
 
 @dataclass
 class Galaxies:
-    """Discs with arms and bulges in g, r and i, in nJy, on top of a sky of 3 nJy."""
+    """Disks with arms and bulges in g, r and i, in nJy, on top of a sky of 3 nJy."""
 
     data: np.ndarray
     r_eff: np.ndarray
@@ -47,9 +47,9 @@ def make_galaxies(
     arms = (
         0.0 if round_ else 0.5 * np.cos(2 * np.arctan2(v, u) - 6 * np.log(radius + 0.3))
     )
-    disc = (1 - part) * np.exp(-1.678 * radius) * (1 + arms * (1 - part))
+    disk = (1 - part) * np.exp(-1.678 * radius) * (1 + arms * (1 - part))
     core = 0.3 * part * np.exp(-7.67 * (((radius / 0.4) ** 2 + 0.02) ** 0.125 - 1))
-    bands = [a * disc + b * core for a, b in ((0.8, 0.4), (1.0, 1.0), (1.1, 1.5))]
+    bands = [a * disk + b * core for a, b in ((0.8, 0.4), (1.0, 1.0), (1.1, 1.5))]
     data = 10 * np.stack(bands, 1) + 3
     data += noise * rng.normal(size=data.shape)
     return Galaxies(data, size, q, angle, bulge)
@@ -73,7 +73,7 @@ def model(galaxies):
         network = SpinNet(widths=(8, 12, 16, 20))
         # Norms that have seen images let them through.
         scalars = prepare(galaxies.stamps).scalars
-        standardise(network, scalars)
+        standardize(network, scalars)
         network.train()
         for _ in range(20):
             network({"image": prepare(galaxies.stamps).image, "scalars": scalars})

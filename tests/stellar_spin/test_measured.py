@@ -15,10 +15,10 @@ MIDDLE = (N - 1) / 2
 CENTER = (MIDDLE, MIDDLE)
 
 
-def disc(
+def disk(
     n=N, scale=8.0, angle=90.0, inclination=60.0, speed=200.0, sigma=60.0, rise=4.0
 ):
-    """Thin exponential disc: its light, velocities and dispersions.
+    """Thin exponential disk: its light, velocities and dispersions.
 
     The major axis lies at ``angle``, counter-clockwise from +y; the rotation curve is
     flat outside ``rise``.
@@ -77,9 +77,9 @@ def test_constant_speed_and_dispersion(sigma, radius):
 
 @pytest.mark.parametrize("inclination", [20, 50, 75])
 @pytest.mark.parametrize("sigma", [20.0, 100.0])
-def test_thin_disc_with_a_flat_curve(inclination, sigma):
+def test_thin_disk_with_a_flat_curve(inclination, sigma):
     # V = v sin(i) cos(phi) everywhere: only averages over phi are left.
-    maps = disc(301, 60, 90, inclination, 200, sigma, rise=1e-3)
+    maps = disk(301, 60, 90, inclination, 200, sigma, rise=1e-3)
     row = measure(
         *maps,
         r_eff=100,
@@ -118,7 +118,7 @@ def test_solid_body_against_quadrature(radius):
 def test_the_two_radii_differ():
     options = {"r_eff": 12, "ellipticity": 0.5, "position_angle": 90}
     rows = [
-        measure(*disc(), radius=radius, **options)["lambda_r"]
+        measure(*disk(), radius=radius, **options)["lambda_r"]
         for radius in ("circular", "elliptical")
     ]
     # Slow pixels beside the minor axis weigh more by elliptical radius.
@@ -126,7 +126,7 @@ def test_the_two_radii_differ():
 
 
 def test_limits():
-    flux, velocity, dispersion = disc()
+    flux, velocity, dispersion = disk()
     cold = measure(flux, velocity, 0 * dispersion, r_eff=12)
     assert cold["lambda_r"] == pytest.approx(1, abs=1e-12)
     assert cold["v_over_sigma"] == np.inf
@@ -148,7 +148,7 @@ MOVES = {
 @pytest.mark.parametrize("move", MOVES)
 @pytest.mark.parametrize("ellipticity", [0.0, 0.5, None])
 def test_flips_and_turns(move, ellipticity):
-    maps = disc(angle=25)
+    maps = disk(angle=25)
     options = {"r_eff": 14, "ellipticity": ellipticity, "radius": "elliptical"}
     expected = measure(*maps, **options)
     row = measure(*(MOVES[move](a) for a in maps), **options)
@@ -167,7 +167,7 @@ def test_flips_and_turns(move, ellipticity):
     ],
 )
 def test_sign_offset_and_units(change):
-    maps = disc()
+    maps = disk()
     expected = measure(*maps, r_eff=12, ellipticity=0.4)
     row = measure(*change(*maps), r_eff=12, ellipticity=0.4)
     for name in ("lambda_r", "v_over_sigma", "ellipticity"):
@@ -176,10 +176,10 @@ def test_sign_offset_and_units(change):
 
 def test_any_angle_on_the_sky():
     # The same galaxy on skies of any rotation and parity, its angle said on the sky.
-    expected = measure(*disc(), r_eff=12, ellipticity=0.5, position_angle=90)
+    expected = measure(*disk(), r_eff=12, ellipticity=0.5, position_angle=90)
     for angle, parity in [(0, -1), (35, -1), (35, 1), (200, 1)]:
         wcs = sky(angle=angle, parity=parity)
-        maps = [CCDData(m, unit="km/s", wcs=wcs) for m in disc()]
+        maps = [CCDData(m, unit="km/s", wcs=wcs) for m in disk()]
         # Of -x, the image's 90 degrees.
         east, north = wcs.wcs.cd @ [-1, 0]
         row = lambda_r(
@@ -194,7 +194,7 @@ def test_any_angle_on_the_sky():
 
 
 def test_shape_of_the_light_is_measured():
-    maps = disc(121, 20, angle=70, inclination=60)
+    maps = disk(121, 20, angle=70, inclination=60)
     given = measure(
         *maps, r_eff=34, ellipticity=0.5, position_angle=70, center=(60, 60)
     )
@@ -209,7 +209,7 @@ def test_shape_of_the_light_is_measured():
 
 
 def test_masked_and_broken_spaxels_do_not_count():
-    flux, velocity, dispersion = disc()
+    flux, velocity, dispersion = disk()
     expected = measure(flux, velocity, dispersion, r_eff=12, center=CENTER)
     where = np.zeros(flux.shape, bool)
     where[25:29, 34:38] = True
@@ -228,7 +228,7 @@ def test_masked_and_broken_spaxels_do_not_count():
 
 
 def test_systemic_velocity_of_half_a_galaxy_with_outliers():
-    flux, velocity, dispersion = disc()
+    flux, velocity, dispersion = disk()
     whole = measure(flux, velocity, dispersion, r_eff=12, center=CENTER)
     velocity = velocity + 1500
     velocity[:, 36:42] = np.nan
@@ -245,18 +245,18 @@ def test_systemic_velocity_of_half_a_galaxy_with_outliers():
 
 
 def test_coverage_and_size_flags():
-    flux, velocity, dispersion = disc(sigma=80.0)
+    flux, velocity, dispersion = disk(sigma=80.0)
     full = decode_flags(measure(flux, velocity, dispersion, r_eff=12)["flags"])
     assert full == ("no_wcs", "center_assumed", "no_uncertainty")
     velocity = velocity.copy()
     velocity[:, 37:] = np.nan
     cut = measure(flux, velocity, dispersion, r_eff=12, center=CENTER)
     assert cut["coverage"] < 0.85 and cut["flags"] & Flag.MASKED
-    beyond = measure(*disc(), r_eff=45, center=CENTER)
+    beyond = measure(*disk(), r_eff=45, center=CENTER)
     assert beyond["coverage"] < 0.85 and beyond["flags"] & Flag.MASKED
-    small = measure(*disc(), r_eff=2.5, center=CENTER)
+    small = measure(*disk(), r_eff=2.5, center=CENTER)
     assert small["flags"] & Flag.FEW_PIXELS
-    whole = measure(*disc())
+    whole = measure(*disk())
     assert whole["flags"] & Flag.TRUNCATED and np.isnan(whole["coverage"])
     assert np.isfinite(whole["lambda_r"])
 
@@ -265,7 +265,7 @@ def test_coverage_and_size_flags():
 
 
 def test_monte_carlo_errors_match_repeated_noise():
-    flux, velocity, dispersion = disc()
+    flux, velocity, dispersion = disk()
     random = np.random.default_rng(5)
     options = {"r_eff": 10, "center": CENTER, "ellipticity": 0.4, "position_angle": 90}
     rows = [
@@ -286,7 +286,7 @@ def test_monte_carlo_errors_match_repeated_noise():
 
 
 def test_draws_depend_on_seed_and_galaxy_alone():
-    flux, velocity, dispersion = disc()
+    flux, velocity, dispersion = disk()
     maps = flux, noisy(velocity, 15), noisy(dispersion, 10)
     alone = lambda_r(*maps, r_eff=12)["lambda_r_err"][0]
     pairs = [[m, m] for m in maps]
@@ -298,7 +298,7 @@ def test_draws_depend_on_seed_and_galaxy_alone():
 
 
 def test_no_errors_without_uncertainties():
-    flux, velocity, dispersion = disc()
+    flux, velocity, dispersion = disk()
     row = measure(flux, noisy(velocity, 15), dispersion, r_eff=12)
     assert np.isnan(row["lambda_r_err"]) and np.isnan(row["v_over_sigma_err"])
     assert row["flags"] & Flag.NO_UNCERTAINTY
@@ -345,8 +345,8 @@ def blurred(flux, velocity, dispersion, fwhm):
 
 
 @pytest.mark.parametrize("fwhm", [4.0, 8.0])
-def test_seeing_correction_recovers_a_blurred_disc(fwhm):
-    maps = disc(121, scale=7.15, inclination=50, sigma=60, rise=4.0)
+def test_seeing_correction_recovers_a_blurred_disk(fwhm):
+    maps = disk(121, scale=7.15, inclination=50, sigma=60, rise=4.0)
     options = {
         "r_eff": 12,
         "ellipticity": 1 - np.cos(np.radians(50)),
@@ -361,7 +361,7 @@ def test_seeing_correction_recovers_a_blurred_disc(fwhm):
 
 
 def test_corrected_column_and_its_error():
-    flux, velocity, dispersion = disc()
+    flux, velocity, dispersion = disk()
     maps = flux, noisy(velocity, 15), noisy(dispersion, 10)
     row = lambda_r(*maps, r_eff=12, psf_fwhm=5, sersic_index=3)[0]
     corrected, lower, upper = correct_seeing(
@@ -375,7 +375,7 @@ def test_corrected_column_and_its_error():
 
 
 def test_only_regular_rotators_are_corrected():
-    flux, velocity, dispersion = disc()
+    flux, velocity, dispersion = disk()
     options = {"r_eff": 12, "psf_fwhm": 3, "sersic_index": 2}
     y, x = np.indices(flux.shape) - MIDDLE
     core = np.where(np.hypot(x, y) < 7, -velocity, velocity)

@@ -56,5 +56,5 @@ def test_tng_maps_against_sums_over_particles(shared):
         fitted = lambda_r(*maps, unit="km/s", r_eff=12, center=(31.5, 31.5))[0]
         assert abs(fitted["systemic_velocity"].value) < 10
         assert fitted["lambda_r"] == pytest.approx(row["lambda_r"], abs=0.01)
-    # The galaxy is a disc: it spins when seen from the side.
+    # The galaxy is a disk: it spins when seen from the side.
     assert spins[2] > spins[0] + 0.2

@@ -56,7 +56,7 @@ def test_summary():
             "ellipticity_err": np.full(4000, 0.05),
         }
     )
-    result = metrics.summarise(table, {"spin": truth})
+    result = metrics.summarize(table, {"spin": truth})
     assert result["count"] == 4000
     assert result["coverage"] == pytest.approx(0.683, abs=0.02)
     assert result["scatter"] == pytest.approx(0.1, abs=0.005)
@@ -64,6 +64,6 @@ def test_summary():
     assert result["pit"] == pytest.approx(0.5, abs=0.02)
     assert np.isnan(result["ellipticity_scatter"])
     shape = {"spin": truth, "ellipticity": np.full(4000, 0.52)}
-    result = metrics.summarise(table, shape)
+    result = metrics.summarize(table, shape)
     assert result["ellipticity_scatter"] == pytest.approx(0.02)
     assert result["ellipticity_coverage"] == 1

@@ -30,8 +30,8 @@ def perfect(monkeypatch):
 def run(seed=0, n=3):
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
     radius = torch.hypot(x - CENTER[0], y - CENTER[1])
-    disc = 3000 * torch.exp(-1.678 * radius / RADIUS)
-    data = disc * torch.tensor([1.4, 1.0, 0.5])[:, None, None]
+    disk = 3000 * torch.exp(-1.678 * radius / RADIUS)
+    data = disk * torch.tensor([1.4, 1.0, 0.5])[:, None, None]
     data = data.expand(n, 3, 48, 48)
     size = torch.full((n,), RADIUS).double()
     center = torch.tensor(CENTER).double().expand(n, 2)
@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_pictures():
     assert first[1].shape != other[1].shape or not torch.equal(first[1], other[1])
 
 
-def test_enlarged_pictures_have_their_centre_where_they_say(perfect):
+def test_enlarged_pictures_have_their_center_where_they_say(perfect):
     perfect.setattr(pictures, "SIDE", 144)
     for seed in range(8):
         _, found, size, center, factor = run(seed)
@@ -70,7 +70,7 @@ def test_enlarged_pictures_have_their_centre_where_they_say(perfect):
     assert factor <= 3
 
 
-def test_radii_and_centres_are_measured(perfect):
+def test_radii_and_centers_are_measured(perfect):
     perfect.setattr(pictures, "MEASURED", 1.0)
     _, _, size, center, _ = run()
     assert (size != RADIUS).all()
@@ -85,7 +85,7 @@ def test_the_sky_gets_black(perfect):
     assert (found[data > 100] < data[data > 100]).all()
 
 
-def test_colours_are_displaced_and_tinted(perfect):
+def test_colors_are_displaced_and_tinted(perfect):
     data, before, *_ = run()
     perfect.setattr(pictures, "SHIFT", (1.0, 0.0, 1.0))
     _, shifted, *_ = run()

@@ -26,13 +26,13 @@ def image(values, wavelength, **options):
 @pytest.fixture
 def light():
     y, x = np.indices((90, 90)) - 44.5
-    disc = np.exp(-np.hypot(x, y) / 8)
-    return 100 * disc * np.array([0.5, 1.0, 1.3])[:, None, None]
+    disk = np.exp(-np.hypot(x, y) / 8)
+    return 100 * disk * np.array([0.5, 1.0, 1.3])[:, None, None]
 
 
 def test_field_of_view(light):
     width = torch.zeros(1, 3, 90, 90)
-    # 8.48 effective radii are 84.8 pixels: 42.4 on each side of the centre at 44.5.
+    # 8.48 effective radii are 84.8 pixels: 42.4 on each side of the center at 44.5.
     width[..., 3:87] = 1
     cut = published.prepare(width, torch.tensor([10.0])).image
     assert cut.shape == (1, 3, 80, 80)

@@ -141,7 +141,7 @@ def test_mocks_in_one_band():
     assert (data["scalars"][:, SCALARS.index("has_red")] == 0).all()
 
 
-def test_mocks_in_colour_images():
+def test_mocks_in_color_images():
     options = {"batch_size": 24, "n_particles": 500, "n_pixels": 48}
     data = mock_data_set(2, seed=3, pictures=1.0, **options)
     assert (data["survey"] == 0).all()

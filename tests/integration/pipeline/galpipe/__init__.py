@@ -40,7 +40,7 @@ def measure_cube(cube):
 
 
 def measure_catalog(intensity, velocity, threshold, n_pixels=20):
-    """Find the galaxies of a field and measure each, row by row of the catalogue.
+    """Find the galaxies of a field and measure each, row by row of the catalog.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def measure_catalog(intensity, velocity, threshold, n_pixels=20):
     Returns
     -------
     `~astropy.table.QTable`
-        The table of the catalogue with the results beside it.
+        The table of the catalog with the results beside it.
     """
     segments = detect_sources(intensity.data, threshold, n_pixels)
     catalog = SourceCatalog(intensity.data, segments)
