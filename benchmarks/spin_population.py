@@ -23,12 +23,12 @@ from scipy.stats import ks_2samp
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_score
 
-from galml.core.spin import lambda_sums
 from galml.mocks.gas import random_orientation
 from galml.mocks.ifu import aperture_maps, half_light_ellipse
 from galml.mocks.light import luminosity
 from galml.mocks.star_recipe import SHARES
 from galml.mocks.stars import STAR_POPULATION, build_stars, draw_stars
+from galml.physics.kinematics import lambda_sums
 
 SEED = 30_001
 BATCH = 50

@@ -5,45 +5,39 @@ The operations are imported on first use, so that ``import galml`` alone costs n
 to nothing.
 """
 
-from importlib import import_module
+import lazy_loader as lazy
 
-_FUNCTIONS = {
-    "circularity": "galml.gas_kinematics.operation",
-    "extract_cutouts": "galml.cutouts.extract",
-    "import_weights": "galml.core.weights",
-    "lambda_r": "galml.stellar_spin.measured",
-    "list_models": "galml.core.weights",
-    "load_model": "galml.core.weights",
-    "sample_stars": "galml.stars.operation",
-    "spin": "galml.stellar_spin.operation",
-    "star_log_prob": "galml.stars.operation",
-}
-_SUBPACKAGES = {"core", "cutouts", "gas_kinematics", "mocks", "stars", "stellar_spin"}
+from galml.registry import MODELS, OPERATIONS
 
-__all__ = sorted(_FUNCTIONS)
+_functions = {}
+for _place in [row.function for row in OPERATIONS] + list(MODELS):
+    _module, _, _name = _place.removeprefix("galml.").partition(":")
+    _functions.setdefault(_module, []).append(_name)
+
+_attach, __dir__, _ = lazy.attach(
+    __name__,
+    submodules=[
+        "core",
+        "cutouts",
+        "gas_kinematics",
+        "imaging",
+        "mocks",
+        "physics",
+        "stars",
+        "stellar_kinematics",
+        "stellar_spin",
+    ],
+    submod_attrs=_functions,
+)
+__all__ = sorted(name for names in _functions.values() for name in names)
 
 
 def __getattr__(name):
-    if name in _FUNCTIONS:
-        value = getattr(import_module(_FUNCTIONS[name]), name)
-    elif name in _SUBPACKAGES:
-        value = import_module(f"galml.{name}")
-    elif name == "__version__":
-        value = _version()
-    else:
-        raise AttributeError(f"module 'galml' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    if name == "__version__":
+        from importlib import metadata
 
-
-def __dir__():
-    return sorted({*globals(), *_FUNCTIONS, *_SUBPACKAGES, "__version__"})
-
-
-def _version():
-    from importlib import metadata
-
-    try:
-        return metadata.version("galml")
-    except metadata.PackageNotFoundError:  # a source tree that is not installed
-        return "0+unknown"
+        try:
+            return metadata.version("galml")
+        except metadata.PackageNotFoundError:  # a source tree that is not installed
+            return "0+unknown"
+    return _attach(name)

@@ -1,26 +1,22 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What all operations share: inputs, results, models, inference and training."""
 
-from galml.core.exceptions import (
-    GalmlError,
-    GalmlWarning,
-    InputError,
-    InputTypeError,
-    InputUnitError,
-    ModelError,
-    WeightsError,
-)
-from galml.core.flags import DESCRIPTIONS, Flag, decode_flags
+import lazy_loader as lazy
 
-__all__ = [
-    "DESCRIPTIONS",
-    "Flag",
-    "GalmlError",
-    "GalmlWarning",
-    "InputError",
-    "InputTypeError",
-    "InputUnitError",
-    "ModelError",
-    "WeightsError",
-    "decode_flags",
-]
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submodules=["metrics"],
+    submod_attrs={
+        "exceptions": [
+            "GalmlError",
+            "GalmlWarning",
+            "InputError",
+            "InputTypeError",
+            "InputUnitError",
+            "ModelError",
+            "WeightsError",
+        ],
+        "flags": ["DESCRIPTIONS", "Flag", "decode_flags"],
+        "model": ["GalaxyModel", "InputSpec"],
+    },
+)

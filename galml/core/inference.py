@@ -3,24 +3,25 @@
 
 import contextlib
 import copy
-import hashlib
 import itertools
-import operator
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 
 import torch
 from tqdm import tqdm
 
 from galml.core.exceptions import InputError
-from galml.core.views import View
+from galml.core.networks import RandomNetwork, View
+from galml.physics import stable_seed
 
 __all__ = [
+    "check_samples",
     "infer",
     "keyed_generator",
     "progress_updates",
     "resolve_device",
-    "stable_seed",
+    "to_device",
 ]
 
 
@@ -61,32 +62,6 @@ def resolve_device(device="auto"):
     return resolved
 
 
-def stable_seed(*parts):
-    """
-    Hash integers, strings and tensors to one seed, the same everywhere.
-
-    Parameters
-    ----------
-    *parts : int, str or `torch.Tensor`
-        What the seed depends on, in order.
-
-    Returns
-    -------
-    int
-        Between 0 and 2**63 - 1.
-    """
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        if isinstance(part, torch.Tensor):
-            digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
-            data = part.detach().cpu().contiguous().reshape(-1)
-            digest.update(data.view(torch.uint8).numpy())
-        else:
-            part = part if isinstance(part, str) else operator.index(part)
-            digest.update(f"{part!r};".encode())
-    return int.from_bytes(digest.digest(), "little") >> 1
-
-
 def keyed_generator(seed, *tensors):
     """
     Make a random generator that depends on a seed and on an object's tensors.
@@ -109,9 +84,27 @@ def keyed_generator(seed, *tensors):
 
 
 def to_device(batch, device):
-    """Move a dict of tensors to a device, real numbers as float32."""
+    """
+    Move a batch to a device.
+
+    Parameters
+    ----------
+    batch : dict of `torch.Tensor`
+        The tensors.
+    device : `torch.device`
+        Where to. Pinned memory is copied while other work goes on.
+
+    Returns
+    -------
+    dict of `torch.Tensor`
+        Real numbers are float32.
+    """
     return {
-        key: t.to(device, torch.float32 if t.is_floating_point() else t.dtype)
+        key: t.to(
+            device,
+            torch.float32 if t.is_floating_point() else t.dtype,
+            non_blocking=True,
+        )
         for key, t in batch.items()
     }
 
@@ -141,12 +134,13 @@ def infer(
     ----------
     network : `torch.nn.Module`
         ``network(inputs)`` takes and returns a dict of tensors, whose first axes are
-        the objects. With ``n_samples`` it also has the attribute ``n_noise`` and the
+        the objects. With ``n_samples`` it is a
+        `~galml.core.networks.RandomNetwork`, or has the attribute ``n_noise`` and the
         method ``sample(outputs, noise)``, which returns a dict of tensors.
     batches : iterable of dict of `torch.Tensor`
         Prepared objects; the tensors of a batch have equal first axes. Real numbers
         become float32.
-    views : sequence of galml.core.views.View, optional
+    views : sequence of galml.core.networks.View, optional
         The outputs are the mean over these views, each output restored first.
     device : str or `torch.device`, optional
         See `resolve_device`.
@@ -156,8 +150,10 @@ def infer(
     batch_size : int, optional
         The largest number of objects that the network sees at once.
     n_samples : int, optional
-        Number of random passes. Only ``network.sample`` takes part in them. Its noise,
-        of shape (objects, ``n_samples``, ``n_noise``), is uniform between 0 and 1 and
+        Number of random passes. Of a random network only the layers behind
+        ``network.features`` run in each of them, and the probabilities of a pass are
+        averaged over the views; of others only ``network.sample`` does. The noise, of
+        shape (objects, ``n_samples``, ``n_noise``), is uniform between 0 and 1 and
         depends on ``seed`` and the object's tensors alone.
     seed : int or None, optional
         `None` is the same as 0.
@@ -178,11 +174,8 @@ def infer(
         If an option is out of its range, or the tensors of a batch differ in length.
     """
     device = resolve_device(device)
-    least = {"batch_size": 1, "n_samples": 0}
-    for name, value in (("batch_size", batch_size), ("n_samples", n_samples)):
-        if not isinstance(value, Integral) or value < least[name]:
-            expected = f"a whole number of at least {least[name]}"
-            raise InputError(name, repr(value), expected)
+    _check_count("batch_size", batch_size, 1)
+    check_samples(network, n_samples)
     if dtype not in ("float32", "bfloat16"):
         raise InputError("dtype", repr(dtype), "'float32' or 'bfloat16'")
 
@@ -198,7 +191,68 @@ def infer(
         )
 
     network = _ready(network, device)
+    if device.type != "cpu":
+        batches = ahead(batches, pinned=device.type == "cuda")
     return _stream(batches, evaluate, batch_size, progress, total)
+
+
+def _check_count(name, value, least):
+    """Raise where a number of things is no whole number, or too small."""
+    if not isinstance(value, Integral) or value < least:
+        raise InputError(name, repr(value), f"a whole number of at least {least}")
+
+
+def check_samples(network, n_samples):
+    """
+    Raise where random passes are asked for that a network does not have.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        The network.
+    n_samples : int
+        Number of random passes.
+
+    Raises
+    ------
+    galml.core.exceptions.InputError
+        If it is no whole number, or the network has no distributions.
+    """
+    _check_count("n_samples", n_samples, 0)
+    if n_samples and not hasattr(network, "n_noise"):
+        expected = "0: this model has no distributions"
+        raise InputError("n_samples", n_samples, expected)
+
+
+def ahead(batches, *, pinned=False):
+    """
+    Draw the next batch in a thread while the present one is used.
+
+    Parameters
+    ----------
+    batches : iterable of dict of `torch.Tensor`
+        What to draw from.
+    pinned : bool, optional
+        Put the tensors into memory from which an accelerator can copy on its own.
+
+    Yields
+    ------
+    dict of `torch.Tensor`
+        The batches in order. An error of the iterable is raised in its turn.
+    """
+    source = iter(batches)
+
+    def draw():
+        batch = next(source, None)
+        if batch is not None and pinned:
+            batch = {key: tensor.pin_memory() for key, tensor in batch.items()}
+        return batch
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(draw)
+            yield batch
 
 
 def _ready(network, device):
@@ -231,27 +285,44 @@ def _stream(batches, evaluate, batch_size, progress, total):
 
 def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed):
     """Run the network once per view, average, and draw the random passes."""
+    is_random = isinstance(network, RandomNetwork)
+    noise = None
     # No context may be open across a yield: it would leak to the consumer.
     with torch.no_grad():
         moved = to_device(inputs, device)
+        if n_samples:
+            noise = _noise(inputs, n_samples, network.n_noise, seed, is_random)
+            noise = noise.to(device)
         results = []
         for view in views:
             with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
-                outputs = network(view.apply(moved))
+                seen = view.apply(moved)
+                if is_random:
+                    outputs = network.probabilities(network.features(seen), noise)
+                else:
+                    outputs = network(seen)
             results.append(view.restore({k: v.float() for k, v in outputs.items()}))
         outputs = {
             key: torch.stack([result[key] for result in results]).mean(dim=0)
             for key in results[0]
         }
-        if n_samples:
-            noise = _noise(inputs, n_samples, network.n_noise, seed).to(device)
+        if n_samples and not is_random:
             outputs |= network.sample(outputs, noise)
         return {key: tensor.float().cpu() for key, tensor in outputs.items()}
 
 
-def _noise(inputs, n_samples, n_noise, seed):
-    """Draw uniform noise for each object, from its own generator."""
+def _noise(inputs, n_samples, n_noise, seed, any_order):
+    """Draw uniform noise for each object, from its own generator.
+
+    With ``any_order`` it is the same for all views of an image.
+    """
     tensors = [_rounded(inputs[key].cpu()) for key in sorted(inputs)]
+    if any_order:
+        # Views only move pixels: in order of their values, all views are the same.
+        tensors = [
+            tensor.flatten(-2).sort(-1).values if tensor.ndim > 3 else tensor
+            for tensor in tensors
+        ]
     noise = torch.stack(
         [
             torch.rand(n_samples, n_noise, generator=keyed_generator(seed, *parts))

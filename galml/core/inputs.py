@@ -1,21 +1,295 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The one way in: one object or many, read when their turn comes."""
+"""The one way in: any object that holds an image or cube, or many of them.
+
+Nothing that is passed in is ever changed, and no array that comes out shares memory
+with it. Members of a batch are read when their turn comes.
+"""
 
 import os
 from collections.abc import Iterable, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
+from numbers import Real
+from typing import NamedTuple
 
+import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord, SpectralQuantity
 from astropy.io import fits
-from astropy.nddata import Cutout2D, NDData
-from astropy.table import Column, Table
+from astropy.nddata import Cutout2D, NDData, StdDevUncertainty
+from astropy.table import Column, MaskedColumn, Table
 
-from galml.core.exceptions import GalmlError, InputError, InputTypeError
-from galml.core.files import IMAGE_HDUS, parse_unit
-from galml.core.observation import EXPECTED, Observation, is_tensor, name_of, read
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.files import IMAGE_HDUS, file_stem, parse_unit, read_fits, read_hdu
+from galml.core.flags import Flag
+from galml.core.geometry import arrange, celestial, spectral_axis
 
-__all__ = ["Failure", "Observation", "read", "stream"]
+__all__ = [
+    "EXPECTED",
+    "Failure",
+    "Observation",
+    "RowOptions",
+    "Source",
+    "as_nddata",
+    "convert_each",
+    "is_tensor",
+    "name_of",
+    "read",
+    "stream",
+]
+
+#: What `read` takes, for error messages.
+EXPECTED = (
+    "CCDData, NDData, Cutout2D, Quantity, array, image HDU, HDUList, path to a FITS "
+    "file or Spectrum"
+)
+
+
+@dataclass
+class Observation:
+    """One image or cube, ready to be prepared.
+
+    Attributes
+    ----------
+    values : `~numpy.ndarray`
+        Shape ``(ny, nx)``, or ``(channels, ny, nx)`` for a cube; float32 or float64 in
+        native byte order. Masked and non-finite pixels are NaN.
+    unit : `~astropy.units.UnitBase`
+        Unit of ``values``.
+    std : `~numpy.ndarray` or None
+        Standard deviation in the same unit; NaN where masked.
+    mask : `~numpy.ndarray` of bool
+        True where there is no usable value.
+    wcs : `~astropy.wcs.WCS`, other APE 14 WCS or None
+        Celestial WCS of an image; the whole WCS of a cube (its celestial part is
+        `galml.core.geometry.celestial`).
+    meta : dict
+        Copy of the metadata or header.
+    name : str or None
+        ``OBJECT`` or ``NAME`` of the metadata, or the file name without suffix.
+    flags : int
+        Bits of `galml.core.Flag`: ``NONFINITE``, ``NO_UNCERTAINTY``, ``NO_WCS``.
+    spectral_axis : `~astropy.coordinates.SpectralQuantity` or None
+        One value per channel of a cube, with rest value and Doppler convention where
+        they are known.
+    """
+
+    values: np.ndarray
+    unit: u.UnitBase
+    std: np.ndarray | None
+    mask: np.ndarray
+    wcs: object = None
+    meta: dict = field(default_factory=dict)
+    name: str | None = None
+    flags: int = 0
+    spectral_axis: u.Quantity | None = None
+
+
+def read(obj, *, argument="data", unit=None, hdu=None, ndim=(2,)):
+    """Read one image or cube.
+
+    Parameters
+    ----------
+    obj : object
+        `~astropy.nddata.NDData` and `~astropy.nddata.CCDData`,
+        `~astropy.nddata.Cutout2D`, `~astropy.units.Quantity` and its masked form,
+        array, masked array, torch tensor, image HDU, `~astropy.io.fits.HDUList`, path
+        to a FITS file, or specutils ``Spectrum`` holding a cube. Axes of length 1 in
+        excess are dropped; the spectral axis of a cube is moved first.
+    argument : str
+        Name used in errors.
+    unit : `~astropy.units.UnitBase` or str, optional
+        Unit of data that have none, or none that can be understood. The unit that
+        data have of themselves always counts.
+    hdu : int, str or tuple, optional
+        Extension of FITS files and HDULists; ``(extension, channel)`` takes one plane
+        of a three-dimensional extension. The partners that the header names by
+        ``ERRDATA`` and ``QUALDATA`` are used. Default: the first image that fits.
+    ndim : tuple of int
+        Accepted numbers of dimensions.
+
+    Returns
+    -------
+    Observation
+        What was read, copied.
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        For objects, pixels or uncertainties of a kind that is not understood.
+    galml.core.InputUnitError
+        When there is no unit.
+    galml.core.InputError
+        For shapes that do not fit, files that are damaged, extensions that are not
+        there.
+    OSError
+        When a file is not there or may not be read.
+    """
+    unit = None if unit is None else parse_unit(unit, "unit")
+    data = as_nddata(obj, argument, unit, hdu, ndim)
+    pixels = _checked(data.data, argument)
+    if data.unit is None and unit is None:
+        raise InputUnitError(argument, "data without a unit", "a unit, or unit=")
+    axes, wcs = arrange(data.wcs, pixels.shape, min(ndim), argument)
+    if len(axes) not in ndim:
+        wanted = " or ".join(f"{n}-D" for n in ndim)
+        raise InputError(
+            argument, f"an array of shape {pixels.shape}", f"{wanted} data"
+        )
+
+    mask = _arranged(_full_mask(data.mask, pixels.shape, argument), axes)
+    values = _arranged(pixels, axes)
+    observation = Observation(
+        values=values.astype(_precision(values.dtype)),
+        unit=unit if data.unit is None else data.unit,
+        std=None,
+        mask=mask.copy(),
+        wcs=wcs if len(axes) == 3 else celestial(wcs),
+        meta=_flat_meta(data.meta),
+        name=name_of(obj, data.meta),
+        spectral_axis=_spectral_axis(data, wcs, len(axes), values.shape[0]),
+    )
+    _drop_unusable(observation)
+    if data.uncertainty is None:
+        observation.flags |= Flag.NO_UNCERTAINTY
+    else:
+        _add_std(observation, data.uncertainty, pixels.shape, axes, argument)
+    if celestial(observation.wcs) is None:
+        observation.flags |= Flag.NO_WCS
+    observation.flags = int(observation.flags)
+    return observation
+
+
+def is_tensor(data):
+    """Recognize a torch tensor without importing torch."""
+    return type(data).__module__.partition(".")[0] == "torch"
+
+
+def as_nddata(obj, argument, unit, hdu, ndim):
+    """Bring every kind of input into the shape of NDData, without copying."""
+    options = {"argument": argument, "unit": unit, "hdu": hdu, "ndim": ndim}
+    if isinstance(obj, NDData):
+        return obj
+    if isinstance(obj, str | os.PathLike):
+        return read_fits(obj, **options)
+    if isinstance(obj, (fits.HDUList, *IMAGE_HDUS)):
+        return read_hdu(obj, **options)
+    if isinstance(obj, Cutout2D):
+        return NDData(obj.data, wcs=obj.wcs)
+    if isinstance(obj, MaskedColumn | Column):
+        return NDData(obj.data, unit=obj.unit)
+    if is_tensor(obj):
+        return NDData(obj.numpy(force=True))
+    if isinstance(obj, np.ndarray):
+        # NDData would reject some kinds without saying what it got.
+        _checked(obj, argument)
+        return NDData(obj)
+    raise InputTypeError(argument, f"an object of type {type(obj).__name__}", EXPECTED)
+
+
+def _checked(data, argument):
+    """Accept arrays of real numbers that are not empty."""
+    pixels = np.asarray(data)
+    if pixels.dtype.kind not in "iuf":
+        raise InputTypeError(
+            argument, f"values of type {pixels.dtype}", "integers or floats"
+        )
+    if pixels.size == 0:
+        raise InputError(
+            argument, f"an array of shape {pixels.shape}", "at least one pixel"
+        )
+    return pixels
+
+
+def _precision(dtype):
+    """Choose float32 where it holds the values exactly, float64 otherwise."""
+    return np.float32 if np.result_type(dtype, np.float32).itemsize == 4 else np.float64
+
+
+def _arranged(array, axes):
+    """Drop axes of length 1 and order the others."""
+    dropped = tuple(axis for axis in range(array.ndim) if axis not in axes)
+    return array.transpose(dropped + axes)[(0,) * len(dropped)]
+
+
+def _full_mask(mask, shape, argument):
+    """Give a mask as booleans in the shape of the data."""
+    try:
+        flat = np.asarray(False if mask is None else mask).astype(bool)
+        return np.broadcast_to(flat, shape)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            argument, f"a mask of shape {np.shape(mask)}", f"the shape {shape}"
+        ) from error
+
+
+def _drop_unusable(observation):
+    """Mask what is not finite and make NaN what is masked."""
+    nonfinite = ~np.isfinite(observation.values)
+    if (nonfinite & ~observation.mask).any():
+        observation.flags |= Flag.NONFINITE
+    observation.mask |= nonfinite
+    observation.values[observation.mask] = np.nan
+
+
+def _add_std(observation, uncertainty, shape, axes, argument):
+    """Convert the uncertainty; mask pixels where it is negative or not finite."""
+    try:
+        std = uncertainty
+        if not isinstance(std, StdDevUncertainty):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                std = uncertainty.represent_as(StdDevUncertainty)
+    except (AttributeError, TypeError) as error:
+        raise InputTypeError(
+            argument,
+            f"an uncertainty of type {type(uncertainty).__name__}",
+            "StdDevUncertainty, VarianceUncertainty or InverseVariance",
+        ) from error
+    scale = 1.0 if std.unit is None else std.unit.to(observation.unit)
+    array = np.asarray(std.array)
+    if array.shape not in ((), shape):
+        raise InputError(
+            argument, f"an uncertainty of shape {array.shape}", f"the shape {shape}"
+        )
+    array = _arranged(np.broadcast_to(array, shape), axes) * scale
+    observation.std = array.astype(observation.values.dtype)
+    with np.errstate(invalid="ignore"):
+        observation.mask |= ~(np.isfinite(observation.std) & (observation.std >= 0))
+    observation.values[observation.mask] = np.nan
+    observation.std[observation.mask] = np.nan
+
+
+def _spectral_axis(data, wcs, ndim, size):
+    """Take the spectral axis of a specutils cube, or that of the WCS."""
+    if ndim != 3:
+        return None
+    axis = getattr(data, "spectral_axis", None)
+    if axis is None:
+        return spectral_axis(wcs, size)
+    return SpectralQuantity(
+        axis.value,
+        axis.unit,
+        doppler_rest=axis.doppler_rest,
+        doppler_convention=axis.doppler_convention,
+    )
+
+
+def _flat_meta(meta):
+    """Copy metadata; a header inside it (specutils) comes up."""
+    meta = dict(meta or {})
+    header = meta.get("header")
+    return {**header, **meta} if hasattr(header, "keys") else meta
+
+
+def name_of(obj, meta):
+    """Name an object by its metadata, else by its file."""
+    flat = _flat_meta(meta)
+    for key in ("OBJECT", "NAME", "object", "name"):
+        if flat.get(key) is not None and str(flat[key]).strip():
+            return str(flat[key]).strip()
+    path = obj.filename() if isinstance(obj, fits.HDUList) else obj
+    return file_stem(path) if isinstance(path, str | os.PathLike) else None
+
 
 # Columns of a table that hold file names, and those that name its rows.
 _FILE_COLUMNS = ("file", "filename", "path")
@@ -38,6 +312,25 @@ class Failure:
     name: str | None = None
 
 
+class Source(NamedTuple):
+    """What a user gave, as a stream.
+
+    Attributes
+    ----------
+    is_single : bool
+        Whether it was one object. It has been read, and its errors raised.
+    length : int or None
+        Number of objects; None when only reading can tell.
+    members : iterator
+        What was read of them, in order; `Failure` for a member of a batch that cannot
+        be read.
+    """
+
+    is_single: bool
+    length: int | None
+    members: Iterable
+
+
 def stream(data, *, argument="data", unit=None, hdu=None, ndim=(2,)):
     """Read one object, or each of many when its turn comes.
 
@@ -54,12 +347,8 @@ def stream(data, *, argument="data", unit=None, hdu=None, ndim=(2,)):
 
     Returns
     -------
-    is_single : bool
-        Whether ``data`` was one object. It has been read, and its errors raised.
-    length : int or None
-        Number of members; None when only reading can tell.
-    members : iterator of `Observation` or `Failure`
-        In order. A member of a batch that cannot be read is a `Failure`.
+    `Source`
+        Its members are `Observation` or `Failure`.
 
     Raises
     ------
@@ -80,7 +369,7 @@ def stream(data, *, argument="data", unit=None, hdu=None, ndim=(2,)):
         if hdu is None and data.ext:
             own = {"hdu": data.ext}
     elif _is_single(data, ndim):
-        return True, 1, iter((read(data, **options),))
+        return Source(True, 1, iter((read(data, **options),)))
     elif isinstance(data, Iterable) and not isinstance(data, Mapping):
         length = len(data) if isinstance(data, Sized) else None
         items, names = data, repeat(None)
@@ -89,7 +378,7 @@ def stream(data, *, argument="data", unit=None, hdu=None, ndim=(2,)):
         raise InputTypeError(
             argument, f"an object of type {type(data).__name__}", EXPECTED
         )
-    return False, length, _read_each(items, names, options | own)
+    return Source(False, length, _read_each(items, names, options | own))
 
 
 def _read_each(items, names, options):
@@ -97,10 +386,39 @@ def _read_each(items, names, options):
     for item, name in zip(items, names, strict=False):
         try:
             member = read(item, **options)
-        except (GalmlError, OSError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:
+            # One member that cannot be read, for whatever reason, ends no batch.
             member = Failure(error, name_of(item, getattr(item, "meta", None)))
         if name is not None:
             member.name = name
+        yield member
+
+
+def convert_each(members, convert, *, is_single):
+    """Convert what was read, one member at a time.
+
+    Parameters
+    ----------
+    members : iterable of `Observation` or `Failure`
+        What `stream` gave.
+    convert : callable
+        ``convert(index, member)`` gives what the domain works with.
+    is_single : bool
+        Whether there is one object, whose error is raised.
+
+    Yields
+    ------
+    object or `Failure`
+        In order. A member of a batch that cannot be converted is a `Failure`.
+    """
+    for index, member in enumerate(members):
+        if not isinstance(member, Failure):
+            try:
+                member = convert(index, member)
+            except Exception as error:
+                if is_single:
+                    raise
+                member = Failure(error, member.name)
         yield member
 
 
@@ -142,3 +460,57 @@ def _table_members(table, argument, ndim):
         )
     column = table[images[0]]
     return len(table), column, names, _column_unit(column)
+
+
+class RowOptions:
+    """Values of options, object by object.
+
+    Parameters
+    ----------
+    options : dict
+        Value of each option: one for all objects, or an array, Quantity, SkyCoord,
+        list or tuple with one for each.
+    is_single : bool
+        Whether there is one object, not a batch; then each option has one value.
+    length : int or None
+        Number of objects of a batch, where it is known.
+    vectors : tuple of str
+        Options where a sequence of numbers is one value.
+
+    Raises
+    ------
+    galml.core.InputError
+        Where there are values for another number of objects.
+    """
+
+    def __init__(self, options, *, is_single, length, vectors=("center",)):
+        self.options, self.is_single, self.vectors = options, is_single, vectors
+        for name, value in options.items():
+            if not self._is_per_row(name, value):
+                continue
+            if is_single or len(value) != (length or len(value)):
+                expected = "one value" if is_single else f"one value, or {length}"
+                raise InputError(name, f"{len(value)} values", expected)
+
+    def row(self, index):
+        """Give the values for one object, as a dict."""
+        return {name: self._of(name, v, index) for name, v in self.options.items()}
+
+    def _of(self, name, value, index):
+        if self.is_single or not self._is_per_row(name, value):
+            return value
+        if index >= len(value):
+            raise InputError(name, f"{len(value)} values", "one for each object")
+        return value[index]
+
+    def _is_per_row(self, name, value):
+        """Tell one value for each object from one for all."""
+        if isinstance(value, SkyCoord | np.ndarray) and value.ndim == 0:
+            return False
+        if not isinstance(value, SkyCoord | np.ndarray | list | tuple):
+            return False
+        return name not in self.vectors or not all(_is_number(one) for one in value)
+
+
+def _is_number(value):
+    return isinstance(value, Real) or isinstance(value, u.Quantity) and value.isscalar

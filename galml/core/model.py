@@ -4,9 +4,9 @@
 import datetime
 import functools
 import hashlib
-import importlib
 import json
 import os
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,16 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import galml
+from galml.core.domain import find_architecture, find_object, find_operation
 from galml.core.exceptions import InputError, ModelError, WeightsError
 
-__all__ = ["OPERATIONS", "GalaxyModel", "find_network"]
-
-#: The package of each operation; its module ``network`` has ``ARCHITECTURES``.
-OPERATIONS = {
-    "circularity": "galml.gas_kinematics",
-    "spin": "galml.stellar_spin",
-    "stars": "galml.stars",
-}
+__all__ = ["GalaxyModel", "InputSpec"]
 
 FORMAT = 1
 METADATA_KEY = "galml"
@@ -31,37 +25,53 @@ METADATA_KEY = "galml"
 DESCRIPTION = ("operation", "architecture", "options", "config", "card")
 
 
-def find_network(operation, architecture):
+@dataclass(frozen=True)
+class InputSpec:
     """
-    Find the class of a network.
+    What a network is shown: how objects are brought into the form that it takes.
+
+    It stands in the card of a model, and preparation reads it from there, so that
+    what a network sees is what it was trained on.
 
     Parameters
     ----------
-    operation : str
-        One of `OPERATIONS`.
-    architecture : str
-        One of the ``ARCHITECTURES`` of the operation's package.
-
-    Returns
-    -------
-    type
-        A subclass of `torch.nn.Module`.
-
-    Raises
-    ------
-    galml.core.exceptions.ModelError
-        If the operation or the architecture is unknown.
+    grid : tuple of int, optional
+        Cells (ny, nx) of the image.
+    channels : tuple of str, optional
+        Planes of the image, in order.
+    bands : tuple of str, optional
+        Bands of the channels, where they are fixed.
+    half_width : float, optional
+        Half of the side of the image, in units of ``width_unit``.
+    width_unit : str, optional
+        "r_eff" for effective radii, "map" for the radius of what was measured, "pix",
+        or an angle or a length that `astropy.units.Unit` understands.
+    scalars : tuple of str, optional
+        Numbers about the object that the network is given, in order.
+    stretch : dict of str to float, optional
+        Numbers of the scale of brightness or of velocity.
+    parameters : dict of str to float, optional
+        All other numbers that the preparation works with.
     """
-    if operation not in OPERATIONS:
-        known = sorted(OPERATIONS)
-        raise ModelError(f"unknown operation {operation!r}; known are {known}")
-    networks = importlib.import_module(f"{OPERATIONS[operation]}.network").ARCHITECTURES
-    if architecture not in networks:
-        raise ModelError(
-            f"unknown architecture {architecture!r} for {operation!r}; known are "
-            f"{sorted(networks)}"
+
+    grid: tuple = ()
+    channels: tuple = ()
+    bands: tuple = ()
+    half_width: float | None = None
+    width_unit: str = ""
+    scalars: tuple = ()
+    stretch: dict = field(default_factory=dict)
+    parameters: dict = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Make it from what `dataclasses.asdict` gave, after a way through JSON."""
+        return cls(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
+            }
         )
-    return networks[architecture]
 
 
 class GalaxyModel:
@@ -74,17 +84,19 @@ class GalaxyModel:
         Taken over and put in evaluation mode. Models may be shared: copy the network
         before you train it further.
     operation : str
-        What the model is for, one of `OPERATIONS`.
+        What the model is for: an operation of `galml.core.domain.operations`.
     architecture : str
-        The name of the network's class, see `find_network`.
+        The name of the network's class there.
     options : dict
         The keyword arguments that the network was made with.
     config : dict
-        What the operation needs besides: description of the input, output columns
-        with their units, calibration.
+        What the operation needs besides: columns with their units, calibration, domain
+        of validity.
     card : dict
         Training data, license, measured figures. The date and the version of galml
-        are added where they are missing.
+        are added where they are missing, and what the network is shown as "input".
+    input_spec : `InputSpec`, optional
+        What the network is shown, where the card does not say so already.
     name : str, optional
         A name for people.
 
@@ -96,9 +108,18 @@ class GalaxyModel:
     """
 
     def __init__(
-        self, network, *, operation, architecture, options, config, card, name=None
+        self,
+        network,
+        *,
+        operation,
+        architecture,
+        options,
+        config,
+        card,
+        input_spec=None,
+        name=None,
     ):
-        kind = find_network(operation, architecture)
+        kind = find_object(find_architecture(operation, architecture).network)
         if not isinstance(network, kind):
             raise ModelError(
                 f"architecture {architecture!r} is a {kind.__name__}, but the network "
@@ -110,7 +131,10 @@ class GalaxyModel:
         self.architecture = architecture
         self.options = _as_json(options, "options")
         self.config = _as_json(config, "config")
-        self.card = {"date": today, "galml": galml.__version__} | _as_json(card, "card")
+        card = {"date": today, "galml": galml.__version__} | _as_json(card, "card")
+        if input_spec is not None:
+            card["input"] = _as_json(asdict(input_spec), "input_spec")
+        self.card = card
         self.name = name
 
     def __repr__(self):
@@ -119,6 +143,14 @@ class GalaxyModel:
             f"<GalaxyModel {self.name!r}: {self.operation} by {self.architecture}, "
             f"{number} parameters, sha256 {self.sha256[:12]}>"
         )
+
+    @functools.cached_property
+    def input_spec(self):
+        """What the network is shown, as an `InputSpec`."""
+        try:
+            return InputSpec.from_dict(self.card.get("input", {}))
+        except (TypeError, AttributeError) as error:
+            raise ModelError(f"card['input']: not understood ({error})") from error
 
     @functools.cached_property
     def sha256(self):
@@ -194,10 +226,11 @@ class GalaxyModel:
         """
         name, description, tensors = _read(path)
         found = description["operation"]
-        if operation not in (None, found):
+        if operation is not None and find_operation(operation) != found:
             raise ModelError(f"{path}: a model for {found!r}, not for {operation!r}")
         try:
-            kind = find_network(found, description["architecture"])
+            place = find_architecture(found, description["architecture"])
+            kind = find_object(place.network)
             with torch.random.fork_rng(devices=()):  # initial weights are random
                 network = kind(**description["options"])
             network.load_state_dict(tensors)

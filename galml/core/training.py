@@ -1,28 +1,276 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The one training loop."""
+"""The one training loop: its batches, its schedules and its checkpoints."""
 
 import contextlib
+import json
 import math
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral
 
 import astropy.units as u
 import torch
 from astropy.table import QTable
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from tqdm import tqdm
 
-from galml.core.batch_source import BatchSource
-from galml.core.checkpoint import State, load_checkpoint, save_checkpoint
-from galml.core.exceptions import InputError, ModelError
-from galml.core.inference import resolve_device, stable_seed, to_device
-from galml.core.schedules import cycle, plateau
+from galml.core.exceptions import InputError, ModelError, WeightsError
+from galml.core.inference import resolve_device, to_device
+from galml.physics import stable_seed
 
-__all__ = ["Training", "train"]
+__all__ = [
+    "BatchSource",
+    "Paired",
+    "Training",
+    "batch_source",
+    "cycle",
+    "plateau",
+    "train",
+]
+
+
+class BatchSource:
+    """Batches from tensors in memory or from a stream, seen as the same thing."""
+
+    def __init__(self, source, argument, batch_size):
+        self.source = source
+        self.description, self.steps = "stream", None
+        if callable(source):
+            return
+        sizes = {k: t.shape[0] if t.ndim else 0 for k, t in source.items()}
+        if len(set(sizes.values())) != 1 or 0 in sizes.values():
+            expected = "tensors with the same number of objects, at least 1"
+            raise InputError(argument, f"first axes {sizes}", expected)
+        self.size = next(iter(sizes.values()))
+        # Batches of nearly equal size: a last batch of one breaks batch norms.
+        self.steps = math.ceil(self.size / batch_size)
+        self.description = {
+            k: [str(t.dtype), *t.shape] for k, t in sorted(source.items())
+        }
+
+    def batches(self, epoch, generator=None):
+        """Return the number of batches, where known, and an iterator over them."""
+        if self.steps is None:
+            stream = self.source(epoch)
+            return (len(stream) if hasattr(stream, "__len__") else None), iter(stream)
+        order = torch.arange(self.size)
+        if generator is not None:
+            order = torch.randperm(self.size, generator=generator)
+        parts = order.tensor_split(self.steps)
+        batches = ({k: t[part] for k, t in self.source.items()} for part in parts)
+        return self.steps, batches
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two data sets that a network is trained on together.
+
+    Batches hold the tensors of both, under names that begin with ``source_`` and
+    ``target_``.
+
+    Parameters
+    ----------
+    source, target : dict of `torch.Tensor`, or callable
+        As ``data`` of `train`.
+    matched : bool, optional
+        Whether row i of one belongs to row i of the other, such as one galaxy in two
+        surveys: then they stay together. Otherwise each is shuffled by itself, and the
+        shorter one begins again when it ends.
+    """
+
+    source: object
+    target: object
+    matched: bool = False
+
+
+class _PairedBatches:
+    """Batches of two sources that do not belong together row by row."""
+
+    def __init__(self, source, target):
+        self.parts = {"source_": source, "target_": target}
+        steps = [part.steps for part in self.parts.values()]
+        self.steps = None if None in steps else max(steps)
+        self.description = {
+            prefix: part.description for prefix, part in self.parts.items()
+        }
+
+    def batches(self, epoch, generator=None):
+        """Return the number of batches, where known, and an iterator over them."""
+        return self.steps, self._joined(epoch, generator)
+
+    def _joined(self, epoch, generator):
+        """Go through both until the longer one has ended."""
+        ended = dict.fromkeys(self.parts, False)
+        streams = {
+            prefix: part.batches(epoch, generator)[1]
+            for prefix, part in self.parts.items()
+        }
+        while True:
+            joined = {}
+            for prefix, part in self.parts.items():
+                batch = next(streams[prefix], None)
+                if batch is None:
+                    ended[prefix] = True
+                    if all(ended.values()):
+                        return
+                    streams[prefix] = part.batches(epoch, generator)[1]
+                    batch = next(streams[prefix], None)
+                    if batch is None:
+                        return
+                joined |= _prefixed(prefix, batch)
+            yield joined
+
+
+def _prefixed(prefix, batch):
+    return {prefix + key: tensor for key, tensor in batch.items()}
+
+
+def batch_source(data, argument, batch_size):
+    """Make the batches of what the user gave.
+
+    Parameters
+    ----------
+    data : dict of `torch.Tensor`, callable or `Paired`
+        As for `train`.
+    argument : str
+        Name used in errors.
+    batch_size : int
+        The largest number of objects in a batch.
+
+    Returns
+    -------
+    object
+        With the method ``batches``, the number of ``steps``, None where it is unknown,
+        and a ``description``.
+    """
+    if not isinstance(data, Paired):
+        return BatchSource(data, argument, batch_size)
+    if not data.matched:
+        return _PairedBatches(
+            BatchSource(data.source, f"{argument}.source", batch_size),
+            BatchSource(data.target, f"{argument}.target", batch_size),
+        )
+    if callable(data.source) or callable(data.target):
+        raise InputError(argument, "matched streams", "tensors, or matched=False")
+    joined = _prefixed("source_", data.source) | _prefixed("target_", data.target)
+    return BatchSource(joined, argument, batch_size)
+
+
+PLATEAU_STEP = 1e-4
+PLATEAU_EPOCHS = 5
+LOWEST_RATE = 1e-5
+
+
+def cycle(fraction, warmup):
+    """Learning rate in units of its peak, at a fraction of the training."""
+    if fraction < warmup:
+        return fraction / warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (fraction - warmup) / (1 - warmup))
+
+
+def plateau(learning_rate, losses):
+    """Learning rate after epochs with these validation losses."""
+    best, waited = math.inf, 0
+    for loss in losses:
+        if loss < best - PLATEAU_STEP:
+            best, waited = loss, 0
+        else:
+            waited += 1
+        if waited == PLATEAU_EPOCHS:
+            learning_rate, waited = max(0.2 * learning_rate, LOWEST_RATE), 0
+    return learning_rate
+
+
+METADATA_KEY = "galml_training"
+
+
+@dataclass
+class State:
+    """What changes from epoch to epoch, besides network and optimizer."""
+
+    epoch: int = 0
+    history: list = field(default_factory=list)
+    best_epoch: int = -1
+    best: dict = field(default_factory=dict)
+    stopped: str | None = None
+
+    def update(self, row, network, epochs, patience):
+        """Take up the row of an epoch."""
+        self.history.append(row)
+        losses = [r["validation_loss"] for r in self.history]
+        if self.best_epoch < 0 or losses[-1] < losses[self.best_epoch]:
+            self.best_epoch = self.epoch
+            self.best = copy_tensors(network.state_dict())
+        self.epoch += 1
+        if self.epoch == epochs:
+            self.stopped = "epochs"
+        elif patience is not None and self.epoch - 1 - self.best_epoch >= patience:
+            self.stopped = "patience"
+
+
+def copy_tensors(state):
+    """Copy tensors to the CPU, sharing no memory."""
+    return {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
+
+
+def save_checkpoint(path, config, network, optimizer, state):
+    """Replace the checkpoint in one step, so that a kill leaves the last one."""
+    slots = optimizer.state_dict()["state"]
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    for slot, values in slots.items():
+        tensors |= {f"optimizer.{slot}.{k}": v for k, v in values.items()}
+    metadata = {
+        "config": config,
+        "epoch": state.epoch,
+        "history": state.history,
+        "best_epoch": state.best_epoch,
+        "stopped": state.stopped,
+    }
+    text = json.dumps(metadata, default=float)
+    part = f"{os.fspath(path)}.part"
+    save_file(copy_tensors(tensors), part, metadata={METADATA_KEY: text})
+    os.replace(part, path)
+
+
+def load_checkpoint(path, config, network, optimizer):
+    """Load network and optimizer from a checkpoint and return its state."""
+    tensors = {"network": {}, "best": {}, "optimizer": {}}
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                group, name = key.split(".", 1)
+                tensors[group][name] = file.get_tensor(key)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise WeightsError(f"{path}: not a checkpoint of a training") from error
+    # Through JSON, as the configuration of the checkpoint went.
+    now, then = json.loads(json.dumps(config, default=float)), metadata["config"]
+    different = sorted(k for k in now | then if now.get(k) != then.get(k))
+    if different:
+        raise ModelError(f"{path}: checkpoint of a training with other {different}")
+    network.load_state_dict(tensors["network"])
+    slots = {}
+    for key, value in tensors["optimizer"].items():
+        slot, name = key.split(".", 1)
+        if value.ndim == 4:
+            # Laid out as the weights are, so that the same kernels run as before.
+            value = value.contiguous(memory_format=torch.channels_last)
+        slots.setdefault(int(slot), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    return State(
+        epoch=metadata["epoch"],
+        history=metadata["history"],
+        best_epoch=metadata["best_epoch"],
+        best=tensors["best"],
+        stopped=metadata["stopped"],
+    )
 
 
 @dataclass
@@ -88,8 +336,8 @@ def train(
     loss : callable
         ``loss(network, batch)`` returns a dict of scalar tensors: "loss", a mean over
         the objects of the batch, and any other metrics.
-    data, validation : dict of `torch.Tensor`, or callable
-        Tensors with objects along their first axis, or a stream:
+    data, validation : dict of `torch.Tensor`, callable, or `Paired`
+        Tensors with objects along their first axis, or a stream, or two of these:
         ``data(epoch)`` returns an iterable of batches (dicts of tensors). A
         validation stream is always called with 0, so that all epochs are judged
         alike. Tensors may have any real type; batches become float32.
@@ -145,8 +393,8 @@ def train(
     _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience, dtype)
     if schedule not in ("cycle", "plateau"):
         raise InputError("schedule", repr(schedule), "'cycle' or 'plateau'")
-    train_data = BatchSource(data, "data", batch_size)
-    validation_data = BatchSource(validation, "validation", batch_size)
+    train_data = batch_source(data, "data", batch_size)
+    validation_data = batch_source(validation, "validation", batch_size)
     device = resolve_device(device)
     config = {
         "network": repr(network),

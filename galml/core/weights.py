@@ -3,7 +3,6 @@
 
 import difflib
 import functools
-import importlib
 import json
 import os
 import threading
@@ -14,18 +13,11 @@ import numpy as np
 from astropy.table import QTable
 from astropy.utils.data import clear_download_cache, download_file
 
+from galml.core.domain import find_object, find_operation, operations
 from galml.core.exceptions import InputTypeError, ModelError, WeightsError
-from galml.core.model import OPERATIONS, GalaxyModel
+from galml.core.model import GalaxyModel
 
 __all__ = ["import_weights", "list_models", "load_model"]
-
-#: The module of each published system, and its function where that is not
-#: ``import_weights``.
-PUBLISHED = {
-    "galacticforge-maf": "galml.stars.published_weights:import_maf",
-    "galacticforge-nice": "galml.stars.published_weights:import_nice",
-    "merlin": "galml.gas_kinematics.published_weights",
-}
 
 DATA = resources.files("galml") / "data"
 
@@ -117,7 +109,7 @@ def load_model(model="default", operation=None):
     else:
         expected = "a name, a path or a GalaxyModel"
         raise InputTypeError("model", type(model).__name__, expected)
-    if operation not in (None, found.operation):
+    if operation is not None and find_operation(operation) != found.operation:
         raise ModelError(
             f"{found.name}: a model for {found.operation!r}, not for {operation!r}"
         )
@@ -133,7 +125,8 @@ def import_weights(path, system):
     path : str or path-like
         The file as it was published.
     system : {"galacticforge-maf", "galacticforge-nice", "merlin"}
-        Whose file it is.
+        Whose file it is: one of those that the operations' rows in `galml.registry`
+        name.
 
     Returns
     -------
@@ -147,17 +140,19 @@ def import_weights(path, system):
     galml.core.exceptions.WeightsError
         If the file is not what was published for it.
     """
-    if system not in PUBLISHED:
-        raise ModelError(f"unknown system {system!r}; known are {sorted(PUBLISHED)}")
-    module, _, function = PUBLISHED[system].partition(":")
-    return getattr(importlib.import_module(module), function or "import_weights")(path)
+    importers = {
+        name: place
+        for operation in operations().values()
+        for name, place in operation.importers.items()
+    }
+    if system not in importers:
+        raise ModelError(f"unknown system {system!r}; known are {sorted(importers)}")
+    return find_object(importers[system])(path)
 
 
 def _entries(operation=None):
     """Read the registry, for all operations or for one."""
-    if operation is not None and operation not in OPERATIONS:
-        known = sorted(OPERATIONS)
-        raise ModelError(f"unknown operation {operation!r}; known are {known}")
+    operation = None if operation is None else find_operation(operation)
     entries = json.loads((DATA / "models.json").read_text(encoding="utf-8"))
     return [e for e in entries if operation in (None, e["operation"])]
 

@@ -10,12 +10,11 @@ import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
 
-from galml.core.axes import arrange, celestial
 from galml.core.exceptions import InputError
 from galml.core.files import parse_unit
 from galml.core.flags import Flag
-from galml.core.geometry import pixel_scale, sky_angle
-from galml.core.observation import read
+from galml.core.geometry import arrange, celestial, pixel_scale, sky_angle
+from galml.core.inputs import read
 from galml.core.results import build_table
 from galml.cutouts.images import open_image
 from galml.cutouts.psf import SIGMA

@@ -14,7 +14,6 @@ from astropy.nddata import (
     VarianceUncertainty,
 )
 
-from galml.core.axes import arrange, celestial
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import (
     IMAGE_HDUS,
@@ -25,7 +24,8 @@ from galml.core.files import (
     parse_unit,
     readable,
 )
-from galml.core.observation import as_nddata
+from galml.core.geometry import arrange, celestial
+from galml.core.inputs import as_nddata
 
 __all__ = ["BandImage", "is_per_pixel", "open_image", "open_images"]
 

@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from galml.core.calibration import domain as core_domain
-from galml.core.calibration import widening
+from galml.core.distributions import domain as core_domain
+from galml.core.distributions import widening
 from galml.core.inference import infer
 from galml.gas_kinematics.kinematic import VIEWS, evidence, posterior
 

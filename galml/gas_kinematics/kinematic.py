@@ -7,11 +7,11 @@ import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.batches import in_groups
-from galml.core.calibration import LEVELS, ONE_SIGMA, interpolate
+from galml.core.distributions import LEVELS, ONE_SIGMA, interpolate
 from galml.core.flags import Flag
 from galml.core.geometry import sky_angle, wrap_angle
-from galml.core.views import View
+from galml.core.networks import View
+from galml.core.running import in_groups
 from galml.gas_kinematics.harmonic import N_RINGS
 from galml.gas_kinematics.posterior import (
     angle_components,

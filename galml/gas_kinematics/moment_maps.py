@@ -12,8 +12,8 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from galml.core.axes import celestial
 from galml.core.exceptions import InputError, InputUnitError
+from galml.core.geometry import celestial
 from galml.core.inputs import read
 
 __all__ = ["Moments", "measure", "moments"]

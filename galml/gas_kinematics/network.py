@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from galml.core.layers import Residual, down
+from galml.core.networks import Residual, down
 from galml.gas_kinematics.autoencoder import MerlinAutoencoder
 
 __all__ = ["ARCHITECTURES", "KinematicNet"]

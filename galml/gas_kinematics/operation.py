@@ -5,10 +5,9 @@ from functools import partial
 
 import numpy as np
 
-from galml.core.batches import answer
 from galml.core.exceptions import GalmlError, InputError, ModelError
-from galml.core.inputs import Failure, stream
-from galml.core.rows import RowOptions
+from galml.core.inputs import Failure, RowOptions, stream
+from galml.core.running import answer
 from galml.core.weights import load_model
 from galml.gas_kinematics import kinematic, published
 from galml.gas_kinematics.velocities import to_velocity

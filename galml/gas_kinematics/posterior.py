@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from galml.core.histogram import (
+from galml.core.distributions import (
     bin_centers,
     histogram_log_density,
     histogram_quantile,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from galml.core.grids import overlap
+from galml.core.networks import overlap
 from galml.gas_kinematics.harmonic import fit_harmonics, unit_grid
 
 __all__ = ["CHANNELS", "SCALARS", "Prepared", "VelocityMaps", "prepare"]

@@ -5,12 +5,12 @@ import math
 
 import torch
 
-from galml.core.histogram import (
+from galml.core.distributions import (
     histogram_log_density,
     histogram_quantile,
     ranked_score,
 )
-from galml.core.layers import standardize
+from galml.core.networks import standardize
 from galml.gas_kinematics.posterior import angle_log_density
 from galml.gas_kinematics.preparation import CHANNELS, SCALARS, VelocityMaps, prepare
 from galml.mocks import gas_maps

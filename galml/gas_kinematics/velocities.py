@@ -7,10 +7,9 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 
-from galml.core.axes import celestial
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.flags import Flag
-from galml.core.geometry import beam_of, pixel_scale
+from galml.core.geometry import beam_of, celestial, pixel_scale
 from galml.gas_kinematics.moment_maps import measure
 
 __all__ = ["VelocityMap", "to_velocity"]

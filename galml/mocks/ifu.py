@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from galml.core.spin import lambda_sums
 from galml.mocks.observe import project_gas
 from galml.mocks.particles import Particles
+from galml.physics.kinematics import lambda_sums
 
 __all__ = [
     "MANGA_BEAM",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from galml.core.batches import in_groups
 from galml.core.exceptions import GalmlError
 from galml.core.inference import infer
+from galml.core.running import in_groups
 from galml.stars.columns import as_table
 from galml.stellar_spin.bands import WAVELENGTHS
 from galml.stellar_spin.images import problem_of, read_images

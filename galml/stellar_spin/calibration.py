@@ -4,7 +4,7 @@
 import numpy as np
 import torch
 
-from galml.core.calibration import widening
+from galml.core.distributions import widening
 from galml.core.inference import infer
 from galml.stellar_spin.posterior import NEUTRAL, posterior
 

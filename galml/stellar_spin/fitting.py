@@ -4,7 +4,7 @@
 import numpy as np
 import torch
 
-from galml.core.calibration import domain
+from galml.core.distributions import domain
 from galml.core.exceptions import InputError
 from galml.core.fitting import (
     check_shares,
@@ -15,8 +15,8 @@ from galml.core.fitting import (
     truth_columns,
     usable_members,
 )
-from galml.core.layers import standardize
 from galml.core.metrics import coverage
+from galml.core.networks import standardize
 from galml.core.training import train
 from galml.core.weights import load_model
 from galml.stellar_spin import published

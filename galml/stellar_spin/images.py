@@ -13,8 +13,7 @@ from astropy.table import Table
 from galml.core.exceptions import GalmlError, InputError, InputUnitError
 from galml.core.flags import Flag
 from galml.core.geometry import pixel_scale as scale_of
-from galml.core.inputs import Failure, stream
-from galml.core.rows import RowOptions
+from galml.core.inputs import Failure, RowOptions, stream
 from galml.stellar_spin.bands import wavelengths
 from galml.stellar_spin.preparation import choose_bands
 from galml.stellar_spin.rgb import (

@@ -4,10 +4,10 @@
 import numpy as np
 import torch
 
-from galml.core.batches import in_groups
+from galml.core.distributions import histogram_quantile
 from galml.core.flags import Flag
-from galml.core.histogram import histogram_quantile
-from galml.core.views import dihedral_views
+from galml.core.networks import dihedral_views
+from galml.core.running import in_groups
 from galml.stellar_spin.posterior import fast_rotators, posterior
 from galml.stellar_spin.preparation import SCALARS, Stamps, prepare
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from galml.core.exceptions import GalmlError, InputError, InputTypeError
 from galml.core.flags import Flag
-from galml.core.inputs import Failure
+from galml.core.inputs import Failure, RowOptions
 from galml.core.results import build_table, failure_flags, warn_batch
-from galml.core.rows import RowOptions
-from galml.core.spin import lambda_sums
+from galml.physics.kinematics import lambda_sums
 from galml.stellar_spin.aperture import (
     centroid,
     coherence,

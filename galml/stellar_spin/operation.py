@@ -1,8 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The operation `spin`."""
 
-from galml.core.batches import answer
 from galml.core.exceptions import ModelError
+from galml.core.running import answer
 from galml.core.weights import load_model
 from galml.stellar_spin import light, published
 from galml.stellar_spin.images import problem_of, read_images

@@ -3,8 +3,12 @@
 
 import torch
 
-from galml.core.calibration import LEVELS, interpolate
-from galml.core.histogram import bin_centers, histogram_quantile
+from galml.core.distributions import (
+    LEVELS,
+    bin_centers,
+    histogram_quantile,
+    interpolate,
+)
 
 __all__ = ["FAST_ROTATOR", "NEUTRAL", "ellipticity_of", "fast_rotators", "posterior"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from galml.core.grids import overlap
+from galml.core.networks import overlap
 from galml.stellar_spin import features
 from galml.stellar_spin.features import unit_grid
 

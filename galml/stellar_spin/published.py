@@ -7,8 +7,8 @@ import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.batches import in_groups
 from galml.core.exceptions import InputError
+from galml.core.running import in_groups
 from galml.cutouts.colors import SDSS_PIXEL, sdss_rgb
 from galml.stellar_spin.preparation import choose_bands, middle, regrid
 

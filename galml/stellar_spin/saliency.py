@@ -3,8 +3,8 @@
 
 import torch
 
-from galml.core.histogram import bin_centers
-from galml.core.views import View
+from galml.core.distributions import bin_centers
+from galml.core.networks import View
 from galml.stellar_spin.operation import system_of
 
 __all__ = ["saliency"]

@@ -18,8 +18,7 @@ from galml.core.exceptions import (
 )
 from galml.core.flags import Flag
 from galml.core.geometry import pixel_angle, pixel_scale
-from galml.core.inputs import Failure, read, stream
-from galml.core.observation import name_of
+from galml.core.inputs import Failure, name_of, read, stream
 
 __all__ = ["Spaxels", "read_spaxels"]
 

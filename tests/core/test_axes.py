@@ -14,7 +14,7 @@ from astropy.nddata import (
 from astropy.wcs import WCS
 
 from galml.core import Flag, InputError
-from galml.core.axes import arrange, celestial, roles, spectral_axis
+from galml.core.geometry import arrange, celestial, roles, spectral_axis
 from galml.core.inputs import read
 
 KMS = u.km / u.s

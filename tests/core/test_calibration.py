@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from galml.core.calibration import LEVELS, ONE_SIGMA, domain, interpolate, widening
+from galml.core.distributions import LEVELS, ONE_SIGMA, domain, interpolate, widening
 
 
 def test_levels():

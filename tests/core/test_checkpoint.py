@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import torch
 
-from galml.core.checkpoint import State, load_checkpoint, save_checkpoint
+from galml.core.training import State, load_checkpoint, save_checkpoint
 
 
 def test_loaded_optimizer_is_laid_out_as_the_weights(tmp_path):

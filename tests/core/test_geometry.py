@@ -9,10 +9,10 @@ from astropy.nddata import NDDataRef
 from astropy.wcs import WCS, Sip
 
 from galml.core import InputTypeError, InputUnitError
-from galml.core.axes import celestial
 from galml.core.geometry import (
     angle_difference,
     beam_of,
+    celestial,
     pixel_angle,
     pixel_scale,
     sky_angle,

@@ -8,7 +8,7 @@ import torch
 
 from galml.core.exceptions import InputError
 from galml.core.inference import infer, keyed_generator, resolve_device, stable_seed
-from galml.core.views import View, dihedral_views
+from galml.core.networks import View, dihedral_views
 
 
 class Network(torch.nn.Module):

@@ -4,7 +4,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from galml.core.exceptions import InputError
-from galml.core.rows import RowOptions
+from galml.core.inputs import RowOptions
 
 SKY = SkyCoord([1, 2, 3] * u.deg, [0, 0, 0] * u.deg)
 

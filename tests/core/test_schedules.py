@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import pytest
 
-from galml.core.schedules import plateau
+from galml.core.training import plateau
 
 
 def test_plateau_has_a_floor():

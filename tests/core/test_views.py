@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from galml.core.views import View, dihedral_views
+from galml.core.networks import View, dihedral_views
 
 VIEWS = dihedral_views(images=("image",), vectors=("direction",), odd=("spin",))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from galml.core.calibration import interpolate
+from galml.core.distributions import interpolate
 from galml.gas_kinematics.calibration import NEUTRAL, calibrate, domain, evaluate
 from galml.gas_kinematics.kinematic import posterior
 from galml.gas_kinematics.network import KinematicNet

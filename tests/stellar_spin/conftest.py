@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from galml.core.layers import standardize
 from galml.core.model import GalaxyModel
+from galml.core.networks import standardize
 from galml.stellar_spin.bands import wavelengths
 from galml.stellar_spin.network import Duckworth2020, SpinNet
 from galml.stellar_spin.posterior import NEUTRAL

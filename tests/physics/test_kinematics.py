@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from galml.core.spin import lambda_sums
+from galml.physics.kinematics import lambda_sums
 
 FLUX = np.array([3.0, 1.0, 2.0, 5.0])
 VELOCITY = np.array([-30.0, 40.0, 0.0, 12.0])
@@ -75,5 +75,5 @@ def test_importing_it_loads_no_torch():
     import subprocess
     import sys
 
-    code = "import sys, galml.core.spin; sys.exit('torch' in sys.modules)"
+    code = "import sys, galml.physics.kinematics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

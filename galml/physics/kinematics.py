@@ -1,7 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""λ_R and V/σ from sums over an aperture; for numpy arrays and torch tensors."""
+"""The spin parameter λ_R and V/σ, as sums over an aperture."""
 
-__all__ = ["lambda_sums"]
+__all__ = ["FAST_ROTATOR", "lambda_sums"]
+
+#: Fast rotators have a spin above this, times the root of their ellipticity
+#: (Emsellem et al. 2011, MNRAS 414, 888).
+FAST_ROTATOR = 0.31
 
 
 def lambda_sums(flux, velocity, dispersion, radius, inside, axes=(-2, -1)):
