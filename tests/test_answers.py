@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Answers of the shipped models on inputs that never change.
+Answers of the shipped models on inputs that never change, on the CPU and beyond it.
 
     python tests/test_answers.py
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pytest
+import torch
 from astropy.constants import c
 from astropy.nddata import CCDData, NDData, StdDevUncertainty
 from astropy.table import QTable
@@ -80,25 +81,30 @@ def galaxies(count, shape=(64, 64)):
     return np.array(images), np.array(radii)
 
 
-def circularity_of_examples():
+def circularity_of_examples(**where):
     files = sorted(str(path) for path in EXAMPLES.glob("mock-*.fits"))
-    return galml.circularity(files, n_samples=4, seed=SEED)
+    return galml.circularity(files, n_samples=4, seed=SEED, **where)
 
 
-def circularity_of_maps():
+def circularity_of_maps(**where):
     maps, _ = velocity_maps()
-    return galml.circularity(maps, n_samples=4, seed=SEED)
+    return galml.circularity(maps, n_samples=4, seed=SEED, **where)
 
 
-def circularity_with_everything():
+def circularity_with_everything(**where):
     maps, sigmas = velocity_maps()
     centers = [(m.shape[1] / 2, m.shape[0] / 2) for m in maps]
     return galml.circularity(
-        maps, dispersion=sigmas, center=centers, beam=3 * u.pix, redshift=0.02
+        maps,
+        dispersion=sigmas,
+        center=centers,
+        beam=3 * u.pix,
+        redshift=0.02,
+        **where,
     )
 
 
-def circularity_of_a_cube():
+def circularity_of_a_cube(**where):
     channels = np.arange(-300, 301, 20.0)
     y, x = np.indices((32, 32)) - 15.5
     velocity = 120 * np.tanh(x / 4)[None]
@@ -111,16 +117,16 @@ def circularity_of_a_cube():
     wcs.wcs.crval = [150, 20, -300]
     wcs.wcs.crpix = [16, 16, 1]
     wcs.wcs.cdelt = [-1 / 3600, 1 / 3600, 20]
-    return galml.circularity(CCDData(cube, unit="Jy", wcs=wcs))
+    return galml.circularity(CCDData(cube, unit="Jy", wcs=wcs), **where)
 
 
-def spin_of_examples():
+def spin_of_examples(**where):
     images = {band: str(EXAMPLES / f"field-{band}.fits") for band in "gri"}
     stack = galml.extract_cutouts(images, size=8.48 * R_EFF, n_pixels=72)
-    return galml.spin(stack, n_samples=4, seed=SEED)
+    return galml.spin(stack, n_samples=4, seed=SEED, **where)
 
 
-def spin_of_images():
+def spin_of_images(**where):
     """Images of many units and bands, given and measured radii."""
     images, radii = galaxies(12)
     wide = galaxies(2, (80, 72))[0]
@@ -146,23 +152,24 @@ def spin_of_images():
         CCDData(wide[0], unit="nJy", meta=meta),
         CCDData(wide[1], unit="nJy", meta=known),
     ]
-    return galml.spin(members, n_samples=4, seed=SEED)
+    return galml.spin(members, n_samples=4, seed=SEED, **where)
 
 
-def spin_of_pictures():
+def spin_of_pictures(**where):
     images, radii = galaxies(4)
     colors = galml.cutouts.sdss_rgb(images * u.nJy, pixel_scale=0.396 * u.arcsec)
     bytes_ = np.round(255 * colors).astype(np.uint8)
-    return galml.spin(list(bytes_), r_eff=radii * u.pix)
+    return galml.spin(list(bytes_), r_eff=radii * u.pix, **where)
 
 
-def spin_in_one_band():
+def spin_in_one_band(**where):
     images, radii = galaxies(4)
     return galml.spin(
         images[:, 1:2] * u.nJy,
         bands=("r",),
         r_eff=radii * u.pix,
         model="stellar-spin-single-band-1",
+        **where,
     )
 
 
@@ -181,22 +188,22 @@ def lambda_r_of_maps():
     )
 
 
-def stars_of_examples():
+def stars_of_examples(**where):
     conditions = QTable.read(EXAMPLES / "galaxies.ecsv")
-    return galml.sample_stars(conditions, 50, seed=SEED)
+    return galml.sample_stars(conditions, 50, seed=SEED, **where)
 
 
-def stars_of_images():
+def stars_of_images(**where):
     images, _ = galaxies(2)
     conditions = QTable.read(EXAMPLES / "galaxies.ecsv")[:2]
     conditions["image"] = list(images)
-    return galml.sample_stars(conditions, 50, seed=SEED)
+    return galml.sample_stars(conditions, 50, seed=SEED, **where)
 
 
-def log_prob_of_stars():
+def log_prob_of_stars(**where):
     conditions = QTable.read(EXAMPLES / "galaxies.ecsv")
     stars = QTable.read(ANSWERS / "stars_of_examples.ecsv")
-    return galml.star_log_prob(stars, conditions)
+    return galml.star_log_prob(stars, conditions, **where)
 
 
 CASES = {
@@ -218,10 +225,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_answers_stay(name):
-    expected = QTable.read(ANSWERS / f"{name}.ecsv")
-    table = CASES[name]()
+def check(table, expected, tolerance):
+    """Compare all columns, relative to what they can be."""
     assert table.colnames == expected.colnames
     for key in expected.colnames:
         found, wanted = table[key], expected[key]
@@ -231,11 +236,39 @@ def test_answers_stay(name):
         unit = getattr(wanted, "unit", None)
         assert getattr(found, "unit", None) == unit
         found, wanted = np.asarray(found), np.asarray(wanted)
-        # Relative to what a column can be: 1, half a turn, or how its values spread.
+        # 1, half a turn, or how the values spread.
         scale = 180.0 if unit == u.deg else max(1.0, np.nanstd(wanted))
         np.testing.assert_allclose(
-            found / scale, wanted / scale, rtol=1e-5, atol=1e-5, err_msg=key
+            found / scale, wanted / scale, rtol=tolerance, atol=tolerance, err_msg=key
         )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_answers_stay(name):
+    check(CASES[name](), QTable.read(ANSWERS / f"{name}.ecsv"), 1e-5)
+
+
+needs_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device on this machine"
+)
+ON_DEVICE = sorted(set(CASES) - {"lambda_r_of_maps"})
+
+
+@needs_cuda
+@pytest.mark.parametrize("name", ON_DEVICE)
+def test_answers_of_an_accelerator(name):
+    expected = QTable.read(ANSWERS / f"{name}.ecsv")
+    check(CASES[name](device="cuda"), expected, 1e-4)
+
+
+@needs_cuda
+@pytest.mark.parametrize("name", [n for n in ON_DEVICE if "star" not in n])
+def test_half_precision_of_an_accelerator(name):
+    table = CASES[name](device="cuda", dtype="bfloat16")
+    expected = QTable.read(ANSWERS / f"{name}.ecsv")
+    key = name.partition("_")[0]
+    error = np.abs(np.asarray(table[key]) - np.asarray(expected[key]))
+    assert np.nanmax(error) < 0.05
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ __all__ = [
     "LEVELS",
     "ONE_SIGMA",
     "bin_centers",
-    "domain",
     "histogram_log_density",
     "histogram_quantile",
     "interpolate",
@@ -74,35 +73,34 @@ LEVELS = (0.5 - ONE_SIGMA / 2, 0.5, 0.5 + ONE_SIGMA / 2)
 
 SMALLEST_BIN = 400
 MOST_BINS = 16
-MARGIN = 0.05
 #: Smallest and largest factor in one number, steps of the search, and its rounds.
 LIMITS = (0.5, 2.0)
 STEPS = 9
 ROUNDS = 2
 
 
-def widening(grounds, held):
-    """Find factors with which intervals hold what they should, whatever they rest on.
+def widening(predictors, covers):
+    """Find factors with which intervals hold as many truths as they should.
 
-    The factor of an object is a product of one for each of the numbers that it rests
-    on, each in bins of that number; they are found in turn.
+    The factor of an object is a product of one for each of its predictors, each in
+    bins of that predictor; they are found in turn.
 
     Parameters
     ----------
-    grounds : `~numpy.ndarray`
+    predictors : `~numpy.ndarray`
         Shape (n, k): numbers that are known with a prediction, such as its width.
-    held : callable
-        ``held(factor)`` tells which of the n intervals, widened by the factors (n,),
+    covers : callable
+        ``covers(factor)`` tells which of the n intervals, widened by the factors (n,),
         hold their truths.
 
     Returns
     -------
     list of dict
-        For each number its ``place`` and ``factor``, as `interpolate` takes them.
+        For each predictor its ``place`` and ``factor``, as `interpolate` takes them.
     """
-    n, numbers = grounds.shape
+    n, numbers = predictors.shape
     count = int(np.clip(n // SMALLEST_BIN, 1, MOST_BINS))
-    order = np.argsort(grounds, axis=0, kind="stable")
+    order = np.argsort(predictors, axis=0, kind="stable")
     bins = np.empty((numbers, n), dtype=int)
     for number in range(numbers):
         bins[number, order[:, number]] = np.arange(n) * count // n
@@ -110,37 +108,37 @@ def widening(grounds, held):
     for number in list(range(numbers)) * min(ROUNDS, numbers):
         factors[number] = 1.0
         others = np.prod([f[rows] for f, rows in zip(factors, bins, strict=True)], 0)
-        factors[number] = _balanced(bins[number], count, others, held)
+        factors[number] = _balanced(bins[number], count, others, covers)
     return [
         {
             "place": [float(np.median(g[rows == i])) for i in range(count)],
             "factor": f.tolist(),
         }
-        for g, rows, f in zip(grounds.T, bins, factors, strict=True)
+        for g, rows, f in zip(predictors.T, bins, factors, strict=True)
     ]
 
 
-def _balanced(rows, count, others, held):
+def _balanced(rows, count, others, covers):
     """Find for each bin the factor with which it holds its share, by bisection."""
     low, high = np.full((2, count), np.log(LIMITS)[:, None])
     size = np.bincount(rows, minlength=count)
     for _ in range(STEPS):
         middle = (low + high) / 2
-        inside = held(others * np.exp(middle)[rows])
+        inside = covers(others * np.exp(middle)[rows])
         short = np.bincount(rows, inside, minlength=count) < ONE_SIGMA * size
         # The wider the intervals, the more they hold.
         low, high = np.where(short, middle, low), np.where(short, high, middle)
     return np.exp((low + high) / 2)
 
 
-def interpolate(tables, grounds):
+def interpolate(tables, predictors):
     """Factors by which to widen the distributions of objects.
 
     Parameters
     ----------
     tables : list of dict
         As `widening` gives them; without any, all factors are 1.
-    grounds : `torch.Tensor`
+    predictors : `torch.Tensor`
         Shape (n, k).
 
     Returns
@@ -149,14 +147,7 @@ def interpolate(tables, grounds):
         Shape (n,).
     """
     if not tables:
-        return torch.ones(len(grounds))
-    columns = zip(tables, grounds.T.numpy(), strict=True)
+        return torch.ones(len(predictors))
+    columns = zip(tables, predictors.T.numpy(), strict=True)
     parts = [np.interp(g, table["place"], table["factor"]) for table, g in columns]
     return torch.from_numpy(np.prod(parts, axis=0)).to(torch.float32)
-
-
-def domain(scalars):
-    """Range of the numbers about the objects that a model was trained on."""
-    low, high = np.quantile(scalars.numpy(), [0.0005, 0.9995], axis=0)
-    margin = MARGIN * (high - low) + 1e-3
-    return {"low": (low - margin).tolist(), "high": (high + margin).tolist()}

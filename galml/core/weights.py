@@ -67,7 +67,7 @@ def list_models(operation=None):
     return table
 
 
-def load_model(model="default", operation=None):
+def load_model(model, operation=None):
     """
     Get a model by name, from a file, or as it is.
 
@@ -76,7 +76,7 @@ def load_model(model="default", operation=None):
 
     Parameters
     ----------
-    model : str, path-like or galml.core.model.GalaxyModel, optional
+    model : str, path-like or galml.core.model.GalaxyModel
         A name of `list_models`, "default", or a file of
         `galml.core.model.GalaxyModel.save`. A name goes before a file of that name.
     operation : str, optional

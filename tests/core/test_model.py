@@ -11,9 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import galml
-from galml.core import model as model_module
+from galml.core import domain
+from galml.core.domain import Architecture, Operation, find_architecture, find_object
 from galml.core.exceptions import InputError, ModelError, WeightsError
-from galml.core.model import GalaxyModel, find_network
+from galml.core.model import GalaxyModel, InputSpec
 
 
 class Tiny(torch.nn.Module):
@@ -27,14 +28,20 @@ class Tiny(torch.nn.Module):
         return {"value": self.layers(inputs["image"]).mean((1, 2, 3))}
 
 
+def rows(*names, **architectures):
+    architectures = architectures or {"tiny": Architecture("tiny_network:Tiny")}
+    return {
+        name: Operation(name, f"nowhere:{name}", architectures=architectures)
+        for name in names
+    }
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    package, network = ModuleType("tiny_domain"), ModuleType("tiny_domain.network")
-    network.ARCHITECTURES = {"tiny": Tiny}
-    monkeypatch.setitem(sys.modules, "tiny_domain", package)
-    monkeypatch.setitem(sys.modules, "tiny_domain.network", network)
-    operations = {"weigh": "tiny_domain", "measure": "tiny_domain"}
-    monkeypatch.setattr(model_module, "OPERATIONS", operations)
+    network = ModuleType("tiny_network")
+    network.Tiny = Tiny
+    monkeypatch.setitem(sys.modules, "tiny_network", network)
+    monkeypatch.setattr(domain, "_operations", rows("weigh", "measure"))
 
 
 def make_model(**changes):
@@ -214,14 +221,14 @@ def test_other_operation(path):
 
 
 def test_unknown_operation_of_a_file(path, monkeypatch):
-    monkeypatch.setattr(model_module, "OPERATIONS", {"measure": "tiny_domain"})
+    monkeypatch.setattr(domain, "_operations", rows("measure"))
     with pytest.raises(ModelError, match=rf"{path}: .*'weigh'.*\['measure'\]"):
         GalaxyModel.load(path)
 
 
 def test_unknown_architecture_of_a_file(path, monkeypatch):
-    network = sys.modules["tiny_domain.network"]
-    monkeypatch.setattr(network, "ARCHITECTURES", {"large": Tiny})
+    large = Architecture("tiny_network:Tiny")
+    monkeypatch.setattr(domain, "_operations", rows("weigh", large=large))
     with pytest.raises(ModelError, match=rf"{path}: .*'tiny'.*\['large'\]"):
         GalaxyModel.load(path)
 
@@ -233,12 +240,46 @@ def test_options_that_do_not_fit(path, options):
         GalaxyModel.load(path)
 
 
-def test_find_network():
-    assert find_network("weigh", "tiny") is Tiny
+def test_find_architecture():
+    assert find_object(find_architecture("weigh", "tiny").network) is Tiny
     with pytest.raises(ModelError, match="unknown operation 'sing'"):
-        find_network("sing", "tiny")
+        find_architecture("sing", "tiny")
     with pytest.raises(ModelError, match="unknown architecture 'huge' for 'weigh'"):
-        find_network("weigh", "huge")
+        find_architecture("weigh", "huge")
+
+
+def test_operations_share_models(monkeypatch):
+    shared = Operation("guess", "nowhere:guess", models="weigh")
+    monkeypatch.setattr(domain, "_operations", rows("weigh") | {"guess": shared})
+    assert domain.find_operation("guess") == domain.find_operation("weigh") == "weigh"
+    assert find_architecture("guess", "tiny") == find_architecture("weigh", "tiny")
+
+
+SPEC = InputSpec(
+    grid=(48, 48),
+    channels=("shape", "contrast"),
+    half_width=2.5,
+    width_unit="r_eff",
+    scalars=("log_snr",),
+    stretch={"softening": 0.05},
+    parameters={"clip": 2.5},
+)
+
+
+def test_model_carries_its_input(tmp_path):
+    model = make_model(input_spec=SPEC)
+    assert model.input_spec == SPEC
+    model.save(tmp_path / "file")
+    loaded = GalaxyModel.load(tmp_path / "file")
+    assert loaded.input_spec == SPEC
+    assert loaded.sha256 == model.sha256 != make_model().sha256
+    assert make_model().input_spec == InputSpec()
+
+
+def test_damaged_input_spec():
+    model = make_model(card={"input": {"cells": 48}})
+    with pytest.raises(ModelError, match="'input'.*cells"):
+        model.input_spec  # noqa: B018
 
 
 def test_network_of_another_class():

@@ -11,13 +11,18 @@ import pytest
 import torch
 from astropy.table import QTable
 
-from galml.core import model as model_module
-from galml.core import weights
+from galml.core import domain, weights
+from galml.core.domain import Architecture, Operation
 from galml.core.exceptions import InputTypeError, ModelError, WeightsError
 from galml.core.model import GalaxyModel
 from galml.core.weights import import_weights, list_models, load_model
 
-OPERATIONS = {"weigh": "tiny_domain", "measure": "tiny_domain"}
+OPERATIONS = {
+    name: Operation(
+        name, "nowhere", architectures={"tiny": Architecture("tiny_network:Tiny")}
+    )
+    for name in ("weigh", "measure")
+}
 
 
 class Tiny(torch.nn.Linear):
@@ -38,12 +43,10 @@ def save(path, value, operation="weigh"):
 @pytest.fixture(autouse=True)
 def data(monkeypatch, tmp_path):
     """A registry of four models, one of them on the web."""
-    network = ModuleType("tiny_domain.network")
-    network.ARCHITECTURES = {"tiny": Tiny}
-    monkeypatch.setitem(sys.modules, "tiny_domain", ModuleType("tiny_domain"))
-    monkeypatch.setitem(sys.modules, "tiny_domain.network", network)
-    monkeypatch.setattr(model_module, "OPERATIONS", OPERATIONS)
-    monkeypatch.setattr(weights, "OPERATIONS", OPERATIONS)
+    network = ModuleType("tiny_network")
+    network.Tiny = Tiny
+    monkeypatch.setitem(sys.modules, "tiny_network", network)
+    monkeypatch.setattr(domain, "_operations", OPERATIONS)
     folder = tmp_path / "data"
     folder.mkdir()
     entries = []
@@ -97,9 +100,12 @@ def test_shipped_registry_is_sound(monkeypatch):
     weights._load_named.cache_clear()
     table = list_models()
     for row in table:
-        assert row["operation"] in weights.OPERATIONS
+        assert domain.find_operation(row["operation"]) == row["operation"]
         if row["shipped"]:
-            assert load_model(row["name"]).sha256 == row["sha256"]
+            model = load_model(row["name"])
+            assert model.sha256 == row["sha256"]
+            assert model.card["license"] == row["license"]
+            assert model.input_spec.grid
     defaults = list(table["operation"][table["default"]])
     assert len(set(defaults)) == len(defaults)
     assert len(set(table["name"])) == len(table)
@@ -133,9 +139,11 @@ def test_by_name(data):
 
 def test_default():
     assert load_model("default", "weigh").name == "stone"
-    assert load_model(operation="measure").name == "ruler"
+    assert load_model("default", operation="measure").name == "ruler"
     with pytest.raises(ModelError, match="'default' needs the name of an operation"):
         load_model("default")
+    with pytest.raises(TypeError, match="model"):
+        load_model()
 
 
 def test_by_path(tmp_path):
@@ -253,7 +261,10 @@ def test_import_weights(monkeypatch):
     module = ModuleType("tiny_published")
     module.import_weights = lambda path: ("model of", path)
     monkeypatch.setitem(sys.modules, "tiny_published", module)
-    monkeypatch.setitem(weights.PUBLISHED, "tiny", "tiny_published")
+    row = Operation(
+        "hum", "nowhere", importers={"tiny": "tiny_published:import_weights"}
+    )
+    monkeypatch.setattr(domain, "_operations", {"hum": row})
     assert import_weights("x.pt", "tiny") == ("model of", "x.pt")
     with pytest.raises(ModelError, match="unknown system 'huge'.*'tiny'"):
         import_weights("x.pt", "huge")

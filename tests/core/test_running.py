@@ -1,0 +1,137 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from galml.core import running
+from galml.core.domain import find_domain
+from galml.core.exceptions import GalmlWarning, InputError
+from galml.core.flags import decode_flags
+from galml.core.model import GalaxyModel, InputSpec
+from galml.core.running import run
+
+SPEC = InputSpec(parameters={"unit": 2.0})
+
+
+@pytest.fixture
+def domain(weigh):
+    from weigh_domain import Scale
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Scale()
+    model = GalaxyModel(
+        network,
+        operation="weigh",
+        architecture="scale",
+        options={},
+        config={},
+        card={},
+        input_spec=SPEC,
+        name="kitchen",
+    )
+    return find_domain(model)
+
+
+def weigh_all(*arguments, **options):
+    """Stand for an operation, whose caller warnings point at."""
+    return run(*arguments, **options)
+
+
+@pytest.fixture
+def data():
+    return np.random.default_rng(0).uniform(0, 3, (10, 4))
+
+
+def test_rows_in_order(domain, data):
+    table = run(domain, data, {"block": 4})
+    assert table["name"].tolist() == [f"row {i}" for i in range(10)]
+    assert table.colnames == ["name", "weight", "weight_err", "flags"]
+    assert (table["flags"] == 64).all()
+    assert table.meta["OPERATN"] == "weigh" and table.meta["MODEL"] == "kitchen"
+    assert table.meta["ARG_1"] == "block=4"
+    network = domain.model.network
+    with torch.no_grad():
+        numbers = torch.from_numpy(data).float() / 2
+        logits = [network.layers(x) for x in (numbers, numbers.flip(1))]
+    probability = torch.softmax(sum(logits) / 2, 1)
+    below = probability.cumsum(1)
+    place = (table["weight"] * 20).astype(int)
+    assert (below.numpy()[range(10), place] >= 0.5 - 1e-6).all()
+
+
+@pytest.mark.parametrize("block", [1, 3, 10])
+@pytest.mark.parametrize("chunk", [1, 4, 256])
+def test_blocks_and_chunks_change_nothing(domain, data, monkeypatch, block, chunk):
+    expected = run(domain, data, {}, n_samples=3, seed=1)
+    monkeypatch.setattr(running, "CHUNK", chunk)
+    table = run(domain, data, {"block": block}, n_samples=3, seed=1, batch_size=2)
+    for key in ("weight", "weight_err", "weight_samples"):
+        assert_allclose(table[key], expected[key], atol=1e-6)
+
+
+def test_few_pixels_are_held(domain, data, monkeypatch):
+    expected = run(domain, data, {})
+    monkeypatch.setattr(running, "CHUNK_PIXELS", 5)
+    table = run(domain, data, {"block": 2})
+    assert_allclose(table["weight"], expected["weight"], atol=1e-6)
+
+
+def test_bad_rows_and_members_are_rows_of_nan(domain, data):
+    expected = run(domain, data, {"block": 3})
+    data[4] = -1
+    with pytest.warns(GalmlWarning, match="2 of 8 rows have no result") as caught:
+        table = weigh_all(domain, data, {"block": 3, "fails": (6,)})
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert table["name"].tolist()[5:] == ["row 5", "torn 6", "row 9"]
+    assert np.flatnonzero(np.isnan(table["weight"])).tolist() == [4, 6]
+    assert decode_flags(table["flags"])[4] == ("failed",)
+    assert decode_flags(table["flags"])[6] == ("failed", "unreadable")
+    assert_allclose(table["weight"][:4], expected["weight"][:4], atol=1e-6)
+    assert_allclose(table["weight"][7], expected["weight"][9], atol=1e-6)
+
+
+def test_all_rows_are_bad(domain, data):
+    with pytest.warns(GalmlWarning, match="10 of 10 rows"):
+        table = run(domain, -data, {})
+    assert np.isnan(table["weight"]).all() and len(table) == 10
+
+
+def test_error_of_the_only_object_is_raised(domain, data):
+    with pytest.raises(InputError, match="data: got less"):
+        run(domain, -data[:1], {})
+    assert len(run(domain, data[:1], {})) == 1
+
+
+def test_fresh_seeds_are_recorded(domain, data):
+    first, second = (run(domain, data, {}, n_samples=2) for _ in range(2))
+    assert first.meta["SEED"] != second.meta["SEED"]
+    difference = np.abs(first["weight_samples"] - second["weight_samples"])
+    assert difference.max() > 1e-3
+    again = run(domain, data, {}, n_samples=2, seed=first.meta["SEED"])
+    assert_array_equal(again["weight_samples"], first["weight_samples"])
+    assert "SEED" not in run(domain, data, {}).meta
+    assert run(domain, data, {}, seed=7).meta["SEED"] == 7
+
+
+def test_progress_is_reported(domain, data):
+    calls = []
+    run(domain, data, {}, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (10, 10)
+
+
+def test_operation_without_network(domain, data):
+    class Scales(type(domain)):
+        def prepare(self, members):
+            from weigh_domain import WeighDomain
+
+            return WeighDomain.prepare(WeighDomain(domain.model), members)
+
+        def answer(self, outputs, prepared, members):
+            assert outputs == {}
+            return {"weight": prepared.numbers.sum(1), "weight_err": 0.5}
+
+    table = run(Scales(None), data, {"block": 4})
+    assert_allclose(table["weight"], data.sum(1) / 2, rtol=1e-6)
+    assert table.meta["DEVICE"] == "cpu" and "MODEL" not in table.meta
