@@ -13,7 +13,7 @@ import numpy as np
 from astropy.table import Table
 from common import shared_data, write_figures
 
-from galml.stellar_spin import lambda_r
+from galml.stellar_kinematics import lambda_r
 
 N_VIEWS = 60
 PIXEL, N_PIXELS = 0.4, 100

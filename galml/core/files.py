@@ -9,12 +9,14 @@ from pathlib import Path
 
 import astropy.units as u
 from astropy.io import fits
+from astropy.io.registry import IORegistryError
 from astropy.nddata import (
     InverseVariance,
     NDData,
     StdDevUncertainty,
     VarianceUncertainty,
 )
+from astropy.table import QTable
 from astropy.wcs import WCS, FITSFixedWarning
 
 from galml.core.exceptions import (
@@ -34,6 +36,7 @@ __all__ = [
     "parse_unit",
     "read_fits",
     "read_hdu",
+    "read_table",
     "readable",
 ]
 
@@ -105,14 +108,13 @@ def parse_unit(text, argument):
 
 
 def file_stem(path):
-    """Name a file without folder, compression and FITS suffix."""
-    return re.sub(
-        r"(\.(fits?|fts))?(\.(gz|bz2|xz|fz|z))?$", "", Path(path).name, flags=re.I
-    )
+    """Name a file without folder, compression and suffix of an image or table."""
+    suffix = r"(\.(fits?|fts|ecsv|vot|csv|parquet))?(\.(gz|bz2|xz|fz|z))?$"
+    return re.sub(suffix, "", Path(path).name, flags=re.I)
 
 
 @contextmanager
-def readable(argument, what):
+def readable(argument, what, expected="a FITS image"):
     """Turn what damaged files make astropy raise into an InputError."""
     try:
         yield
@@ -127,10 +129,42 @@ def readable(argument, what):
         ValueError,
         KeyError,
         IndexError,
+        IORegistryError,
     ) as error:
+        reason = str(error).partition("\n")[0]
         raise InputError(
-            argument, f"{what}, which cannot be read ({error})", "a FITS image"
+            argument, f"{what}, which cannot be read ({reason})", expected
         ) from error
+
+
+def read_table(path, *, argument, hdu=None, expected="a table"):
+    """Read a table of any format that astropy knows.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    argument : str
+        Name used in errors.
+    hdu : int or str, optional
+        Extension of a FITS file.
+    expected : str, optional
+        What the table is, for errors.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        The table.
+
+    Raises
+    ------
+    galml.core.InputError
+        When there is no table that can be read.
+    OSError
+        When a file is not there or may not be read.
+    """
+    with readable(argument, str(path), expected):
+        return QTable.read(path, **({} if hdu is None else {"hdu": hdu}))
 
 
 def read_fits(path, *, argument, unit, hdu, ndim):

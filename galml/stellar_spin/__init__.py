@@ -1,14 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Stellar spin, predicted from images and measured from kinematic maps."""
+"""Stellar spin, predicted from images."""
 
 import importlib
 
-__all__ = ["correct_seeing", "fit", "lambda_r", "spin"]
+__all__ = ["fit", "spin"]
 
 _HOMES = {
-    "correct_seeing": "seeing",
     "fit": "fitting",
-    "lambda_r": "measured",
     "spin": "operation",
 }
 

@@ -13,11 +13,12 @@ from astropy.nddata import (
     StdDevUncertainty,
     VarianceUncertainty,
 )
+from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 
 from galml.core import Flag, InputError, InputTypeError, InputUnitError
-from galml.core.files import file_stem, parse_unit
+from galml.core.files import file_stem, parse_unit, read_table
 from galml.core.inputs import read
 
 KMS = u.km / u.s
@@ -342,6 +343,7 @@ def test_ambiguous_spellings_are_not_guessed():
         ("NGC1.fits.gz", "NGC1"),
         ("NGC1.FIT", "NGC1"),
         ("NGC1.v2.fits.fz", "NGC1.v2"),
+        ("a/NGC1.v2.ecsv", "NGC1.v2"),
         ("NGC1", "NGC1"),
         ("NGC1.5", "NGC1.5"),
     ],
@@ -359,3 +361,18 @@ def test_observed_alma_maps(shared):
             np.testing.assert_array_equal(got.values, hdus[1].data)
         assert got.name == path.name.removesuffix(".fits.gz")
         assert got.flags & Flag.NO_WCS
+
+
+def test_read_table(tmp_path):
+    table = QTable({"a": [1, 2] * u.km})
+    table.write(tmp_path / "table.ecsv")
+    assert (read_table(tmp_path / "table.ecsv", argument="x")["a"] == table["a"]).all()
+    hdus = [fits.PrimaryHDU(), fits.table_to_hdu(table), fits.table_to_hdu(table[:1])]
+    fits.HDUList(hdus).writeto(tmp_path / "table.fits")
+    assert len(read_table(tmp_path / "table.fits", argument="x", hdu=2)) == 1
+    for name in ("a.ecsv", "b.unknown", "c.fits"):
+        (tmp_path / name).write_text("nothing")
+        with pytest.raises(InputError, match=f"x: got .*{name}, which cannot be read"):
+            read_table(tmp_path / name, argument="x")
+    with pytest.raises(FileNotFoundError):
+        read_table(tmp_path / "missing.ecsv", argument="x")

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import ellipe
 
 from galml.core import Flag, decode_flags
-from galml.stellar_spin import correct_seeing, lambda_r
+from galml.stellar_kinematics import correct_seeing, lambda_r, operation
 
 N = 61
 MIDDLE = (N - 1) / 2
@@ -288,13 +288,33 @@ def test_monte_carlo_errors_match_repeated_noise():
 def test_draws_depend_on_seed_and_galaxy_alone():
     flux, velocity, dispersion = disk()
     maps = flux, noisy(velocity, 15), noisy(dispersion, 10)
-    alone = lambda_r(*maps, r_eff=12)["lambda_r_err"][0]
+    single = lambda_r(*maps, r_eff=12, seed=0)["lambda_r_err"][0]
     pairs = [[m, m] for m in maps]
     pairs[0][0] = flux**2
-    batch = lambda_r(*pairs, r_eff=12)["lambda_r_err"]
-    assert batch[1] == alone != batch[0]
-    assert lambda_r(*maps, r_eff=12, seed=1)["lambda_r_err"][0] != alone
-    assert np.isnan(lambda_r(*maps, r_eff=12, n_samples=0)["lambda_r_err"][0])
+    batch = lambda_r(*pairs, r_eff=12, seed=0)["lambda_r_err"]
+    assert batch[1] == single != batch[0]
+    assert lambda_r(*maps, r_eff=12, seed=1)["lambda_r_err"][0] != single
+    without = lambda_r(*maps, r_eff=12, n_samples=0)
+    assert np.isnan(without["lambda_r_err"][0]) and "SEED" not in without.meta
+
+
+def test_a_fresh_seed_is_noted_and_reproduces():
+    flux, velocity, dispersion = disk()
+    maps = flux, noisy(velocity, 15), noisy(dispersion, 10)
+    tables = [lambda_r(*maps, r_eff=12, n_samples=10) for _ in range(2)]
+    first, second = (table["lambda_r_err"][0] for table in tables)
+    assert tables[0].meta["SEED"] != tables[1].meta["SEED"] and first != second
+    again = lambda_r(*maps, r_eff=12, n_samples=10, seed=tables[0].meta["SEED"])
+    assert again["lambda_r_err"][0] == first
+
+
+def test_draws_in_pieces(monkeypatch):
+    flux, velocity, dispersion = disk()
+    maps = flux, noisy(velocity, 15), noisy(dispersion, 10)
+    whole = lambda_r(*maps, r_eff=12, seed=3)["lambda_r_err"][0]
+    monkeypatch.setattr(operation, "MAX_DRAWN", 3000)
+    pieces = lambda_r(*maps, r_eff=12, seed=3)["lambda_r_err"][0]
+    assert pieces == pytest.approx(whole, rel=1e-12)
 
 
 def test_no_errors_without_uncertainties():

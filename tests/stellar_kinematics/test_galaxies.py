@@ -1,8 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import astropy.units as u
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.table import QTable
 
-from galml.stellar_spin import lambda_r
+from galml.stellar_kinematics import lambda_r
 
 
 def tng_maps(shared, turn, pixel=0.5, n=64):
@@ -58,3 +61,50 @@ def test_tng_maps_against_sums_over_particles(shared):
         assert fitted["lambda_r"] == pytest.approx(row["lambda_r"], abs=0.01)
     # The galaxy is a disk: it spins when seen from the side.
     assert spins[2] > spins[0] + 0.2
+
+
+#: Effective radius of the circle (arcsec) and position angle (degrees), of ATLAS3D.
+OBSERVED = {
+    "ngc4570_sauron": ("XS", "YS", 20.0, 159.3),
+    "ngc6278_califa": ("X", "Y", 16.6, 305.5),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "ellipticity", "published", "tolerance"),
+    [
+        # The map of NGC 4570 ends at 0.7 effective radii.
+        ("ngc4570_sauron", 0.7, 0.626, 0.603, 0.01),
+        ("ngc4570_sauron", 0.5, 0.551, 0.498, 0.02),
+        # Observed by another instrument than the published one.
+        ("ngc6278_califa", 1.0, 0.409, 0.576, 0.04),
+        ("ngc6278_califa", 0.5, 0.401, 0.411, 0.02),
+    ],
+)
+def test_observed_galaxies_against_atlas3d(
+    shared, name, part, ellipticity, published, tolerance
+):
+    x, y, radius, angle = OBSERVED[name]
+    path = shared / "ifu_maps" / f"{name}.fits.gz"
+    if not path.is_file():
+        pytest.skip("the observed maps are not there")
+    data = fits.getdata(path, 1)
+    # x runs to the west, as on the sky.
+    spaxels = QTable(
+        {
+            "x": data[x] * u.arcsec,
+            "y": data[y] * u.arcsec,
+            "flux": data["FLUX"].astype(float),
+            "velocity": data["VPXF"] * u.km / u.s,
+            "dispersion": data["SPXF"] * u.km / u.s,
+        }
+    )
+    row = lambda_r(
+        spaxels,
+        r_eff=part * radius / np.sqrt(1 - ellipticity) * u.arcsec,
+        center=(0, 0),
+        ellipticity=ellipticity,
+        position_angle=angle * u.deg,
+    )[0]
+    assert row["lambda_r"] == pytest.approx(published, abs=tolerance)
+    assert row["coverage"] > 0.95

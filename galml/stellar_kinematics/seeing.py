@@ -60,7 +60,7 @@ def correct_seeing(lambda_r, *, psf_fwhm, r_eff, sersic_index):
 
     Examples
     --------
-    >>> from galml.stellar_spin import correct_seeing
+    >>> from galml.stellar_kinematics import correct_seeing
     >>> corrected, lower, upper = correct_seeing(
     ...     0.5, psf_fwhm=2.5, r_eff=10.0, sersic_index=2.0
     ... )

@@ -16,7 +16,7 @@ from galml.core import (
     InputUnitError,
     decode_flags,
 )
-from galml.stellar_spin import correct_seeing, lambda_r
+from galml.stellar_kinematics import correct_seeing, lambda_r
 
 KMS = u.km / u.s
 Y, X = np.indices((31, 31)) - 15.0
@@ -174,8 +174,14 @@ def test_one_file_with_many_extensions(tmp_path):
     table = lambda_r(path, path, path, hdu=hdu, r_eff=7)
     assert table["lambda_r"][0] == pytest.approx(EXPECTED["lambda_r"][0], rel=1e-12)
     assert 0 < table["lambda_r_err"][0] < 0.05
+    assert lambda_r(path, hdu=hdu, r_eff=7)["lambda_r"] == table["lambda_r"]
+    for batch in ([path] * 2, iter([str(path)] * 2)):
+        spins = lambda_r(batch, hdu=hdu, r_eff=[7, 5])["lambda_r"]
+        assert spins[0] == table["lambda_r"][0] > spins[1]
     with pytest.raises(InputError, match="hdu: got extensions for"):
         lambda_r(path, path, path, hdu={"sigma": "SIGMA"}, r_eff=7)
+    with pytest.raises(InputError, match="hdu: got no extension for .'flux'."):
+        lambda_r(path, hdu={"velocity": "VEL", "dispersion": "SIGMA"}, r_eff=7)
 
 
 # Tables of spaxels
@@ -225,6 +231,40 @@ def test_a_table_with_errors_and_masked_rows():
     assert bad == pytest.approx(alone, rel=1e-12)
 
 
+@pytest.mark.parametrize("suffix", ["ecsv", "fits", "fits.gz"])
+def test_files_of_tables(tmp_path, suffix):
+    paths = [tmp_path / f"{name}.{suffix}" for name in ("named", "plain", "broken")]
+    named, plain = table_of(), table_of(0.5 * u.arcsec)
+    del plain.meta["OBJECT"]
+    named.write(paths[0])
+    plain.write(paths[1])
+    paths[2].write_text("nothing\n")
+    row = lambda_r(paths[0], r_eff=7)[0]
+    assert row["lambda_r"] == pytest.approx(EXPECTED["lambda_r"][0], rel=1e-6)
+    assert row["name"] == "NGC 1"
+    with pytest.warns(GalmlWarning, match="1 of 3"):
+        table = lambda_r(list(map(str, paths)), r_eff=[7, 3.5 * u.arcsec, 7])
+    assert table["name"].tolist() == ["NGC 1", "plain", "broken"]
+    assert table["lambda_r"][0] == row["lambda_r"]
+    assert table["lambda_r"][1] == pytest.approx(row["lambda_r"], rel=1e-6)
+    assert np.isnan(table["lambda_r"][2])
+
+
+def test_image_without_its_partners(tmp_path):
+    path = tmp_path / "velocity.fits"
+    fits.PrimaryHDU(VELOCITY.value).writeto(path)
+    with pytest.raises(InputError, match="maps of velocity and dispersion beside it"):
+        lambda_r(path, r_eff=7)
+
+
+def test_codes_for_missing_measurements():
+    table, holes = table_of(), table_of()
+    table["velocity"][400:430] = table["dispersion"][400:430] = -999.9 * KMS
+    holes.remove_rows(slice(400, 430))
+    rows = [lambda_r(one, r_eff=7, center=(0, 0)) for one in (table, holes)]
+    assert rows[0]["lambda_r"] == pytest.approx(rows[1]["lambda_r"][0], rel=1e-12)
+
+
 def test_many_tables():
     damaged = table_of()
     damaged.remove_column("y")
@@ -232,6 +272,16 @@ def test_many_tables():
         table = lambda_r([table_of(), damaged, table_of()], r_eff=7)
     assert np.isnan(table["lambda_r"]).tolist() == [False, True, False]
     assert table["name"].tolist() == ["NGC 1"] * 3
+
+
+def test_progress():
+    calls = []
+    lambda_r(
+        *([m] * 3 for m in MAPS),
+        r_eff=7,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == [(3, 3)]
 
 
 # Errors
@@ -257,9 +307,9 @@ def test_many_tables():
         ({"ellipticity": "round"}, InputTypeError, "ellipticity"),
         ({"position_angle": "up"}, InputTypeError, "position_angle"),
         ({"position_angle": np.inf}, InputError, "position_angle"),
-        ({"position_angle": 3 * u.km}, InputTypeError, "position_angle"),
+        ({"position_angle": 3 * u.km}, InputUnitError, "position_angle"),
         ({"radius": "square"}, InputError, "radius"),
-        ({"systemic": 3 * u.kg}, InputTypeError, "systemic"),
+        ({"systemic": 3 * u.kg}, InputUnitError, "systemic"),
         ({"systemic": np.nan}, InputError, "systemic"),
         ({"psf_fwhm": 2}, InputError, "sersic_index"),
         ({"sersic_index": 2}, InputError, "psf_fwhm"),
@@ -284,8 +334,9 @@ def test_options_that_cannot_be_used(options, error, message):
         ((FLUX, VELOCITY, DISPERSION[:9]), InputError, "shapes"),
         ((FLUX, VELOCITY[0], DISPERSION), InputError, "velocity"),
         ((FLUX, VELOCITY, None), InputTypeError, "dispersion"),
-        ((FLUX, None, None), InputTypeError, "velocity"),
-        ((7, None, None), InputTypeError, "velocity"),
+        ((FLUX, None, None), InputTypeError, "flux: got a ndarray"),
+        (("missing.ecsv", None, None), OSError, "missing.ecsv"),
+        ((7, None, None), InputTypeError, "flux: got a int"),
         ((FLUX, [VELOCITY], DISPERSION), InputError, "as many maps"),
         (([FLUX], [VELOCITY] * 2, [DISPERSION] * 2), InputError, "as many maps"),
         ((-FLUX, VELOCITY, DISPERSION), InputError, "0 usable spaxels in the map"),

@@ -1,29 +1,28 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Maps or tables of stellar kinematics, read as lists of spaxels."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import tee, zip_longest
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
-from galml.core.exceptions import (
-    GalmlError,
-    InputError,
-    InputTypeError,
-    InputUnitError,
-)
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.files import read_table
 from galml.core.flags import Flag
 from galml.core.geometry import pixel_angle, pixel_scale
-from galml.core.inputs import Failure, name_of, read, stream
+from galml.core.inputs import Failure, Source, convert_each, name_of, read, stream
 
-__all__ = ["Spaxels", "read_spaxels"]
+__all__ = ["KMS", "Spaxels", "read_spaxels"]
 
 KMS = u.km / u.s
 MAPS = ("flux", "velocity", "dispersion")
+TABLE_OR_MAPS = "a table of spaxels, or maps of velocity and dispersion beside it"
 
 
 @dataclass
@@ -76,20 +75,22 @@ class Spaxels:
         }
         return replace(self, **arrays)
 
+    def number(self, value, argument, unit=u.dimensionless_unscaled):
+        """Give one number in a unit, which it has where it has none itself."""
+        quantity = _quantity(value, argument, unit)
+        try:
+            return float(quantity.to_value(unit))
+        except u.UnitConversionError as error:
+            wanted = str(unit) or "a number without a unit"
+            raise InputUnitError(argument, str(value), wanted) from error
+
     def length(self, value, argument):
         """Give a length, an angle or in pixels, in the unit of position."""
-        try:
-            length = u.Quantity(value)
-        except (TypeError, ValueError) as error:
-            raise InputTypeError(argument, repr(value), "a length") from error
-        if not length.isscalar:
-            raise InputTypeError(argument, repr(value), "one length")
-        if length.unit == u.dimensionless_unscaled:
-            length = length.value * self.unit
+        length = _quantity(value, argument, self.unit)
         equivalencies = []
         if self.wcs is not None:
-            middle = tuple((side - 1) / 2 for side in self.shape[::-1])
-            equivalencies = u.pixel_scale(pixel_scale(self.wcs, middle))
+            center = tuple((side - 1) / 2 for side in self.shape[::-1])
+            equivalencies = u.pixel_scale(pixel_scale(self.wcs, center))
         try:
             return float(length.to_value(self.unit, equivalencies))
         except u.UnitConversionError as error:
@@ -114,18 +115,35 @@ class Spaxels:
 
     def image_angle(self, position_angle, center):
         """Give a position angle in radians counter-clockwise from +y."""
-        try:
-            angle = u.Quantity(position_angle, dtype=float)
-            if angle.unit == u.dimensionless_unscaled:
-                angle = angle.value * u.deg
-            angle = angle.to(u.deg)
-        except (TypeError, ValueError) as error:
-            raise InputTypeError(
-                "position_angle", repr(position_angle), "an angle"
-            ) from error
-        if angle.ndim or not np.isfinite(angle):
-            raise InputError("position_angle", str(position_angle), "one finite angle")
-        return float(pixel_angle(angle, self.wcs, center).to_value(u.rad))
+        angle = self.number(position_angle, "position_angle", u.deg)
+        if not np.isfinite(angle):
+            raise InputError("position_angle", str(position_angle), "a finite angle")
+        return float(pixel_angle(angle * u.deg, self.wcs, center).to_value(u.rad))
+
+
+class Maps(NamedTuple):
+    """What was read of the three maps of one galaxy; None where there is no map."""
+
+    flux: object
+    velocity: object
+    dispersion: object
+
+    @property
+    def name(self):
+        """Name of the first map that has one, that of the velocities before all."""
+        maps = (self.velocity, self.flux, self.dispersion)
+        return next(filter(None, (getattr(one, "name", None) for one in maps)), None)
+
+
+class TableOfSpaxels(NamedTuple):
+    """A table of spaxels, or its file."""
+
+    table: object
+
+    @property
+    def name(self):
+        """Name in the metadata, or of the file."""
+        return name_of(self.table, getattr(self.table, "meta", None))
 
 
 def read_spaxels(flux, velocity, dispersion, *, unit=None, hdu=None):
@@ -134,82 +152,79 @@ def read_spaxels(flux, velocity, dispersion, *, unit=None, hdu=None):
     Parameters
     ----------
     flux, velocity, dispersion, unit, hdu
-        As in `~galml.stellar_spin.lambda_r`.
+        As in `~galml.stellar_kinematics.lambda_r`.
 
     Returns
     -------
-    is_single : bool
-        Whether there is one galaxy. It has been read.
-    length : int or None
-        Number of galaxies, where known.
-    galaxies : iterator
-        Of `Spaxels`, and of `~galml.core.inputs.Failure` where a member of a batch
-        cannot be used.
+    `~galml.core.inputs.Source`
+        Of `Spaxels`.
     """
     if velocity is None and dispersion is None:
-        return _read_tables(flux, unit)
-    hdus = dict(hdu) if isinstance(hdu, dict) else dict.fromkeys(MAPS, hdu)
+        if not isinstance(hdu, dict):
+            return _read_tables(flux, unit, hdu)
+        if missing := sorted(set(MAPS) - set(hdu)):
+            raise InputError("hdu", f"no extension for {missing}", f"all of {MAPS}")
+        several = isinstance(flux, Iterator)
+        flux, velocity, dispersion = tee(flux, 3) if several else [flux] * 3
+    hdus = hdu if isinstance(hdu, dict) else dict.fromkeys(MAPS, hdu)
     if unknown := sorted(set(hdus) - set(MAPS)):
         raise InputError("hdu", f"extensions for {unknown}", f"some of {MAPS}")
     units = {"flux": u.dimensionless_unscaled, "velocity": unit, "dispersion": unit}
-    sources = {"flux": flux, "velocity": velocity, "dispersion": dispersion}
-    streams = [
-        stream(source, argument=name, unit=units[name], hdu=hdus.get(name))
-        for name, source in sources.items()
+    data = {"flux": flux, "velocity": velocity, "dispersion": dispersion}
+    sources = [
+        stream(data[name], argument=name, unit=units[name], hdu=hdus.get(name))
+        for name in MAPS
     ]
-    is_single = streams[0][0]
-    counts = {count for _, count, _ in streams if count is not None}
-    if any(alone != is_single for alone, _, _ in streams) or len(counts) > 1:
-        got = ["one map" if alone else f"{count} maps" for alone, count, _ in streams]
+    is_single = sources[0].is_single
+    lengths = {source.length for source in sources} - {None}
+    if any(one.is_single != is_single for one in sources) or len(lengths) > 1:
+        got = ["one map" if s.is_single else f"{s.length} maps" for s in sources]
         raise InputError("velocity", ", ".join(got), f"as many maps of each of {MAPS}")
-    members = zip_longest(*(maps for _, _, maps in streams))
-    galaxies = _convert(members, _from_maps, is_single)
-    return is_single, next(iter(counts), None), galaxies
+    members = (Maps(*maps) for maps in zip_longest(*(s.members for s in sources)))
+    galaxies = convert_each(
+        members, lambda index, maps: _from_maps(maps), is_single=is_single
+    )
+    return Source(is_single, next(iter(lengths), None), galaxies)
 
 
-def _read_tables(tables, unit):
+def _read_tables(tables, unit, hdu):
     """Read one table of spaxels, or one for each galaxy."""
-
-    def convert(table):
-        return _from_table(table, unit)
-
-    if isinstance(tables, Table):
-        return True, 1, _convert([tables], convert, True)
-    if isinstance(tables, np.ndarray | str) or not isinstance(tables, Iterable):
-        raise InputTypeError(
-            "velocity",
-            "None",
-            "maps of velocity and dispersion, unless flux is a table of spaxels",
-        )
-    length = len(tables) if hasattr(tables, "__len__") else None
-    return False, length, _convert(tables, convert, False)
-
-
-def _convert(members, convert, is_single):
-    """Convert each member; in a batch an error becomes a `Failure`."""
-    for member in members:
-        try:
-            yield convert(member)
-        except (GalmlError, OSError, ValueError, TypeError, KeyError) as error:
-            if is_single:
-                raise
-            parts = member if isinstance(member, tuple) else (member,)
-            names = [
-                getattr(part, "name", None) or name_of(None, getattr(part, "meta", {}))
-                for part in parts
-            ]
-            yield Failure(error, next(filter(None, names), None))
+    is_single = isinstance(tables, Table | str | os.PathLike)
+    numbers = isinstance(tables, np.ndarray) and tables.dtype.kind not in "OSU"
+    if numbers or not (is_single or isinstance(tables, Iterable)):
+        raise InputTypeError("flux", f"a {type(tables).__name__}", TABLE_OR_MAPS)
+    tables = [tables] if is_single else tables
+    galaxies = convert_each(
+        map(TableOfSpaxels, tables),
+        lambda index, member: _from_table(member.table, unit, hdu),
+        is_single=is_single,
+    )
+    return Source(
+        is_single, len(tables) if hasattr(tables, "__len__") else None, galaxies
+    )
 
 
-def _from_maps(members):
+def _quantity(value, argument, unit):
+    """Give one value with a unit, that of the argument where it has none."""
+    try:
+        quantity = u.Quantity(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(argument, repr(value), "a number or Quantity") from error
+    if not quantity.isscalar:
+        raise InputTypeError(argument, repr(value), "one number or Quantity")
+    plain = quantity.unit == u.dimensionless_unscaled
+    return quantity.value * unit if plain else quantity
+
+
+def _from_maps(maps):
     """Put the pixels of three maps into one list."""
-    for member, argument in zip(members, MAPS, strict=True):
+    for member, argument in zip(maps, MAPS, strict=True):
         if isinstance(member, Failure):
             raise member.error
         if member is None:
             raise InputError(argument, "too few maps", "as many as of the others")
-    flux, velocity, dispersion = members
-    shapes = [member.values.shape for member in members]
+    flux, velocity, dispersion = maps
+    shapes = [member.values.shape for member in maps]
     if len(set(shapes)) > 1:
         raise InputError("dispersion", f"maps of shapes {shapes}", "one shape")
     y, x = np.indices(shapes[0], dtype=float)
@@ -217,7 +232,7 @@ def _from_maps(members):
     return _spaxels(
         x,
         y,
-        members,
+        maps,
         area=1.0,
         unit=u.pix,
         wcs=wcs,
@@ -226,11 +241,15 @@ def _from_maps(members):
     )
 
 
-def _from_table(table, unit):
+def _from_table(table, unit, hdu):
     """Put the rows of a table into a list of spaxels."""
+    name = name_of(table, getattr(table, "meta", None))
+    if isinstance(table, str | os.PathLike):
+        table = read_table(table, argument="flux", hdu=hdu, expected=TABLE_OR_MAPS)
+        name = name_of(None, table.meta) or name
     if not isinstance(table, Table):
         raise InputTypeError(
-            "flux", f"an object of type {type(table).__name__}", "a table of spaxels"
+            "flux", f"an object of type {type(table).__name__}", TABLE_OR_MAPS
         )
     wanted = ("x", "y", *MAPS)
     if missing := [name for name in wanted if name not in table.colnames]:
@@ -260,7 +279,7 @@ def _from_table(table, unit):
         unit=position,
         wcs=None,
         shape=None,
-        name=name_of(None, table.meta),
+        name=name,
     )
 
 
@@ -313,7 +332,8 @@ def _spaxels(x, y, members, *, name, **rest):
         flags |= Flag.NO_WCS
     arrays = {k: None if a is None else a.astype(float) for k, a in arrays.items()}
     spaxels = Spaxels(x=x, y=y, **arrays, flags=int(flags), name=name, **rest)
-    usable = np.nan_to_num(flux.values) > 0
+    # Below zero, a dispersion is a code for "not measured".
+    usable = (np.nan_to_num(flux.values) > 0) & (spaxels.dispersion >= 0)
     for array in (x, y, *values[1:]):
         usable &= np.isfinite(array)
     for std in errors:

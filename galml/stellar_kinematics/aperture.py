@@ -1,15 +1,19 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Where a galaxy's light is, and how its velocity field turns, from its spaxels."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from galml.core.exceptions import InputError
+
 __all__ = [
+    "Ellipse",
     "centroid",
     "coherence",
-    "ellipse",
-    "semi_major_axis",
+    "place_ellipse",
+    "shape_of_light",
     "systemic_weights",
-    "within",
 ]
 
 #: Iterations of center and shape of the light.
@@ -20,14 +24,112 @@ CLIP, CLIP_ROUNDS = 5.0, 3
 N_TERMS = 5
 
 
-def within(distance, size):
+@dataclass(frozen=True)
+class Ellipse:
+    """An aperture.
+
+    Parameters
+    ----------
+    center : tuple of float
+        Place (x, y).
+    size : float
+        Semi-major axis; infinite for everything.
+    ratio : float
+        Axis ratio b/a.
+    angle : float
+        Of the major axis, in radians counter-clockwise from +y.
+    """
+
+    center: tuple
+    size: float
+    ratio: float
+    angle: float
+
+    @property
+    def area(self):
+        """Area inside."""
+        return np.pi * self.ratio * self.size**2
+
+    def semi_major_axis(self, x, y):
+        """Give the semi-major axis of the similar ellipse through each place.
+
+        Parameters
+        ----------
+        x, y : `~numpy.ndarray`
+            Places.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            In the unit of ``size``.
+        """
+        return _semi_major_axis(
+            x - self.center[0], y - self.center[1], self.ratio, self.angle
+        )
+
+    def contains(self, semi_major):
+        """Tell which semi-major axes lie inside."""
+        return _within(semi_major, self.size)
+
+
+def place_ellipse(spaxels, *, r_eff, center, ellipticity, position_angle):
+    """Place the aperture on a galaxy.
+
+    Parameters
+    ----------
+    spaxels : `~galml.stellar_kinematics.spaxels.Spaxels`
+        All spaxels of the galaxy.
+    r_eff, center, ellipticity, position_angle
+        As for `~galml.stellar_kinematics.lambda_r`, of one galaxy.
+
+    Returns
+    -------
+    `Ellipse`
+        What is not given is measured on the light.
+
+    Raises
+    ------
+    galml.core.InputError
+        If a value is of the wrong kind or out of its range.
+    """
+    size = np.inf if r_eff is None else spaxels.length(r_eff, "r_eff")
+    if not size > 0:
+        raise InputError("r_eff", str(r_eff), "a length above zero")
+    if ellipticity is not None:
+        ellipticity = spaxels.number(ellipticity, "ellipticity")
+        if not 0 <= ellipticity < 1:
+            raise InputError("ellipticity", str(ellipticity), "from 0 to below 1")
+    if center is None:
+        center = centroid(spaxels.x, spaxels.y, spaxels.flux, size)
+    else:
+        center = spaxels.position(center)
+    if position_angle is not None:
+        position_angle = spaxels.image_angle(position_angle, center)
+    ratio, angle = shape_of_light(
+        spaxels.x - center[0],
+        spaxels.y - center[1],
+        spaxels.flux,
+        size,
+        None if ellipticity is None else 1 - ellipticity,
+        position_angle,
+    )
+    return Ellipse(center, size, ratio, angle)
+
+
+def _within(distance, size):
     """Tell what lies inside; rounding must not decide about the edge."""
     return distance <= size * (1 + 1e-9)
 
 
+def _semi_major_axis(x, y, ratio, angle):
+    """Give the semi-major axis of the ellipse through each place from the center."""
+    major = y * np.cos(angle) - x * np.sin(angle)
+    minor = x * np.cos(angle) + y * np.sin(angle)
+    return np.hypot(major, minor / ratio)
+
+
 def centroid(x, y, flux, size):
-    """
-    Find the center of the light in a circle that moves along.
+    """Find the center of the light in a circle that moves along.
 
     Parameters
     ----------
@@ -44,38 +146,15 @@ def centroid(x, y, flux, size):
     places = np.stack([x, y])
     center = places @ flux / flux.sum()
     for _ in range(ITERATIONS if size < np.inf else 0):
-        weight = flux * within(np.hypot(*(places - center[:, None])), size)
+        weight = flux * _within(np.hypot(*(places - center[:, None])), size)
         if not weight.any():
             break
         center = places @ weight / weight.sum()
     return tuple(center)
 
 
-def semi_major_axis(x, y, ratio, angle):
-    """
-    Give the semi-major axis of the ellipse through each place.
-
-    Parameters
-    ----------
-    x, y : `~numpy.ndarray`
-        Places, from the center.
-    ratio : float
-        Axis ratio b/a of the ellipse.
-    angle : float
-        Of the major axis, in radians counter-clockwise from +y.
-
-    Returns
-    -------
-    `~numpy.ndarray`
-    """
-    major = y * np.cos(angle) - x * np.sin(angle)
-    minor = x * np.cos(angle) + y * np.sin(angle)
-    return np.hypot(major, minor / ratio)
-
-
-def ellipse(x, y, flux, size, ratio=None, angle=None):
-    """
-    Find the ellipse that has the shape of the light inside it.
+def shape_of_light(x, y, flux, size, ratio=None, angle=None):
+    """Find the ellipse that has the shape of the light inside it.
 
     Parameters
     ----------
@@ -84,7 +163,7 @@ def ellipse(x, y, flux, size, ratio=None, angle=None):
     size : float
         Semi-major axis; infinite for all the light.
     ratio, angle : float, optional
-        Axis ratio and angle as in `semi_major_axis`, where they are known.
+        Axis ratio and angle as for `Ellipse`, where they are known.
 
     Returns
     -------
@@ -95,7 +174,7 @@ def ellipse(x, y, flux, size, ratio=None, angle=None):
         return ratio, angle or 0.0
     shape = 1.0, 0.0
     for _ in range(ITERATIONS):
-        weight = flux * within(semi_major_axis(x, y, *shape), size)
+        weight = flux * _within(_semi_major_axis(x, y, *shape), size)
         xx, yy, xy = (weight @ product for product in (x * x, y * y, x * y))
         axis, spread = np.arctan2(-2 * xy, yy - xx) / 2, np.hypot(yy - xx, 2 * xy)
         trace = xx + yy
@@ -107,8 +186,7 @@ def ellipse(x, y, flux, size, ratio=None, angle=None):
 
 
 def systemic_weights(x, y, flux, velocity):
-    """
-    Find the weights whose sum with the velocities is the systemic velocity.
+    """Find the weights whose sum with the velocities is the systemic velocity.
 
     They give the constant in a least-squares fit weighted with the flux, beside a
     solid-body and a flat rotation of any axis. These are odd about the center, so that
@@ -141,8 +219,7 @@ def systemic_weights(x, y, flux, velocity):
 
 
 def coherence(x, y, flux, velocity):
-    r"""
-    Tell how much of the velocities has the sign of one rotation.
+    r"""Measure how much of the velocities has the sign of one rotation.
 
     Parameters
     ----------
