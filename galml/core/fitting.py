@@ -11,7 +11,12 @@ import numpy as np
 import torch
 
 from galml.core.domain import find_architecture, find_domain, find_object
-from galml.core.exceptions import GalmlWarning, InputError, InputUnitError
+from galml.core.exceptions import (
+    GalmlWarning,
+    InputError,
+    InputUnitError,
+    ModelError,
+)
 from galml.core.model import GalaxyModel
 from galml.core.running import chunks
 from galml.core.training import train
@@ -278,10 +283,18 @@ def new_network(kind, settings=None, seed=0):
     -------
     `torch.nn.Module`
         A new ``kind``.
+
+    Raises
+    ------
+    galml.core.ModelError
+        If there is no such argument.
     """
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
-        return kind(**(settings or {}))
+        try:
+            return kind(**(settings or {}))
+        except TypeError as error:
+            raise ModelError(f"options of the network: {error}") from error
 
 
 def trained_model(training, *, card, figures, **description):

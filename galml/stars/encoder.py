@@ -6,7 +6,12 @@ import itertools
 import torch
 from torch import nn
 
-__all__ = ["ENCODERS", "GalacticForgeEncoder", "SmallEncoder"]
+__all__ = [
+    "ENCODERS",
+    "GalacticForgeEncoder",
+    "SmallEncoder",
+    "reconstruction_loss",
+]
 
 
 class _Autoencoder(nn.Module):
@@ -14,10 +19,12 @@ class _Autoencoder(nn.Module):
 
     #: Latents of an image.
     n_latent = 16
+    #: Pixels a side of the images.
+    pixels = 0
 
-    def __init__(self, pixels, channels, final):
+    def __init__(self, channels, final):
         super().__init__()
-        self.pixels = pixels
+        pixels = self.pixels
         steps = list(itertools.pairwise((3, *channels)))
         side = pixels // 2 ** len(steps)
         flat = channels[-1] * side**2
@@ -38,7 +45,7 @@ class _Autoencoder(nn.Module):
 
     def encode(self, images):
         """
-        Latents of images.
+        Compute the latents of images.
 
         Parameters
         ----------
@@ -54,7 +61,7 @@ class _Autoencoder(nn.Module):
 
     def decode(self, latents):
         """
-        Images of latents.
+        Compute the images of latents.
 
         Parameters
         ----------
@@ -89,8 +96,10 @@ class _Autoencoder(nn.Module):
 class SmallEncoder(_Autoencoder):
     """The default: images of 64 by 64 pixels, 0.2 million parameters."""
 
+    pixels = 64
+
     def __init__(self):
-        super().__init__(64, (16, 32, 64, 64), nn.Identity())
+        super().__init__((16, 32, 64, 64), nn.Identity())
 
 
 class GalacticForgeEncoder(_Autoencoder):
@@ -100,9 +109,10 @@ class GalacticForgeEncoder(_Autoencoder):
     Six convolutions to 2048 channels, 93 million parameters.
     """
 
+    pixels = 448
+
     def __init__(self):
-        channels = (64, 128, 256, 512, 1024, 2048)
-        super().__init__(448, channels, nn.Sigmoid())
+        super().__init__((64, 128, 256, 512, 1024, 2048), nn.Sigmoid())
 
 
 #: The encoders by name.
@@ -110,6 +120,6 @@ ENCODERS = {"small": SmallEncoder, "galacticforge": GalacticForgeEncoder}
 
 
 def reconstruction_loss(network, batch):
-    """Mean squared error of the decoded images."""
+    """Compute the mean squared error of the decoded images."""
     outputs = network({"image": batch["image"]})
     return {"loss": torch.mean((outputs["reconstruction"] - batch["image"]) ** 2)}

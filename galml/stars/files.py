@@ -24,7 +24,12 @@ def write_stars(
     format=None,
     overwrite=False,
     chunk=CHUNK,
-    **options,
+    seed=None,
+    model="default",
+    components=None,
+    device="auto",
+    batch_size=None,
+    progress=False,
 ):
     """Draw the stars of galaxies into a file.
 
@@ -42,8 +47,8 @@ def write_stars(
         Whether a file that is there may be replaced.
     chunk : int, optional
         Stars in memory at one time, where the format allows.
-    **options
-        Of `galml.sample_stars`.
+    seed, model, components, device, batch_size, progress
+        As for `galml.sample_stars`.
 
     Returns
     -------
@@ -58,6 +63,14 @@ def write_stars(
     galml.core.InputError
         If the format is unknown, and as `galml.sample_stars` does.
     """
+    options = {
+        "seed": seed,
+        "model": model,
+        "components": components,
+        "device": device,
+        "batch_size": batch_size,
+        "progress": progress,
+    }
     path = Path(path)
     if format is None:
         format = FORMATS.get(path.suffix.lower())
@@ -86,8 +99,12 @@ def write_stars(
 
 def _write_parquet(path, tables):
     """Write tables one after the other into one file; return the number of rows."""
-    import pyarrow
-    from pyarrow import parquet
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        message = "parquet needs pyarrow: pip install 'galml[all]'"
+        raise ImportError(message) from error
 
     number, writer = 0, None
     try:

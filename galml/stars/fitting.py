@@ -1,31 +1,58 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Train or fine-tune a flow on one's own stars."""
+"""Train or fine-tune a flow on one's own stars, and combine several into one."""
 
 import dataclasses
+import math
 import os
 import warnings
+from dataclasses import dataclass
 
+import astropy.units as u
 import numpy as np
 import torch
 
+from galml.core.domain import find_architecture
 from galml.core.exceptions import GalmlWarning, InputError, ModelError
 from galml.core.fitting import (
     check_shares,
-    network_of,
+    fit_prepared,
+    new_network,
     select,
     split_rows,
-    trained_model,
+    valid_range,
 )
-from galml.core.model import find_network
+from galml.core.inference import infer
+from galml.core.model import GalaxyModel, InputSpec
 from galml.core.training import train
 from galml.core.weights import load_model
-from galml.stars.columns import AGE_OF_UNIVERSE, AXES
-from galml.stars.conditions import CONDITIONS
+from galml.physics import (
+    AGE_OF_UNIVERSE,
+    CONDITIONS,
+    STAR_AXES,
+    fresh_seed,
+    generator_for,
+    stable_seed,
+)
 from galml.stars.encoder import ENCODERS, reconstruction_loss
-from galml.stars.training import Augmentation, StarLoss
-from galml.stars.training_set import read_training_set
+from galml.stars.network import Ensemble, context_moments
+from galml.stars.preparation import (
+    as_table,
+    read_conditions,
+    read_galaxies,
+    read_stars,
+)
+from galml.stars.scaling import StarScaling
 
-__all__ = ["fit", "fit_flow", "train_encoder"]
+__all__ = [
+    "Augmentation",
+    "StarRecipe",
+    "TrainingSet",
+    "combine",
+    "fit",
+    "fit_flow",
+    "read_training_set",
+    "train_encoder",
+]
 
 #: Architectures that see stars whitened, and the plane in radius and azimuth.
 OURS = ("coupling", "mixture")
@@ -42,6 +69,15 @@ NORMAL_TO_PLANE = ("z", "v_z")
 #: Fewer galaxies than this are all trained on: validation is by stars.
 FEWEST_GALAXIES = 5
 FEWEST_STARS = 20
+#: Share of the stars that are shown without their galaxy's latents.
+HIDDEN_LATENTS = 0.5
+#: Epochs of the flow where nothing else is said.
+EPOCHS = 20
+#: Epochs of the encoder for each one of the flow, which sees far more objects, and
+#: images in a batch.
+ENCODER_EPOCHS, ENCODER_BATCH = 10, 16
+#: Stars of a batch where the likelihood is measured.
+BLOCK = 16384
 
 
 def fit(
@@ -60,10 +96,18 @@ def fit(
     name=None,
     seed=0,
     card=None,
-    **training,
+    epochs=None,
+    batch_size=None,
+    learning_rate=None,
+    weight_decay=None,
+    patience=None,
+    device="auto",
+    dtype="float32",
+    checkpoint=None,
+    progress=False,
+    log_dir=None,
 ):
-    """
-    Train a model for `galml.sample_stars` and `galml.star_log_prob`.
+    """Train a model for `galml.sample_stars` and `galml.star_log_prob`.
 
     Parameters
     ----------
@@ -75,17 +119,18 @@ def fit(
         One row for each galaxy, see `galml.sample_stars`, and ``galaxy_id`` where the
         stars are in one table. None for a model without conditions.
     axes : sequence of str, optional
-        Columns to model; by default the ten of `galml.stars.columns.AXES`. Any other
+        Columns to model; by default the ten of `galml.physics.STAR_AXES`. Any other
         column of numbers may be among them.
     network : str, optional
         Architecture of a new model: "coupling", the default; "mixture", the same from
-        a mixture of Gaussians, for few stars; or a published one, "galacticflow",
-        "maf", "nice", "nsf" or "sospf".
+        a mixture of Gaussians, for few stars, which needs scikit-learn; or a published
+        one, "galacticflow", "maf", "nice", "nsf" or "sospf".
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Start from the weights, axes and scales of this model instead. It is not
         changed.
     options : dict, optional
-        Of the new network, see its class in `galml.stars.network`.
+        Arguments of the new network, see its class in `galml.stars.network`,
+        `galml.stars.mixture` or `galml.stars.published`.
     encoder : {"small", "galacticforge"}, optional
         Train an autoencoder on the column ``image`` of ``conditions`` first. Its
         latents become conditions that galaxies may lack; so does a column ``latent``,
@@ -105,13 +150,18 @@ def fit(
         share of the stars where there are fewer than 5 galaxies.
     name : str, optional
         Name of the model.
-    seed : int, optional
-        Seed of the split, of the initial weights and of the training.
+    seed : int or None, optional
+        Seed of the split, of the initial weights and of the training; None draws a
+        fresh one. It stands in the card.
     card : dict, optional
         More to say about the model.
-    **training
-        Of `~galml.core.training.train`: ``epochs`` (default 20), ``batch_size``
-        (1024), ``learning_rate`` (0.001), ``device``, ``checkpoint``, ``progress``...
+    epochs : int, optional
+        Number of epochs; 20 by default.
+    batch_size : int, optional
+        Stars of a step; 1024 by default.
+    learning_rate, weight_decay, patience, device, dtype, checkpoint, progress, log_dir
+        As in `~galml.core.training.train`; the training of the encoder has its own
+        checkpoint beside the other, with the suffix ".encoder".
 
     Returns
     -------
@@ -126,22 +176,43 @@ def fit(
         together, or there are too few stars.
     galml.core.ModelError
         If the network is unknown or its options are.
+    ImportError
+        If the network needs scikit-learn, and it is not installed.
+
+    Examples
+    --------
+    A flow of young stars, from two numbers of each:
+
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> from astropy.table import QTable
+    >>> import galml
+    >>> rng = np.random.default_rng(1)
+    >>> stars = QTable({
+    ...     "z": rng.laplace(0, 0.3, 500) * u.kpc, "age": rng.uniform(0, 1, 500) * u.Gyr
+    ... })
+    >>> model = galml.stars.fit(stars, axes=["z", "age"], epochs=2, seed=1)
+    >>> galml.sample_stars(n=3, model=model, seed=1).colnames
+    ['galaxy_id', 'z', 'age', 'flags']
     """
     check_shares(validation=validation)
     if not smoothing >= 0:
         raise InputError("smoothing", repr(smoothing), "a number of at least 0")
+    if stars_per_galaxy is not None and not stars_per_galaxy >= 1:
+        raise InputError("stars_per_galaxy", repr(stars_per_galaxy), "at least 1")
     start = None if model is None else load_model(model, "stars")
     if start is not None:
         network, axes = start.architecture, [a["name"] for a in start.config["axes"]]
         if start.config.get("standardized"):
             raise ModelError(f"{start.name}: in standardized units, cannot be trained")
-    find_network("stars", network)
+    elif network == "ensemble":
+        raise ModelError("network='ensemble': fit its members, then combine them")
+    find_architecture("stars", network)
     if encoder not in (None, *ENCODERS):
         raise InputError("encoder", repr(encoder), f"None or one of {[*ENCODERS]}")
-    axes = tuple(AXES) if axes is None else axes
-    data = read_training_set(stars, conditions, axes, start)
+    axes = tuple(STAR_AXES) if axes is None else axes
     return fit_flow(
-        data,
+        read_training_set(stars, conditions, axes, start),
         model=start,
         network=network,
         options=options,
@@ -151,10 +222,356 @@ def fit(
         stars_per_galaxy=stars_per_galaxy,
         validation=validation,
         name=name,
-        seed=seed,
+        seed=fresh_seed() if seed is None else seed,
         card=card,
-        **training,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        patience=patience,
+        device=device,
+        dtype=dtype,
+        checkpoint=checkpoint,
+        progress=progress,
+        log_dir=log_dir,
     )
+
+
+def combine(models, *, name=None, card=None):
+    """Make one model of several: the mean of their densities.
+
+    Parameters
+    ----------
+    models : sequence of `~galml.core.model.GalaxyModel`
+        Of `fit` with the same axes and conditions, and different seeds.
+    name : str, optional
+        Name of the model.
+    card : dict, optional
+        More to say about the model.
+
+    Returns
+    -------
+    `~galml.core.model.GalaxyModel`
+        Of the architecture "ensemble".
+
+    Raises
+    ------
+    galml.core.InputError
+        Without models.
+    galml.core.ModelError
+        If the models differ in axes or conditions, or encode images, each in its own
+        way.
+    """
+    models = list(models)
+    if not models:
+        raise InputError("models", "none", "at least one")
+    first = models[0]
+    for model in models:
+        if model.config["axes"] != first.config["axes"] or _names_of_conditions(
+            model
+        ) != _names_of_conditions(first):
+            raise ModelError(
+                f"{model.name}: other axes or conditions than {first.name}"
+            )
+        if model.options.get("encoder") is not None:
+            raise ModelError(f"{model.name}: has latents of an encoder of its own")
+    common = ("features", "context", "kinds", "latent")
+    options = {key: first.options[key] for key in common}
+    options["members"] = [
+        {"architecture": m.architecture, "options": m.options} for m in models
+    ]
+    network = Ensemble(**options)
+    for member, model in zip(network.members, models, strict=True):
+        member.load_state_dict(model.network.state_dict())
+    return GalaxyModel(
+        network,
+        operation="stars",
+        architecture="ensemble",
+        options=options,
+        config=first.config,
+        card={**first.card, "members": len(models), **(card or {})},
+        name=name,
+    )
+
+
+def _names_of_conditions(model):
+    """Name the conditions of a model, and count its latents."""
+    names = [c["name"] for c in model.config["conditions"]]
+    return names, model.options.get("latent", 0)
+
+
+@dataclass
+class TrainingSet:
+    """Stars and what is known of their galaxies.
+
+    Attributes
+    ----------
+    stars : `torch.Tensor`
+        Physical stars, shape (n, d), float32.
+    galaxy : `torch.Tensor`
+        Row of the galaxy of each star, shape (n,), int64.
+    axes : dict of str to `~astropy.units.UnitBase`
+        Names and units of the axes.
+    contexts : `torch.Tensor` or None
+        Conditions of each galaxy and then its latents, shape (galaxies, c + k), NaN
+        where these are not known. None for a model without conditions.
+    latent : int
+        Number of latents, k.
+    images : sequence or None
+        One image for each galaxy.
+    """
+
+    stars: torch.Tensor
+    galaxy: torch.Tensor
+    axes: dict
+    contexts: torch.Tensor | None = None
+    latent: int = 0
+    images: object = None
+
+    @property
+    def n_conditions(self):
+        """Number of conditions without latents."""
+        return 0 if self.contexts is None else self.contexts.shape[1] - self.latent
+
+
+def read_training_set(stars, conditions, axes, model=None):
+    """Read stars and conditions, and bring them together.
+
+    Parameters
+    ----------
+    stars : `~astropy.table.QTable` or sequence of them
+        See `fit`.
+    conditions : `~astropy.table.QTable` or None
+        See `fit`.
+    axes : sequence of str
+        Names of the axes.
+    model : `~galml.core.model.GalaxyModel`, optional
+        Read the conditions as this model does, and encode images.
+
+    Returns
+    -------
+    `TrainingSet`
+        Without the stars of which something is not known; a warning counts them.
+
+    Raises
+    ------
+    galml.core.InputError
+        If columns are missing or cannot be used, or stars and conditions do not belong
+        together.
+    """
+    contexts, latent, images, names, errors = None, 0, None, None, []
+    if model is not None:
+        galaxies = read_galaxies(conditions, model)
+        contexts, latent = galaxies.context, model.network.latent
+        names, errors = galaxies.names, galaxies.errors
+    elif conditions is not None:
+        read = read_conditions(conditions)
+        contexts, names, images = read.values, read.names, read.images
+        if read.latent is not None:
+            contexts = np.hstack((contexts, read.latent))
+            latent = read.latent.shape[1]
+        errors = [read.errors[row] for row in sorted(read.errors)]
+    if contexts is not None and errors:
+        raise errors[0]
+    names = None if contexts is None else names
+    if hasattr(stars, "colnames") or hasattr(stars, "keys"):
+        table = as_table(stars, "stars")
+        units = _units(table, axes)
+        values, unknown = read_stars(table, units)
+        galaxy = _rows_of_galaxies(table, names)
+    else:
+        units, values, unknown, galaxy = _read_each(list(stars), axes, names)
+    if unknown.any():
+        message = f"{unknown.sum()} of {len(unknown)} stars are not known in all axes"
+        warnings.warn(f"{message}; they are left out", GalmlWarning, stacklevel=3)
+    return TrainingSet(
+        stars=torch.from_numpy(values[~unknown]).float(),
+        galaxy=torch.from_numpy(galaxy[~unknown]),
+        axes=units,
+        contexts=None if contexts is None else torch.from_numpy(contexts),
+        latent=latent,
+        images=images,
+    )
+
+
+def _read_each(tables, axes, names):
+    """Read one table for each galaxy."""
+    if not tables or (names is not None and len(tables) != len(names)):
+        expected = "some" if names is None else f"{len(names)}, one for each galaxy"
+        raise InputError("stars", f"{len(tables)} tables", expected)
+    tables = [as_table(t, f"stars[{i}]") for i, t in enumerate(tables)]
+    units = _units(tables[0], axes)
+    parts = [read_stars(t, units, argument=f"stars[{i}]") for i, t in enumerate(tables)]
+    values, unknown = (np.concatenate(part) for part in zip(*parts, strict=True))
+    galaxy = np.repeat(np.arange(len(tables)), [len(t) for t in tables])
+    return units, values, unknown, galaxy
+
+
+def _units(table, axes):
+    """Find the units of the axes: the usual ones, or those of the columns."""
+    units = {}
+    for name in axes:
+        unit = None
+        if name in table.colnames:
+            unit = getattr(table[name], "unit", None)
+        units[name] = STAR_AXES.get(name, unit or u.dimensionless_unscaled)
+    if not units:
+        raise InputError("axes", "none", "at least one")
+    return units
+
+
+def _rows_of_galaxies(table, names):
+    """Find the row of the galaxy of each star; ``names`` are those of the rows."""
+    if "galaxy_id" not in table.colnames:
+        if names is not None and len(names) > 1:
+            expected = "a column 'galaxy_id', as there are several galaxies"
+            raise InputError("stars", "no column 'galaxy_id'", expected)
+        return np.zeros(len(table), dtype=np.int64)
+    found, rows = np.unique(
+        np.asarray(table["galaxy_id"]).astype(str), return_inverse=True
+    )
+    if names is None:
+        return rows
+    places = {str(name): row for row, name in enumerate(names)}
+    unknown = [str(name) for name in found if str(name) not in places]
+    if unknown:
+        expected = "galaxies that are in conditions, too"
+        raise InputError("stars['galaxy_id']", unknown[:3], expected)
+    return np.array([places[str(name)] for name in found], dtype=np.int64)[rows]
+
+
+@dataclass
+class StarRecipe:
+    """How flows are trained: a recipe for `~galml.core.fitting.fit_prepared`.
+
+    Data are dicts of ``stars``, shape (n, d), and the row ``galaxy`` of each.
+
+    Attributes
+    ----------
+    architecture : str
+        Name of the flow.
+    input_spec : `~galml.core.model.InputSpec`
+        What a new flow is shown.
+    contexts : `torch.Tensor` or None
+        Conditions and latents of each galaxy, shape (galaxies, c); None without
+        conditions.
+    config : dict
+        Configuration of the model.
+    augment : callable or None
+        What training changes at random about the stars.
+    encoder : `torch.nn.Module` or None
+        Whose weights a new flow takes.
+    """
+
+    architecture: str
+    input_spec: InputSpec
+    contexts: torch.Tensor | None
+    config: dict
+    augment: object = None
+    encoder: torch.nn.Module | None = None
+
+    operation = "stars"
+    kind = "stars"
+
+    @property
+    def training(self):
+        """Keywords of the training."""
+        return {"epochs": EPOCHS, "batch_size": 1024, "augment": self.augment}
+
+    def start(self, network, data):
+        """Give a new flow the scales of stars and conditions, and its encoder."""
+        if self.encoder is not None:
+            network.encoder.load_state_dict(self.encoder.state_dict())
+        network.fit_scaling(data["stars"], self.contexts, data["galaxy"])
+
+    def columns(self, data):
+        """Give what the training takes: all of a data set."""
+        return data
+
+    def loss(self, network, batch):
+        """Compute the mean negative log-likelihood of stars, in physical units."""
+        inputs = self._inputs(batch["stars"], batch["galaxy"])
+        if "jitter" in batch:
+            inputs["context"] = inputs["context"] + batch["jitter"]
+        return {"loss": -network(inputs)["log_prob"].mean()}
+
+    def calibrate(self, model, data, calibration, *, device):
+        """Measure the mean log-likelihood of stars that were not trained on."""
+        parts = zip(
+            calibration["stars"].split(BLOCK),
+            calibration["galaxy"].split(BLOCK),
+            strict=True,
+        )
+        outputs = infer(
+            model.network,
+            (self._inputs(stars, galaxy) for stars, galaxy in parts),
+            device=device,
+            batch_size=BLOCK,
+        )
+        log_prob = torch.cat([output["log_prob"] for output in outputs])
+        return self.config, {"log_prob": float(log_prob.double().mean())}
+
+    def _inputs(self, stars, galaxy):
+        """Put stars and conditions together as a flow takes them."""
+        if self.contexts is None:
+            return {"stars": stars}
+        contexts = self.contexts.to(stars.device, stars.dtype)
+        return {"stars": stars, "context": contexts[galaxy]}
+
+
+class Augmentation:
+    """What may be changed at random about the stars that are shown.
+
+    Parameters
+    ----------
+    turned : sequence of int, optional
+        Places of x, y, v_x and v_y: turned about the axis by any angle.
+    mirrored : sequence of int, optional
+        Places of axes whose signs change together: z and v_z.
+    jitter : `torch.Tensor`, optional
+        Shape (c,): spread of the noise added to each condition, latents included.
+    latent : int, optional
+        Number of latents, the last conditions, which half of the stars go without.
+    """
+
+    def __init__(self, turned=(), mirrored=(), jitter=None, latent=0):
+        self.turned, self.mirrored = list(turned), list(mirrored)
+        self.jitter, self.latent = jitter, latent
+
+    def __bool__(self):
+        return bool(self.turned or self.mirrored or self.jitter is not None)
+
+    def __call__(self, batch, generator):
+        """Give a new batch, from a generator on its device."""
+        stars = batch["stars"].clone()
+        count, device = len(stars), stars.device
+
+        def draw(*shape):
+            return torch.rand(*shape, generator=generator, device=device)
+
+        if self.turned:
+            angle = 2 * math.pi * draw(count)
+            cos, sin = angle.cos(), angle.sin()
+            for first, second in (self.turned[:2], self.turned[2:]):
+                a, b = batch["stars"][:, first], batch["stars"][:, second]
+                stars[:, first], stars[:, second] = a * cos - b * sin, a * sin + b * cos
+        if self.mirrored:
+            sign = torch.where(draw(count) < 0.5, -1.0, 1.0)
+            stars[:, self.mirrored] *= sign[:, None]
+        batch = batch | {"stars": stars}
+        if self.jitter is not None:
+            batch["jitter"] = self._noise(count, generator, draw)
+        return batch
+
+    def _noise(self, count, generator, draw):
+        """Draw the noise of conditions; NaN hides latents."""
+        spread = self.jitter.to(generator.device)
+        noise = spread * torch.randn(
+            count, len(spread), generator=generator, device=generator.device
+        )
+        if self.latent:
+            noise[draw(count) < HIDDEN_LATENTS, -self.latent :] = math.nan
+        return noise
 
 
 def fit_flow(
@@ -173,12 +590,11 @@ def fit_flow(
     card=None,
     **training,
 ):
-    """
-    Train a flow on stars that are read already.
+    """Train a flow on stars that are read already.
 
     Parameters
     ----------
-    data : `~galml.stars.training_set.TrainingSet`
+    data : `TrainingSet`
         Stars, galaxies and conditions.
     model : `~galml.core.model.GalaxyModel`, optional
         Start from its weights and scales.
@@ -189,78 +605,90 @@ def fit_flow(
     card : dict, optional
         More to say about the model.
     **training
-        Of `~galml.core.training.train`.
+        Keywords of `~galml.core.training.train`; those that are None have the defaults
+        of `fit`.
 
     Returns
     -------
     `~galml.core.model.GalaxyModel`
         With its ``history``.
     """
-    training = {"epochs": 20, "batch_size": 1024, **training}
-    by_galaxy, train_rows, validation_rows = _split(data, validation, seed)
-    if encoder is not None and model is None:
-        trained = train_encoder(data, encoder, validation, seed=seed, **training)
-        data = _with_latents(data, trained)
+    network = network if model is None else model.architecture
     if axisymmetric is None:
         axisymmetric = network in OURS and data.contexts is not None
-    if model is not None:
-        network, settings = model.architecture, model.options
-    else:
-        settings = _settings(data, network, axisymmetric, encoder) | (options or {})
-    flow = _new(find_network("stars", network), settings, seed, model)
-    if model is None and encoder is not None:
-        flow.encoder.load_state_dict(trained.state_dict())
-    stars = {"stars": data.stars, "galaxy": data.galaxy}
-    parts = [
-        _within(flow, select(stars, rows), stars_per_galaxy, seed)
-        for rows in (train_rows, validation_rows)
-    ]
+    by_galaxy, *split = _split(data, validation, seed)
     if model is None:
-        seen = parts[0]
-        flow.fit_scaling(seen["stars"], data.contexts, seen["galaxy"])
-    contexts = None if data.contexts is None else data.contexts.float()
-    augment = _augmentation(flow, data, axisymmetric, smoothing)
-    result = train(
-        flow, StarLoss(contexts), *parts, seed=seed, augment=augment, **training
+        recipe, data = _new_recipe(
+            data, network, encoder, validation=validation, seed=seed, **training
+        )
+        settings = _settings(data, network, axisymmetric, encoder) | (options or {})
+        recipe.config = _config(data, settings["kinds"])
+        scaling = StarScaling(settings["kinds"])
+    else:
+        recipe = StarRecipe(network, model.input_spec, data.contexts, model.config)
+        settings, scaling = model.options, model.network.scaling
+    if data.contexts is None:
+        scale = None
+    elif model is None:
+        scale = context_moments(data.contexts)[1].float()
+    else:
+        scale = model.network.context_scale.clone()
+    recipe.augment = _augmentation(data, settings, axisymmetric, smoothing, scale)
+    stars = {"stars": data.stars, "galaxy": data.galaxy}
+    train_stars, validation_stars = (
+        _choose_stars(scaling, select(stars, rows), stars_per_galaxy, seed)
+        for rows in split
     )
-    flow.eval()
-    loss = result.history["validation_loss"][result.best_epoch]
-    told = {
-        "training_stars": len(parts[0]["stars"]),
-        "training_galaxies": len(parts[0]["galaxy"].unique()),
+    about = {
+        "training_galaxies": len(train_stars["galaxy"].unique()),
         "validation": "galaxies" if by_galaxy else "stars",
     }
-    return trained_model(
-        result,
-        operation="stars",
-        architecture=network,
-        options=settings,
-        config=_config(data, settings["kinds"]) if model is None else model.config,
-        card=told | (card or {}),
-        figures={"log_prob": -float(loss)},
+    return fit_prepared(
+        recipe,
+        train_stars,
+        validation_stars,
+        validation_stars,
+        model=model,
+        settings=settings,
         name=name,
+        seed=seed,
+        card=about | (card or {}),
+        **training,
     )
 
 
-def train_encoder(data, encoder, validation, *, seed=0, epochs, **training):
-    """
-    Train an autoencoder on the images of galaxies.
+def train_encoder(
+    data,
+    encoder,
+    validation,
+    *,
+    input_spec,
+    seed=0,
+    epochs=None,
+    device="auto",
+    checkpoint=None,
+    progress=False,
+):
+    """Train an autoencoder on the images of galaxies.
 
     Parameters
     ----------
-    data : `~galml.stars.training_set.TrainingSet`
+    data : `TrainingSet`
         With images.
     encoder : str
         One of `~galml.stars.encoder.ENCODERS`.
     validation : float
         Share of the images that choose the best epoch.
+    input_spec : `~galml.core.model.InputSpec`
+        What the encoder is shown.
     seed : int, optional
         Seed of weights and training.
-    epochs : int
-        Epochs of the flow; the encoder's are 10 times as many, of fewer images.
-    **training
-        Of the training of the flow, from which device, checkpoint (with the suffix
-        ".encoder") and progress are taken.
+    epochs : int, optional
+        Epochs of the flow; the encoder's are 10 times as many, of fewer objects.
+    device, progress
+        As in `~galml.core.training.train`.
+    checkpoint : str or path-like, optional
+        Checkpoint of the flow; that of the encoder has the suffix ".encoder".
 
     Returns
     -------
@@ -278,8 +706,10 @@ def train_encoder(data, encoder, validation, *, seed=0, epochs, **training):
         raise InputError("conditions", "no column 'image'", "images for the encoder")
     if data.latent:
         raise InputError("conditions", "images and latents", "one of them")
-    network = network_of(ENCODERS[encoder], {}, seed)
-    images, errors = prepare_images(data.images, network.pixels)
+    # Not the numbers that the flow starts from.
+    seed = stable_seed(seed, "encoder")
+    network = new_network(ENCODERS[encoder], {}, seed)
+    images, errors = prepare_images(data.images, input_spec=input_spec)
     images = images[~images.isnan().flatten(1).any(1)]
     if len(images) < FEWEST_GALAXIES:
         got = f"{len(images)} usable images {[*errors.values()][:1]}"
@@ -288,41 +718,56 @@ def train_encoder(data, encoder, validation, *, seed=0, epochs, **training):
         select({"image": images}, rows)
         for rows in split_rows(len(images), seed, validation)
     )
-    kept = {k: v for k, v in training.items() if k in ("device", "progress")}
-    if training.get("checkpoint") is not None:
-        kept["checkpoint"] = f"{os.fspath(training['checkpoint'])}.encoder"
-    epochs, batch_size = 10 * epochs, 16
+    if checkpoint is not None:
+        checkpoint = f"{os.fspath(checkpoint)}.encoder"
     train(
         network,
         reconstruction_loss,
         *parts,
-        epochs=epochs,
-        batch_size=batch_size,
+        epochs=ENCODER_EPOCHS * (EPOCHS if epochs is None else epochs),
+        batch_size=ENCODER_BATCH,
         seed=seed,
-        **kept,
+        device=device,
+        checkpoint=checkpoint,
+        progress=progress,
     )
     return network.eval()
 
 
-def _with_latents(data, encoder):
-    """Give the data set the latents of its images."""
-    from galml.stars.images import encode_images
+def _new_recipe(data, network, encoder, *, validation, seed, **training):
+    """Make the recipe of a new flow, and give the data set its latents."""
+    spec, trained = InputSpec(scalars=CONDITIONS[: data.n_conditions]), None
+    if encoder is not None:
+        from galml.stars.images import INPUT, encode_images
 
-    latent = torch.from_numpy(encode_images(data.images, encoder)[0])
-    contexts = torch.cat((data.contexts, latent), 1)
-    return dataclasses.replace(data, contexts=contexts, latent=latent.shape[1])
-
-
-def _new(kind, settings, seed, model):
-    """Make the flow; wrong options are an error of the model's."""
-    try:
-        return network_of(kind, settings, seed, model)
-    except TypeError as error:
-        raise ModelError(f"options: {error}") from error
+        side = ENCODERS[encoder].pixels
+        spec = dataclasses.replace(INPUT, grid=(side, side), scalars=spec.scalars)
+        names = ("epochs", "device", "checkpoint", "progress")
+        trained = train_encoder(
+            data,
+            encoder,
+            validation,
+            input_spec=spec,
+            seed=seed,
+            **{key: value for key, value in training.items() if key in names},
+        )
+        latent, errors = encode_images(
+            data.images,
+            trained,
+            device=training.get("device", "auto"),
+            input_spec=spec,
+        )
+        if errors:
+            first = errors[min(errors)]
+            message = f"{len(errors)} of {len(latent)} images cannot be used"
+            warnings.warn(f"{message} (first: {first})", GalmlWarning, stacklevel=4)
+        contexts = torch.cat((data.contexts, torch.from_numpy(latent)), 1)
+        data = dataclasses.replace(data, contexts=contexts, latent=latent.shape[1])
+    return StarRecipe(network, spec, data.contexts, {}, encoder=trained), data
 
 
 def _settings(data, network, axisymmetric, encoder):
-    """Arguments of a new flow."""
+    """Choose the arguments of a new flow."""
     ours, names = network in OURS, list(data.axes)
     outlying = OUTLYING if ours else ()
     settings = {
@@ -342,16 +787,18 @@ def _settings(data, network, axisymmetric, encoder):
 
 def _config(data, kinds):
     """Tell what a model needs beside its network: axes, ranges of the conditions."""
-    low, high = ([], []) if data.contexts is None else data.contexts.aminmax(dim=0)
+    ends = {"low": [], "high": []}
+    if data.n_conditions:
+        ends = valid_range(data.contexts[:, : data.n_conditions])
     return {
         "axes": [
             {"name": name, "unit": unit.to_string(), "kind": kind}
             for (name, unit), kind in zip(data.axes.items(), kinds, strict=True)
         ],
         "conditions": [
-            {"name": name, "lo": float(lo), "hi": float(hi)}
-            for name, lo, hi in zip(
-                CONDITIONS[: data.n_conditions], low, high, strict=False
+            {"name": name, "lo": low, "hi": high}
+            for name, low, high in zip(
+                CONDITIONS[: data.n_conditions], *ends.values(), strict=True
             )
         ],
     }
@@ -367,20 +814,21 @@ def _split(data, validation, seed):
     if not by_galaxy:
         return by_galaxy, *split_rows(len(data.stars), seed, validation)
     parts = split_rows(len(galaxies), seed, validation)
-    kept, left = (galaxies[rows] for rows in parts)
-    return by_galaxy, *(torch.isin(data.galaxy, part) for part in (kept, left))
+    return by_galaxy, *(torch.isin(data.galaxy, galaxies[rows]) for rows in parts)
 
 
-def _within(flow, stars, most, seed):
+def _choose_stars(scaling, stars, most, seed):
     """Leave out stars beyond the bounds, and those beyond a number of a galaxy."""
-    inside = flow.scaling.inside(stars["stars"])
+    inside = scaling.inside(stars["stars"])
     if not inside.all():
         message = f"{(~inside).sum()} of {len(inside)} stars are out of bounds"
-        warnings.warn(f"{message}; they are left out", GalmlWarning, stacklevel=4)
+        # The generator expression in `fit_flow` is a frame of its own.
+        warnings.warn(f"{message}; they are left out", GalmlWarning, stacklevel=5)
         stars = select(stars, inside)
     if most is None:
         return stars
-    (order,) = split_rows(len(stars["stars"]), seed)
+    generator = generator_for(seed, "stars of a galaxy")
+    order = torch.randperm(len(stars["stars"]), generator=generator)
     galaxy = stars["galaxy"][order].numpy()
     grouped = np.argsort(galaxy, kind="stable")
     _, first, counts = np.unique(galaxy[grouped], return_index=True, return_counts=True)
@@ -388,13 +836,13 @@ def _within(flow, stars, most, seed):
     return select(stars, order[torch.from_numpy(grouped[number < most])])
 
 
-def _augmentation(flow, data, axisymmetric, smoothing):
-    """Make what training changes at random about the stars, if anything."""
+def _augmentation(data, settings, axisymmetric, smoothing, scale):
+    """Choose what training changes at random about the stars, if anything."""
     names, turned, mirrored, jitter = list(data.axes), (), (), None
-    if axisymmetric and set(PLANE) <= set(names) and flow.scaling.cylinder is None:
+    if axisymmetric and set(PLANE) <= set(names) and not settings.get("cylinder"):
         turned = [names.index(n) for n in PLANE]
     if axisymmetric and set(NORMAL_TO_PLANE) <= set(names):
         mirrored = [names.index(n) for n in NORMAL_TO_PLANE]
-    if data.contexts is not None and (smoothing or data.latent):
-        jitter = smoothing * flow.context_scale.clone()
+    if scale is not None and (smoothing or data.latent):
+        jitter = smoothing * scale
     return Augmentation(turned, mirrored, jitter, data.latent) or None

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""How alike two samples of stars are.
+"""How alike two samples of stars are, and what is measured on the stars of one galaxy.
 
 Samples are tables of stars, or arrays of shape (n, axes). Distances are measured in
 standard deviations of the truth, around its mean; stars of which something is unknown
@@ -10,13 +10,21 @@ import astropy.units as u
 import numpy as np
 
 from galml.core.exceptions import InputError
-from galml.stars.columns import AXES, as_table, read_stars
+from galml.core.metrics import binned
+from galml.physics import SOLAR_METALLICITY, STAR_AXES, star_table
+from galml.stars.preparation import as_table, read_stars
 
 __all__ = [
+    "age_metallicity",
+    "ages_and_metallicities",
     "c2st",
+    "cylindrical",
+    "dispersion_curve",
     "known_stars",
     "mmd",
     "quantile_error",
+    "quantiles",
+    "rotation_curve",
     "shared_axes",
     "sliced_wasserstein",
     "standardized",
@@ -27,7 +35,10 @@ __all__ = [
 PAIRS = 4_000_000
 #: Stars of which the median distance is taken.
 BANDWIDTH_STARS = 2000
+#: Levels of the quantiles that are compared.
 LEVELS = (0.05, 0.16, 0.5, 0.84, 0.95)
+#: Bins of radius of a curve, and the share of the stars that they hold.
+N_RADII, SHOWN_RADII = 12, 0.95
 
 
 def standardized(sample, truth, axes=None):
@@ -38,7 +49,7 @@ def standardized(sample, truth, axes=None):
     sample, truth : `~astropy.table.QTable` or array_like
         Stars as a table, or plain numbers of shape (n, axes).
     axes : sequence of str, optional
-        Columns of the tables; by default those of `galml.stars.columns.AXES` that both
+        Columns of the tables; by default those of `galml.physics.STAR_AXES` that both
         tables have. Others are taken in the unit that they have in the truth.
 
     Returns
@@ -71,7 +82,7 @@ def standardized(sample, truth, axes=None):
 
 
 def mmd(sample, truth, *, kernel="linear", bandwidth=None, axes=None):
-    """Give the squared maximum mean discrepancy (Gretton et al. 2012, JMLR 13, 723).
+    """Measure the squared maximum mean discrepancy (Gretton et al. 2012, JMLR 13, 723).
 
     Parameters
     ----------
@@ -113,7 +124,7 @@ def mmd(sample, truth, *, kernel="linear", bandwidth=None, axes=None):
 
 
 def sliced_wasserstein(sample, truth, *, directions=100, seed=0, axes=None):
-    """Give the sliced 2-Wasserstein distance (Bonneel et al. 2015, JMIV 51, 22).
+    """Measure the sliced 2-Wasserstein distance (Bonneel et al. 2015, JMIV 51, 22).
 
     Parameters
     ----------
@@ -152,7 +163,7 @@ def sliced_wasserstein(sample, truth, *, directions=100, seed=0, axes=None):
 
 
 def c2st(sample, truth, *, classifier="boosting", seed=0, axes=None):
-    """Give how often a classifier tells sampled from true stars.
+    """Measure how often a classifier tells sampled from true stars.
 
     A classifier two-sample test (Lopez-Paz & Oquab 2017, ICLR): accuracy over five
     folds of stars that the classifier has not seen, as many of either kind.
@@ -183,7 +194,11 @@ def c2st(sample, truth, *, classifier="boosting", seed=0, axes=None):
     ImportError
         Without scikit-learn.
     """
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    try:
+        from sklearn.model_selection import StratifiedKFold, cross_val_score
+    except ImportError as error:
+        message = "c2st needs scikit-learn: pip install 'galml[all]'"
+        raise ImportError(message) from error
 
     first, second = standardized(sample, truth, axes)
     random, count = np.random.default_rng(seed), min(len(first), len(second))
@@ -202,7 +217,7 @@ def c2st(sample, truth, *, classifier="boosting", seed=0, axes=None):
 
 
 def quantile_error(sample, truth, levels=LEVELS, *, axes=None):
-    """Give the root mean square difference of the quantiles, over axes and levels.
+    """Measure the root mean square difference of the quantiles, over axes and levels.
 
     Parameters
     ----------
@@ -251,13 +266,170 @@ def summarize(sample, truth, *, seed=0, axes=None):
     }
 
 
+def quantiles(stars, levels=LEVELS, *, axes=None):
+    """Measure quantiles along each axis.
+
+    Parameters
+    ----------
+    stars : `~astropy.table.QTable`
+        Stars.
+    levels : sequence of float
+        Between 0 and 1.
+    axes : sequence of str, optional
+        Columns; by default all of `galml.physics.STAR_AXES` that are there.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        A row for each level: ``level`` and the axes with their units.
+    """
+    stars = as_table(stars, "stars")
+    units = shared_axes(stars, stars, axes)
+    values = known_stars(*read_stars(stars, units), "stars")
+    table = star_table(np.quantile(values, levels, axis=0), units)
+    table.add_column(np.asarray(levels, dtype=float), name="level", index=0)
+    return table
+
+
+def cylindrical(stars):
+    """Compute radii around the z axis, and velocities along R, phi and z.
+
+    Parameters
+    ----------
+    stars : `~astropy.table.QTable`
+        Stars with positions and velocities.
+
+    Returns
+    -------
+    dict of str to `~numpy.ndarray`
+        ``radius`` and ``z`` in kpc, ``r``, ``phi`` and ``z_velocity`` in km/s; shape
+        (n,), without unknown stars.
+    """
+    axes = {name: STAR_AXES[name] for name in ("x", "y", "z", "v_x", "v_y", "v_z")}
+    x, y, z, v_x, v_y, v_z = known_stars(*read_stars(stars, axes), "stars").T
+    radius = np.hypot(x, y)
+    inverse = 1 / np.maximum(radius, np.finfo(float).tiny)
+    return {
+        "radius": radius,
+        "z": z,
+        "r": (x * v_x + y * v_y) * inverse,
+        "phi": (x * v_y - y * v_x) * inverse,
+        "z_velocity": v_z,
+    }
+
+
+def rotation_curve(stars, edges=None):
+    """Measure the mean velocity around the z axis against the radius.
+
+    Parameters
+    ----------
+    stars : `~astropy.table.QTable`
+        Stars with positions and velocities.
+    edges : `~astropy.units.Quantity`, optional
+        Edges of the bins of cylindrical radius; by default 12 equal ones that hold
+        95 % of the stars.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        For each bin ``low``, ``high``, ``count`` and ``value``; NaN where it is empty.
+        Positive along the angular momentum of a galaxy whose disk turns from x to y.
+    """
+    return _curve(np.mean, cylindrical(stars), "phi", edges)
+
+
+def dispersion_curve(stars, edges=None, *, along="z"):
+    """Measure the velocity dispersion against the radius.
+
+    Parameters
+    ----------
+    stars : `~astropy.table.QTable`
+        Stars with positions and velocities.
+    edges : `~astropy.units.Quantity`, optional
+        As in `rotation_curve`.
+    along : {"r", "phi", "z"}
+        Cylindrical component.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        As in `rotation_curve`.
+
+    Raises
+    ------
+    galml.core.InputError
+        For another component.
+    """
+    keys = {"r": "r", "phi": "phi", "z": "z_velocity"}
+    if along not in keys:
+        raise InputError("along", repr(along), f"one of {list(keys)}")
+    return _curve(np.std, cylindrical(stars), keys[along], edges)
+
+
+def age_metallicity(stars, edges=None):
+    """Measure the metallicity against the age.
+
+    Parameters
+    ----------
+    stars : `~astropy.table.QTable`
+        Stars with ``age`` and ``fe_h``; without that, [M/H] of ``metal_mass_fraction``.
+    edges : `~astropy.units.Quantity`, optional
+        Edges of the bins of age; by default those between 1 Gyr steps from 0 to 14 Gyr.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        For each bin ``low``, ``high``, ``count``, the median ``value`` and the
+        quantiles ``value_lo`` and ``value_hi`` (16 and 84 %) in dex; NaN where it is
+        empty.
+    """
+    age, metallicity = ages_and_metallicities(stars)
+    edges = np.arange(15.0) if edges is None else edges.to_value(u.Gyr)
+    found = [
+        binned(lambda v, share=share: np.quantile(v, share), age, edges, metallicity)
+        for share in (0.5, 0.16, 0.84)
+    ]
+    table = found[0]
+    for name in ("low", "high"):
+        table[name] = table[name] * u.Gyr
+    ends = ("value", "value_lo", "value_hi")
+    for name, part in zip(ends, [t["value"] for t in found], strict=True):
+        table[name] = np.asarray(part) * u.dex
+    return table
+
+
+def _curve(metric, found, key, edges):
+    """Evaluate a metric of a velocity in bins of radius."""
+    if edges is None:
+        edges = np.linspace(0, np.quantile(found["radius"], SHOWN_RADII), N_RADII + 1)
+    else:
+        edges = edges.to_value(u.kpc)
+    table = binned(metric, found["radius"], edges, found[key])
+    for name in ("low", "high"):
+        table[name] = table[name] * u.kpc
+    table["value"] = table["value"] * (u.km / u.s)
+    return table
+
+
+def ages_and_metallicities(stars):
+    """Read ages and metallicities of the stars of which both are known."""
+    stars = as_table(stars, "stars")
+    name = "fe_h" if "fe_h" in stars.colnames else "metal_mass_fraction"
+    axes = {key: STAR_AXES[key] for key in ("age", name)}
+    age, metallicity = known_stars(*read_stars(stars, axes), "stars").T
+    if name == "metal_mass_fraction":
+        age, metallicity = age[metallicity > 0], metallicity[metallicity > 0]
+        metallicity = np.log10(metallicity / SOLAR_METALLICITY)
+    return age, metallicity
+
+
 def shared_axes(sample, truth, axes):
-    """Name the axes of two tables, with their units."""
+    """Name the axes that two tables share, with their units."""
     if axes is None:
         both = set(sample.colnames) & set(truth.colnames)
-        units = {name: unit for name, unit in AXES.items() if name in both}
+        units = {name: unit for name, unit in STAR_AXES.items() if name in both}
         if not units:
-            raise InputError("sample", "no axis of stars", f"some of {list(AXES)}")
+            raise InputError("sample", "no axis of stars", f"some of {list(STAR_AXES)}")
         return units
     missing = [name for name in axes if name not in truth.colnames]
     if missing:
@@ -266,7 +438,7 @@ def shared_axes(sample, truth, axes):
         name: getattr(truth[name], "unit", None) or u.dimensionless_unscaled
         for name in axes
     }
-    return {name: AXES.get(name, own[name]) for name in axes}
+    return {name: STAR_AXES.get(name, own[name]) for name in axes}
 
 
 def _plain(values, argument):

@@ -6,16 +6,14 @@ import math
 import torch
 from torch import nn
 
-from galml.stars.coupling import StarFlow
+from galml.stars.network import StarFlow, divide
 
 __all__ = ["GaussianMixture", "MixtureFlow"]
 
 #: Stars that the mixture is fitted to.
 FIT_STARS = 20_000
 #: Added to the variances of the mixture's components.
-LEAST_VARIANCE = 1e-3
-#: Farthest normal number that comes out of a division of others.
-FARTHEST = 8.0
+SMALLEST_VARIANCE = 1e-3
 
 
 class GaussianMixture(nn.Module):
@@ -44,11 +42,23 @@ class GaussianMixture(nn.Module):
 
     @torch.no_grad()
     def fit(self, values):
-        """Learn from points, shape (n, d), by expectation maximization."""
-        from sklearn.mixture import GaussianMixture as Fit
+        """
+        Learn from points, shape (n, d), by expectation maximization.
 
+        Raises
+        ------
+        ImportError
+            Without scikit-learn.
+        """
+        try:
+            from sklearn.mixture import GaussianMixture as Fit
+        except ImportError as error:
+            raise ImportError(
+                "network='mixture' needs scikit-learn to start from a mixture of "
+                "Gaussians: pip install 'galml[all]'"
+            ) from error
         number = max(1, min(len(self.logit), len(values) // (values.shape[1] + 1)))
-        fit = Fit(number, reg_covar=LEAST_VARIANCE, random_state=0)
+        fit = Fit(number, reg_covar=SMALLEST_VARIANCE, random_state=0)
         fit.fit(values.double().numpy())
         # Components that few points cannot fill are left without weight.
         self.logit.fill_(-30.0)
@@ -80,35 +90,6 @@ class GaussianMixture(nn.Module):
         return points
 
 
-def divide(noise, weights):
-    """
-    Choose a component with the first number of each row.
-
-    Parameters
-    ----------
-    noise : `torch.Tensor`
-        Standard normal numbers, shape (n, d).
-    weights : `torch.Tensor`
-        Probability of each component, shape (k,).
-
-    Returns
-    -------
-    place : `torch.Tensor`
-        Component of each row, shape (n,).
-    noise : `torch.Tensor`
-        Standard normal numbers that know nothing of it, shape (n, d): where the first
-        number lay inside the share of its component.
-    """
-    wide = torch.float32 if noise.device.type == "mps" else torch.float64
-    share = torch.special.ndtr(noise[:, 0].to(wide))
-    ends = weights.to(wide).cumsum(0)
-    place = torch.searchsorted(ends / ends[-1], share).clamp(max=len(ends) - 1)
-    start = torch.cat((torch.zeros_like(ends[:1]), ends))[place] / ends[-1]
-    rest = (share - start) * ends[-1] / weights.to(wide)[place]
-    first = torch.special.ndtri(rest.clamp(0, 1)).clamp(-FARTHEST, FARTHEST)
-    return place, torch.cat((first[:, None].to(noise.dtype), noise[:, 1:]), 1)
-
-
 class MixtureFlow(StarFlow):
     """
     The default flow from a mixture of Gaussians instead of one.
@@ -119,18 +100,25 @@ class MixtureFlow(StarFlow):
     Parameters
     ----------
     features, context, kinds, latent, encoder, cylinder, whiten
-        See `~galml.stars.flow.Flow`.
+        See `~galml.stars.network.Flow`.
     components : int, optional
         Number of Gaussians.
-    layers, width : int, optional
-        See `~galml.stars.coupling.StarFlow`.
-    **options
-        Further ones of it.
+    layers, width, bins, embedding : int, optional
+        See `~galml.stars.network.StarFlow`.
     """
 
-    def build(self, features, context, components=5, layers=3, width=32, **options):
+    def build(
+        self,
+        features,
+        context,
+        components=5,
+        layers=3,
+        width=32,
+        bins=6,
+        embedding=32,
+    ):
         """Make mixture and couplings."""
-        super().build(features, context, layers=layers, width=width, **options)
+        super().build(features, context, layers, width, bins, embedding)
         self.base = GaussianMixture(features, components)
 
     @torch.no_grad()
@@ -141,7 +129,7 @@ class MixtureFlow(StarFlow):
         values, context = values[::step], None
         if contexts is not None:
             context = contexts[galaxy[::step]].float()
-        standard, _ = self.scaling(values, self._followed(context))
+        standard, _ = self.scaling(values, self._scaling_context(context))
         condition = self.condition(self._flow_context(context))
         points, _ = self.transform(standard[:, self.active], condition)
         self.base.fit(points)

@@ -1,22 +1,47 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The operations `sample_stars` and `star_log_prob`."""
+"""The operations `sample_stars` and `star_log_prob`.
 
+Stars go through a flow piece by piece. Noise is drawn in blocks of one size, each from
+a generator of its own, so that a star depends on its galaxy and its number there alone.
+A piece of a galaxy goes through the flow with the galaxy's conditions computed once;
+small pieces go together.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from numbers import Integral
+
+import astropy.units as u
 import numpy as np
+import torch
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, InputUnitError
 from galml.core.flags import Flag
-from galml.core.inference import resolve_device
+from galml.core.inference import infer, progress_updates, resolve_device
+from galml.core.model import GalaxyModel
 from galml.core.results import build_table, warn_batch
 from galml.core.weights import load_model
-from galml.stars import sampling
-from galml.stars.blocks import check_size, evaluate, star_pieces
-from galml.stars.columns import as_table, read_stars
-from galml.stars.galaxies import axes_of, galaxies_of
+from galml.physics import fresh_seed, generator_for, star_table
+from galml.stars.preparation import (
+    Galaxies,
+    as_table,
+    model_axes,
+    read_galaxies,
+    read_stars,
+)
 
 __all__ = ["iter_stars", "sample_stars", "star_log_prob"]
 
 #: Stars of a table of a stream.
 CHUNK = 1_000_000
+#: Stars of a galaxy where nothing else is said.
+N_STARS = 10_000
+#: Stars whose noise is drawn at once.
+BLOCK = 16384
+#: Pieces with fewer stars go through the network together.
+SMALL = 1024
+#: Conditions closer than this are the same galaxy to the generators of noise.
+RESOLUTION = 1e-6
 
 
 def sample_stars(
@@ -51,10 +76,11 @@ def sample_stars(
         or the mass of a star, of which each galaxy gets as many as it holds, at least
         one. By default the column ``n_stars``, else 10 000.
     seed : int, optional
-        Seed; None is the same as 0. The stars depend on it and on the conditions of
-        their galaxy alone, not on other galaxies or their order, on ``n`` or on
-        ``batch_size``, up to rounding in single precision. Galaxies with equal
-        conditions get different stars, in the order of their rows.
+        Seed; None draws a fresh one, which is noted in the metadata as ``SEED``. The
+        stars depend on it and on the conditions of their galaxy alone, not on other
+        galaxies or their order, on ``n`` or on ``batch_size``, up to rounding in single
+        precision. Galaxies with equal conditions get different stars, in the order of
+        their rows.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Name of a model, file of a model, or model.
     components : sequence of str, optional
@@ -98,16 +124,35 @@ def sample_stars(
     References
     ----------
     .. [1] Wolf & Buck (2023), arXiv:2312.05960 (GalacticFlow); GalacticForge (2024).
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from astropy.table import QTable
+    >>> import galml
+    >>> galaxies = QTable({
+    ...     "name": ["dwarf", "spiral"],
+    ...     "stellar_mass": [2e8, 5e10] * u.Msun,
+    ...     "median_age": [4.0, 6.5] * u.Gyr,
+    ...     "age_percentile_10": [0.7, 1.4] * u.Gyr,
+    ...     "metallicity": [-0.9, 0.0] * u.dex,
+    ... })
+    >>> stars = galml.sample_stars(galaxies, 1000, seed=1)
+    >>> len(stars), stars["v_x"].unit, stars.meta["SEED"]
+    (2000, Unit("km / s"), 1)
+    >>> young = stars[stars["age"] < 1 * u.Gyr]
+    >>> bool(abs(young["z"]).mean() < abs(stars["z"]).mean())
+    True
     """
-    draw = sampling.plan(conditions, n, seed, model, components, device, batch_size)
+    draw = _plan(conditions, n, seed, model, components, device, batch_size)
     # One axis after the other, as the columns will be.
     values = np.empty((len(draw.axes), draw.total)).T
     galaxy = np.empty(draw.total, dtype=np.int64)
     stop = 0
-    for rows, stars in sampling.stream(draw, progress):
+    for rows, stars in _stream(draw, progress):
         start, stop = stop, stop + len(rows)
         galaxy[start:stop], values[start:stop] = rows, stars
-    table = sampling.build(draw, galaxy, values)
+    table = _build(draw, galaxy, values)
     warn_batch(draw.galaxies.flags, draw.galaxies.errors)
     return table
 
@@ -136,18 +181,29 @@ def iter_stars(
     Returns
     -------
     iterator of `~astropy.table.QTable`
-        One after the other they are what `galml.sample_stars` gives.
+        One after the other they are what `galml.sample_stars` gives; all have the same
+        ``SEED``.
 
     Raises
     ------
     galml.core.InputError, galml.core.InputUnitError, galml.core.ModelError
         As `galml.sample_stars` does, before the first table.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from galml.stars import iter_stars
+    >>> galaxy = {
+    ...     "stellar_mass": 5e10 * u.Msun, "median_age": 6.5 * u.Gyr,
+    ...     "age_percentile_10": 1.4 * u.Gyr, "metallicity": 0.0 * u.dex,
+    ... }
+    >>> [len(table) for table in iter_stars(galaxy, 2500, chunk=1000, seed=1)]
+    [1000, 1000, 500]
     """
-    if not isinstance(chunk, int | np.integer) or chunk < 1:
-        raise InputError("chunk", repr(chunk), "a positive whole number")
-    draw = sampling.plan(conditions, n, seed, model, components, device, batch_size)
+    _check_count("chunk", chunk)
+    draw = _plan(conditions, n, seed, model, components, device, batch_size)
     warn_batch(draw.galaxies.flags, draw.galaxies.errors)
-    return sampling.tables(draw, int(chunk), progress)
+    return _tables(draw, int(chunk), progress)
 
 
 def star_log_prob(
@@ -159,7 +215,7 @@ def star_log_prob(
     batch_size=None,
     progress=False,
 ):
-    """Evaluate how likely stars are in their galaxies.
+    """Evaluate the density of stars in their galaxies.
 
     Parameters
     ----------
@@ -190,23 +246,40 @@ def star_log_prob(
         If a unit is missing or cannot be converted.
     galml.core.ModelError
         If there is no such model.
+
+    Examples
+    --------
+    Stars of one galaxy are unlikely in another:
+
+    >>> import astropy.units as u
+    >>> import galml
+    >>> spiral = {
+    ...     "stellar_mass": 5e10 * u.Msun, "median_age": 6.5 * u.Gyr,
+    ...     "age_percentile_10": 1.4 * u.Gyr, "metallicity": 0.0 * u.dex,
+    ... }
+    >>> dwarf = spiral | {"stellar_mass": 2e8 * u.Msun, "metallicity": -0.9 * u.dex}
+    >>> stars = galml.sample_stars(spiral, 1000, seed=1)
+    >>> own = galml.star_log_prob(stars, spiral)
+    >>> other = galml.star_log_prob(stars, dwarf)
+    >>> bool(own["log_prob"].mean() > other["log_prob"].mean() + 1)
+    True
     """
-    model, size = load_model(model, "stars"), check_size(batch_size)
+    model, size = load_model(model, "stars"), _check_size(batch_size)
     device = resolve_device(device)
-    galaxies = galaxies_of(conditions, model, device=device)
+    galaxies = read_galaxies(conditions, model, device=device)
     table = as_table(stars, "stars")
-    values, unknown = read_stars(table, axes_of(model))
-    galaxy = _matched(table, galaxies)
-    lost = (galaxy < 0) | galaxies.failed[galaxy]
-    flags = np.where(lost, 0, galaxies.flags[galaxy])
-    flags[lost] |= int(Flag.FAILED)
+    values, unknown = read_stars(table, model_axes(model))
+    galaxy = _find_galaxies(table, galaxies)
+    missing = (galaxy < 0) | galaxies.failed[galaxy]
+    flags = np.where(missing, 0, galaxies.flags[galaxy])
+    flags[missing] |= int(Flag.FAILED)
     flags[unknown] |= int(Flag.FAILED | Flag.NONFINITE)
     order = np.argsort(galaxy, kind="stable")
-    order = order[~(lost | unknown)[order]]
+    order = order[~(missing | unknown)[order]]
     log_prob = np.full(len(table), np.nan)
-    parts = evaluate(
+    parts = _evaluate(
         model.network,
-        star_pieces(values[order], galaxy[order], size=size),
+        _star_pieces(values[order], galaxy[order], size=size),
         "stars",
         galaxies.context,
         device=device,
@@ -230,13 +303,343 @@ def star_log_prob(
         seed=None,
         call={},
     )
-    warn_batch(flags, _star_errors(lost, unknown, galaxies))
+    warn_batch(flags, _star_errors(missing, unknown, galaxies))
     return result
 
 
-def _star_errors(lost, unknown, galaxies):
+@dataclass
+class _Draw:
+    """What is to be drawn, checked."""
+
+    model: GalaxyModel
+    axes: dict
+    galaxies: Galaxies
+    counts: np.ndarray
+    components: tuple
+    seed: int
+    device: object
+    size: int
+    call: dict
+
+    @property
+    def total(self):
+        """Number of rows of all tables."""
+        return int(self.counts.sum())
+
+
+def _plan(conditions, n, seed, model, components, device, batch_size):
+    """Read and check all that is needed before the first star."""
+    model = load_model(model, "stars")
+    axes, size = model_axes(model), _check_size(batch_size)
+    components = _find_components(components, axes)
+    if seed is None:
+        seed = fresh_seed()
+    elif not isinstance(seed, Integral):
+        raise InputError("seed", repr(seed), "a whole number, or None")
+    device = resolve_device(device)
+    galaxies = read_galaxies(conditions, model, device=device)
+    counts = _count_stars(n, galaxies, conditions)
+    # A galaxy without stars keeps a row, to tell so.
+    counts = np.where(galaxies.failed, 1, counts)
+    call = {"n": n, "components": None if set(components) == set(axes) else components}
+    call = {key: value for key, value in call.items() if value is not None}
+    return _Draw(model, axes, galaxies, counts, components, seed, device, size, call)
+
+
+def _count_stars(n, galaxies, conditions):
+    """Give the number of stars of each galaxy."""
+    if isinstance(n, str):
+        table = as_table(conditions, "conditions")
+        if n not in table.colnames:
+            raise InputError("n", repr(n), "the name of a column of conditions")
+        n = table[n]
+    if n is None:
+        if galaxies.n_stars is not None:
+            return galaxies.n_stars
+        n = N_STARS
+    unit = getattr(n, "unit", None)
+    if unit not in (None, u.dimensionless_unscaled):
+        return _count_stars_of_mass(u.Quantity(n), galaxies)
+    try:
+        if hasattr(n, "filled"):
+            n = n.astype(float).filled(np.nan)
+        counts = np.array(getattr(n, "value", n), dtype=float)
+        counts = np.broadcast_to(counts, len(galaxies))
+    except (TypeError, ValueError) as error:
+        expected = f"a number, or one for each of {len(galaxies)} galaxies"
+        raise InputError("n", repr(n), expected) from error
+    wrong = ~((counts >= 0) & (counts % 1 == 0) & (counts < 2**53)) & ~galaxies.failed
+    if wrong.any():
+        raise InputError("n", counts[wrong][0], "whole numbers of stars")
+    return np.where(galaxies.failed, 0, counts).astype(np.int64)
+
+
+def _count_stars_of_mass(mass, galaxies):
+    """Give the number of stars of a mass that each galaxy holds."""
+    if not mass.unit.is_equivalent(u.Msun):
+        raise InputUnitError("n", f"a value in {mass.unit}", "a number, or a mass")
+    if galaxies.mass is None:
+        raise InputError("n", "a mass", "a number: stellar masses are not known")
+    if not np.all((mass > 0) & np.isfinite(mass)):
+        raise InputError("n", str(mass), "a positive mass")
+    try:
+        mass = np.broadcast_to(mass.to_value(u.Msun), len(galaxies))
+    except ValueError as error:
+        expected = f"a mass, or one for each of {len(galaxies)} galaxies"
+        raise InputError("n", f"shape {mass.shape}", expected) from error
+    ratio = np.nan_to_num(galaxies.mass) / mass
+    return np.maximum(1, np.round(ratio)).astype(np.int64)
+
+
+def _stream(draw, progress):
+    """Yield rows of galaxies and values of stars; NaN for galaxies without."""
+    features = len(draw.axes)
+    pieces = _noise_pieces(
+        _galaxy_keys(draw.galaxies.values),
+        draw.counts,
+        seed=draw.seed,
+        features=features,
+        size=draw.size,
+    )
+    failed = draw.galaxies.failed
+    for galaxy, stars in _evaluate(
+        draw.model.network,
+        pieces,
+        "noise",
+        draw.galaxies.context,
+        device=draw.device,
+        size=draw.size,
+        progress=progress,
+        total=draw.total,
+    ):
+        # They went through the network with stand-ins for their conditions.
+        stars[failed[galaxy]] = np.nan
+        yield galaxy, stars
+
+
+def _tables(draw, chunk, progress):
+    """Yield tables with ``chunk`` stars each, the last what is left; at least one."""
+    waiting, number = [], 0
+    for part in _stream(draw, progress):
+        waiting.append(part)
+        number += len(part[0])
+        if number < chunk:
+            continue
+        galaxy, values = map(np.concatenate, zip(*waiting, strict=True))
+        whole = number - number % chunk
+        for start in range(0, whole, chunk):
+            piece = slice(start, start + chunk)
+            yield _build(draw, galaxy[piece], values[piece])
+        waiting, number = [(galaxy[whole:], values[whole:])], number - whole
+    if not draw.total:
+        yield _build(draw, np.empty(0, dtype=int), np.empty((0, len(draw.axes))))
+    elif number:
+        yield _build(draw, *map(np.concatenate, zip(*waiting, strict=True)))
+
+
+def _build(draw, galaxy, values):
+    """Put stars into a table, with what is known of their galaxies."""
+    galaxies = draw.galaxies
+    columns = {"galaxy_id": galaxies.names[galaxy]}
+    stars = star_table(values.astype(float, copy=False), draw.axes)
+    columns |= {name: stars[name] for name in draw.components}
+    if galaxies.mass is not None:
+        mass = galaxies.mass / np.maximum(draw.counts, 1)
+        columns["mass"] = mass[galaxy] * u.Msun
+    return build_table(
+        columns,
+        operation="sample_stars",
+        model=draw.model,
+        flags=galaxies.flags[galaxy],
+        device=str(draw.device),
+        dtype="float32",
+        seed=draw.seed,
+        call=draw.call,
+    )
+
+
+def _galaxy_keys(values):
+    """Give each galaxy the key of its noise.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Conditions, shape (n, c).
+
+    Returns
+    -------
+    list of `torch.Tensor`
+        What is the same wherever the galaxy stands: its rounded conditions, and how
+        many galaxies with the same ones come before it.
+    """
+    rounded = np.nan_to_num(np.round(values / RESOLUTION)).astype(np.int64)
+    seen, keys = {}, []
+    for row in rounded:
+        number = seen[row.tobytes()] = seen.get(row.tobytes(), -1) + 1
+        keys.append(torch.from_numpy(np.append(row, number)))
+    return keys
+
+
+def _noise_pieces(keys, counts, *, seed, features, size):
+    """Draw the noise of galaxies, as pieces for `_evaluate`.
+
+    Parameters
+    ----------
+    keys : list of `torch.Tensor`
+        Of `_galaxy_keys`.
+    counts : sequence of int
+        Stars of each galaxy.
+    seed : int
+        Seed of all.
+    features : int
+        Axes of a star.
+    size : int
+        Largest number of stars of a piece.
+
+    Yields
+    ------
+    galaxy : int
+        Row of the galaxy.
+    noise : `torch.Tensor`
+        Standard normal, shape (m, features).
+    """
+    for galaxy, (key, count) in enumerate(zip(keys, counts, strict=True)):
+        for start in range(0, int(count), BLOCK):
+            generator = generator_for(seed, key, torch.tensor(start))
+            block = torch.randn(BLOCK, features, generator=generator)
+            for piece in block[: int(count) - start].split(size):
+                yield galaxy, piece
+
+
+def _star_pieces(values, galaxy, *, size):
+    """Sort stars by galaxy, as pieces for `_evaluate`.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Shape (n, features).
+    galaxy : `~numpy.ndarray`
+        Shape (n,): row of each star's galaxy, ascending.
+    size : int
+        Largest number of stars of a piece.
+
+    Yields
+    ------
+    galaxy : int
+        Row of the galaxy.
+    stars : `torch.Tensor`
+        Shape (m, features).
+    """
+    borders = np.flatnonzero(np.diff(galaxy)) + 1
+    for start, stop in zip([0, *borders], [*borders, len(galaxy)], strict=True):
+        for piece in torch.from_numpy(values[start:stop]).split(size):
+            if len(piece):
+                yield int(galaxy[start]), piece
+
+
+def _evaluate(network, pieces, key, context, *, device, size, progress, total):
+    """Send pieces through a flow, in bounded memory.
+
+    Parameters
+    ----------
+    network : `~galml.stars.network.Flow`
+        The flow.
+    pieces : iterable of tuple
+        Row of a galaxy and a tensor of shape (m, features).
+    key : {"noise", "stars"}
+        What the pieces are.
+    context : `~numpy.ndarray` or None
+        Conditions of the galaxies, shape (galaxies, c).
+    device : str or `torch.device`
+        As in `~galml.core.inference.infer`.
+    size : int
+        Stars that the network sees at once.
+    progress : bool or callable
+        Show a progress bar, or call ``progress(done, total)``.
+    total : int
+        Number of stars.
+
+    Yields
+    ------
+    galaxy : `~numpy.ndarray`
+        Shape (m,): row of the galaxy of each star.
+    result : `~numpy.ndarray`
+        float32, stars of shape (m, features) or logarithms of densities, shape (m,).
+        In the order of the pieces.
+    """
+    context = None if context is None else torch.from_numpy(context)
+    rows = deque()
+    outputs = infer(
+        network,
+        _batches(pieces, key, context, rows, size),
+        device=device,
+        batch_size=size,
+    )
+    with progress_updates(progress, total, unit="star") as update:
+        for output in outputs:
+            (result,) = output.values()
+            galaxy = rows.popleft()
+            update(len(galaxy))
+            shape = (len(galaxy), *result.shape[result.ndim - (key == "noise") :])
+            yield galaxy, result.reshape(shape).numpy()
+
+
+def _check_size(batch_size):
+    """Give the number of stars that the network sees at once."""
+    if batch_size is None:
+        return BLOCK
+    _check_count("batch_size", batch_size)
+    return int(batch_size)
+
+
+def _check_count(name, value):
+    """Raise where a number of stars is no positive whole number."""
+    if not isinstance(value, Integral) or value < 1:
+        raise InputError(name, repr(value), "a positive whole number")
+
+
+def _find_components(components, axes):
+    """Name the axes that are wanted, all by default."""
+    if components is None:
+        return tuple(axes)
+    names = (components,) if isinstance(components, str) else tuple(components)
+    unknown = [name for name in names if name not in axes]
+    if unknown or not names or len(set(names)) < len(names):
+        raise InputError("components", list(names), f"each once, out of {list(axes)}")
+    return names
+
+
+def _batches(pieces, key, context, rows, size):
+    """Make the inputs of the network, and note the galaxies of each in ``rows``."""
+    waiting = []
+    for galaxy, piece in pieces:
+        small = len(piece) < SMALL
+        if waiting and not (small and sum(len(p) for _, p in waiting) < size):
+            yield _joined(waiting, key, context, rows)
+            waiting = []
+        if small:
+            waiting.append((galaxy, piece))
+            continue
+        rows.append(np.full(len(piece), galaxy))
+        batch = {key: piece[None]}
+        yield batch if context is None else batch | {"context": context[[galaxy]]}
+    if waiting:
+        yield _joined(waiting, key, context, rows)
+
+
+def _joined(waiting, key, context, rows):
+    """Make one input of small pieces."""
+    galaxy = np.repeat([g for g, _ in waiting], [len(p) for _, p in waiting])
+    rows.append(galaxy)
+    batch = {key: torch.cat([piece for _, piece in waiting])}
+    if context is None:
+        return batch
+    return batch | {"context": context[torch.from_numpy(galaxy)]}
+
+
+def _star_errors(missing, unknown, galaxies):
     """Tell what is wrong with the stars that have no result."""
-    if lost.any():
+    if missing.any():
         got = "stars without a galaxy"
         expected = "the galaxy_id of a usable row of conditions"
         return [*galaxies.errors, InputError("stars['galaxy_id']", got, expected)]
@@ -245,7 +648,7 @@ def _star_errors(lost, unknown, galaxies):
     return []
 
 
-def _matched(table, galaxies):
+def _find_galaxies(table, galaxies):
     """Find the galaxy of each star; -1 where it has none."""
     if len(galaxies) == 1:
         return np.zeros(len(table), dtype=np.int64)

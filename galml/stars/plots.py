@@ -9,16 +9,17 @@ import astropy.units as u
 import numpy as np
 
 from galml.core.plots import new_figure, plot_history
-from galml.stars.columns import AGE_OF_UNIVERSE, AXES, read_column, read_stars
-from galml.stars.metrics import known_stars
-from galml.stars.profiles import (
+from galml.physics import AGE_OF_UNIVERSE, STAR_AXES
+from galml.stars.metrics import (
     age_metallicity,
     ages_and_metallicities,
     cylindrical,
     dispersion_curve,
+    known_stars,
     quantiles,
     rotation_curve,
 )
+from galml.stars.preparation import read_column, read_stars
 
 __all__ = [
     "plot_age_metallicity",
@@ -87,7 +88,7 @@ def plot_quantiles(sample, truth, *, axes=None, figure=None):
     sample, truth : `~astropy.table.QTable`
         Stars.
     axes : sequence of str, optional
-        Columns; by default those of `galml.stars.columns.AXES` that both tables have.
+        Columns; by default those of `galml.physics.STAR_AXES` that both tables have.
     figure : `~matplotlib.figure.Figure`, optional
         An empty figure to draw into; a new one by default.
 
@@ -98,7 +99,7 @@ def plot_quantiles(sample, truth, *, axes=None, figure=None):
         line where the distributions are equal.
     """
     if axes is None:
-        axes = [n for n in AXES if n in sample.colnames and n in truth.colnames]
+        axes = [n for n in STAR_AXES if n in sample.colnames and n in truth.colnames]
     columns = min(5, len(axes))
     rows = -(-len(axes) // columns)
     figure = new_figure(figure, (2.5 * columns, 2.5 * rows))
@@ -227,7 +228,7 @@ def _plane_labels(name, tables):
 
 def _draw_maps(figure, axes, tables, extent):
     """Draw all maps on common scales."""
-    places = {name: AXES[name] for name in ("x", "y", "z", "v_y")}
+    places = {name: STAR_AXES[name] for name in ("x", "y", "z", "v_y")}
     stars = {
         name: known_stars(*read_stars(table, places), name).T
         for name, table in tables.items()
@@ -319,7 +320,7 @@ def _draw_planes(axes, tables):
         )
         panel = axes.get(f"abundances {name}")
         if panel is not None:
-            known = {key: AXES[key] for key in ("fe_h", "o_fe")}
+            known = {key: STAR_AXES[key] for key in ("fe_h", "o_fe")}
             own = read_column(reference, "o_fe", u.dex, argument="truth")
             oxygens = np.linspace(*np.nanquantile(own, (0.002, 0.998)), 60)
             values = known_stars(*read_stars(table, known), name).T

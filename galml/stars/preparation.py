@@ -1,35 +1,542 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From the star particles of a simulated galaxy to stars as the flows know them."""
+"""From tables of stars and of galaxies to what the flows know of them.
+
+`read_stars` and `read_conditions` read tables, `read_galaxies` brings galaxies into the
+form that a model takes, and `prepare` turns the star particles of a simulated galaxy
+into such tables.
+"""
+
+from dataclasses import dataclass
 
 import astropy.cosmology.units as cu
 import astropy.units as u
 import numpy as np
 from astropy.cosmology import Planck18
-from astropy.table import QTable
+from astropy.table import QTable, Table
 
-from galml.core.exceptions import InputError, InputUnitError
-from galml.stars.columns import (
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.flags import Flag
+from galml.physics import (
     AGE_OF_UNIVERSE,
-    AXES,
+    CONDITIONS,
     SOLAR_METALLICITY,
-    as_table,
-    read_column,
+    STAR_AXES,
     star_table,
+    weighted_percentile,
 )
 
-__all__ = ["prepare", "shrinking_sphere", "weighted_percentile"]
+__all__ = [
+    "Conditions",
+    "Galaxies",
+    "as_table",
+    "model_axes",
+    "prepare",
+    "read_column",
+    "read_conditions",
+    "read_galaxies",
+    "read_stars",
+    "shrinking_sphere",
+]
 
-PLACES = ("x", "y", "z")
-SPEEDS = ("v_x", "v_y", "v_z")
+#: Columns that may name the galaxies; the first one that is there does.
+NAMES = ("galaxy_id", "name", "id")
+#: Rule for numbers of which any finite one will do.
+ANY = (True, "a finite number")
+
+#: Columns of positions and velocities, and of what becomes an age.
+POSITIONS = ("x", "y", "z")
+VELOCITIES = ("v_x", "v_y", "v_z")
 FORMATION = "formation_scale_factor"
 ALIGNMENTS = ("inner", "young", "all", None)
-
 #: The sphere shrinks by this factor, as long as it holds this many stars.
-SHRINK, FEW = 0.9, 100
+SHRINKAGE, FEWEST_IN_SPHERE = 0.9, 100
 #: Radius within which stars tell how the galaxy turns, in half-mass radii.
-INNER = 2.0
+INNER_RADII = 2.0
 #: Scale factors at which the age of the universe is computed, not interpolated.
-GRID = 300
+N_SCALE_FACTORS = 300
+
+
+def as_table(table, argument):
+    """Read anything that has named columns as a table, without copying them.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`, `~astropy.table.Row` or mapping
+        Columns, or one row of them.
+    argument : str
+        Name used in errors.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        For anything else.
+    galml.core.InputError
+        For columns of unequal lengths.
+    """
+    if isinstance(table, QTable):
+        return table
+    try:
+        if isinstance(table, Table):
+            return QTable(table, copy=False)
+        if hasattr(table, "colnames"):
+            return QTable(table)
+        if hasattr(table, "keys"):
+            return QTable(
+                {k: np.atleast_1d(v) for k, v in dict(table).items()}, copy=False
+            )
+    except (TypeError, ValueError) as error:
+        raise InputError(argument, f"columns ({error})", "columns alike") from error
+    raise InputTypeError(argument, type(table).__name__, "a QTable")
+
+
+def read_column(table, name, unit, *, argument):
+    """Read a column of numbers.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        Where it is.
+    name : str
+        Its name.
+    unit : `~astropy.units.UnitBase`
+        Unit wanted. A column without unit is understood where that is dimensionless
+        or dex.
+    argument : str
+        Name of the table in errors.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        float64, shape (n,); NaN where it is masked.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there is no such column, or it is not one number for each row.
+    galml.core.InputUnitError
+        If its unit cannot be converted, or it has none where it needs one.
+    """
+    if name not in table.colnames:
+        raise InputError(argument, f"no column {name!r}", f"columns with {name!r}")
+    column, argument = table[name], f"{argument}[{name!r}]"
+    try:
+        values = column.astype(float)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputTypeError(argument, "no numbers", "numbers") from error
+    if values.shape != (len(table),):
+        raise InputError(argument, f"shape {values.shape}", "one number for each row")
+    if hasattr(values, "filled"):
+        values = values.filled(np.nan)
+    has_unit = getattr(values, "unit", None) is not None
+    if not has_unit and unit not in (u.dimensionless_unscaled, u.dex):
+        raise InputUnitError(argument, "values without a unit", f"a unit like {unit}")
+    if not has_unit or (unit == u.dex and values.unit == u.dimensionless_unscaled):
+        return np.array(getattr(values, "value", values), dtype=float)
+    try:
+        return np.array(u.Quantity(values, unit, subok=True).to_value(unit))
+    except (u.UnitConversionError, u.UnitTypeError) as error:
+        raise InputUnitError(
+            argument, f"values in {values.unit}", f"a unit like {unit}"
+        ) from error
+
+
+def read_stars(table, axes=STAR_AXES, *, argument="stars"):
+    """Read stars, and find those of which something is unknown.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        One row for each star.
+    axes : dict of str to `~astropy.units.UnitBase`
+        Columns wanted, with their units.
+    argument : str
+        Name used in errors.
+
+    Returns
+    -------
+    values : `~numpy.ndarray`
+        float64, shape (n, axes), in these units.
+    unknown : `~numpy.ndarray`
+        bool, shape (n,): whether any value of a star is masked or not finite.
+
+    Raises
+    ------
+    galml.core.InputError
+        If a column is missing or not one number for each row.
+    galml.core.InputUnitError
+        If a unit is missing or cannot be converted.
+    """
+    table = as_table(table, argument)
+    values = np.empty((len(table), len(axes)))
+    for place, (name, unit) in enumerate(axes.items()):
+        values[:, place] = read_column(table, name, unit, argument=argument)
+    return values, ~np.isfinite(values).all(axis=1)
+
+
+@dataclass
+class Conditions:
+    """Galaxies, as the flows see them.
+
+    Attributes
+    ----------
+    values : `~numpy.ndarray`
+        float64, shape (n, 4), in the order of `CONDITIONS`; NaN in rows of ``errors``.
+    names : `~numpy.ndarray`
+        Shape (n,): text or integers of the column ``galaxy_id``, ``name`` or ``id``,
+        else the numbers of the rows.
+    latent : `~numpy.ndarray` or None
+        float64, shape (n, k): what an encoder saw; rows of NaN where it is not known.
+    images : sequence or None
+        One image for each galaxy, as they came.
+    n_stars : `~numpy.ndarray` or None
+        int64, shape (n,): how many stars are wanted.
+    errors : dict of int to `~galml.core.InputError`
+        What is wrong with the rows that cannot be used.
+    flags : `~numpy.ndarray`
+        int32, shape (n,): bits of `galml.core.Flag`, ``FAILED`` in rows of ``errors``.
+    """
+
+    values: np.ndarray
+    names: np.ndarray
+    latent: np.ndarray | None
+    images: object
+    n_stars: np.ndarray | None
+    errors: dict
+    flags: np.ndarray
+
+    def __len__(self):
+        return len(self.values)
+
+
+def read_conditions(
+    table, needed=CONDITIONS, *, standardized=False, argument="conditions"
+):
+    """Read the properties of galaxies.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        One row for each galaxy: ``stellar_mass`` (a unit of mass), ``median_age`` and
+        ``age_percentile_10`` (units of time), ``metallicity`` (a mass fraction without
+        unit, or [M/H] in dex, relative to a solar mass fraction of 0.0134); and where
+        they are there ``latent`` (k numbers), ``image``, ``n_stars``, and
+        ``galaxy_id``, ``name`` or ``id``.
+    needed : sequence of str
+        Those of `CONDITIONS` that must be there; the others are NaN where they are not.
+    standardized : bool
+        Whether the columns are called as in `CONDITIONS` and hold plain numbers, of
+        which any finite one will do.
+    argument : str
+        Name used in errors.
+
+    Returns
+    -------
+    `Conditions`
+        One row for each galaxy. Mass and metallicity must be positive, the median age
+        too, the 10th percentile between 0 and it; rows where they are not are noted.
+
+    Raises
+    ------
+    galml.core.InputError
+        If a column is missing, has the wrong shape, or the one galaxy cannot be used.
+    galml.core.InputUnitError
+        If a unit is missing or cannot be converted.
+    """
+    table = as_table(table, argument)
+    reader = _standard_columns if standardized else _columns
+    columns = reader(table, needed, argument)
+    n_stars = None
+    if "n_stars" in table.colnames:
+        n_stars = read_column(
+            table, "n_stars", u.dimensionless_unscaled, argument=argument
+        )
+    rules = dict.fromkeys(needed, ANY) if standardized else _rules(columns)
+    rules = {name: rules[name] for name in needed}
+    errors = _errors(table, columns, rules, n_stars, argument)
+    if len(table) == 1 and errors:
+        raise errors[0]
+    failed = np.isin(np.arange(len(table)), list(errors))
+    values = np.array([columns[name] for name in CONDITIONS]).T.reshape(-1, 4)
+    values[failed] = np.nan
+    if n_stars is not None:
+        n_stars = np.where(failed, 0, n_stars).astype(np.int64)
+    return Conditions(
+        values=values,
+        names=_names(table),
+        latent=_read_latents(table, argument),
+        images=table["image"] if "image" in table.colnames else None,
+        n_stars=n_stars,
+        errors=errors,
+        flags=np.where(failed, int(Flag.FAILED), 0).astype(np.int32),
+    )
+
+
+def _columns(table, needed, argument):
+    """Read each condition in its unit; NaN where it is missing and not needed."""
+    readers = {
+        "log_stellar_mass": lambda: _log(read("stellar_mass", u.Msun)),
+        "median_age": lambda: read("median_age", u.Gyr),
+        "age_percentile_10": lambda: read("age_percentile_10", u.Gyr),
+        "metallicity": lambda: _metallicity(table, argument),
+    }
+
+    def read(name, unit):
+        return read_column(table, name, unit, argument=argument)
+
+    columns = {}
+    for name, reader in readers.items():
+        if name in needed or name.removeprefix("log_") in table.colnames:
+            columns[name] = reader()
+        else:
+            columns[name] = np.full(len(table), np.nan)
+    return columns
+
+
+def _log(values):
+    """Take log10; NaN where there is none."""
+    return np.log10(np.where(values > 0, values, np.nan))
+
+
+def _metallicity(table, argument):
+    """Read [M/H], from a mass fraction where the column is not in dex."""
+    unit = getattr(table["metallicity"], "unit", None) if _has(table) else None
+    try:
+        is_dex = unit is not None and u.Unit(unit).is_equivalent(u.dex)
+        kind = u.dex if is_dex else u.dimensionless_unscaled
+        values = read_column(table, "metallicity", kind, argument=argument)
+    except InputUnitError as error:
+        expected = "a mass fraction, or dex"
+        raise InputUnitError(error.argument, error.got, expected) from error
+    if is_dex:
+        return values
+    return _log(np.where(values < 1, values, np.nan) / SOLAR_METALLICITY)
+
+
+def _has(table):
+    return "metallicity" in table.colnames
+
+
+def _standard_columns(table, needed, argument):
+    """Read plain numbers; NaN where they are not needed."""
+    return {
+        name: read_column(table, name, u.dimensionless_unscaled, argument=argument)
+        if name in needed
+        else np.full(len(table), np.nan)
+        for name in CONDITIONS
+    }
+
+
+def _rules(columns):
+    """Tell which values are possible, and how to say so."""
+    median, young = columns["median_age"], columns["age_percentile_10"]
+    return {
+        "log_stellar_mass": (True, "a positive, finite mass"),
+        "median_age": (median > 0, "a positive, finite age"),
+        # A share in 1e6 more is what rounding makes of equal ages.
+        "age_percentile_10": (
+            (young >= 0) & ~(young > median * (1 + 1e-6)),
+            "an age between 0 and the median",
+        ),
+        "metallicity": (True, "a mass fraction between 0 and 1, or [M/H] in dex"),
+    }
+
+
+def _errors(table, columns, rules, n_stars, argument):
+    """Tell for each galaxy that cannot be used what is wrong with it."""
+    errors = {}
+
+    def note(key, good, expected):
+        for row in np.flatnonzero(~good).tolist():
+            place, got = f"{argument}[{key!r}][{row}]", str(table[key][row])
+            errors.setdefault(row, InputError(place, got, expected))
+
+    for name, (possible, expected) in rules.items():
+        key = name if name in table.colnames else name.removeprefix("log_")
+        note(key, np.isfinite(columns[name]) & possible, expected)
+    if n_stars is not None:
+        whole = (n_stars >= 0) & (n_stars % 1 == 0)
+        note("n_stars", whole, "a whole number")
+    return errors
+
+
+def _names(table):
+    """Name the galaxies, by number where they have no name."""
+    key = next((key for key in NAMES if key in table.colnames), None)
+    if key is None:
+        return np.arange(len(table))
+    column = table[key]
+    mask = np.broadcast_to(getattr(column, "mask", False), len(table))
+    names = np.asarray(column)
+    if names.dtype.kind in "iu" and not mask.any():
+        return names
+    names = names.astype(str)
+    return np.array(
+        [
+            str(row) if hidden or not name else name
+            for row, (name, hidden) in enumerate(zip(names, mask, strict=True))
+        ],
+        dtype=str,
+    )
+
+
+def _read_latents(table, argument):
+    """Read the latents; a row that is not all known becomes NaN."""
+    if "latent" not in table.colnames:
+        return None
+    column, place = table["latent"], f"{argument}['latent']"
+    try:
+        values = column.astype(float)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputTypeError(place, "no numbers", "rows of numbers") from error
+    if hasattr(values, "filled"):
+        values = values.filled(np.nan)
+    if getattr(values, "unit", None) not in (None, u.dimensionless_unscaled):
+        raise InputUnitError(place, f"values in {values.unit}", "plain numbers")
+    values = np.array(getattr(values, "value", values), dtype=float)
+    if values.ndim != 2:
+        raise InputError(place, f"shape {values.shape}", f"({len(table)}, k)")
+    values[~np.isfinite(values).all(axis=1)] = np.nan
+    return values
+
+
+@dataclass
+class Galaxies:
+    """Galaxies, ready for a flow.
+
+    Attributes
+    ----------
+    names : `~numpy.ndarray`
+        Shape (n,).
+    values : `~numpy.ndarray`
+        Conditions without latents, shape (n, c).
+    context : `~numpy.ndarray` or None
+        All that the flow takes, shape (n, c + latents); rows in ``failed`` hold
+        stand-ins. None for a model without conditions.
+    mass : `~numpy.ndarray` or None
+        Stellar masses in solar masses, shape (n,), where they are given.
+    n_stars : `~numpy.ndarray` or None
+        Stars that are wanted of each, where the table says so.
+    flags : `~numpy.ndarray`
+        Bits of `galml.core.Flag`.
+    errors : list of `~galml.core.InputError`
+        What is wrong with galaxies that cannot be used, in order.
+    """
+
+    names: np.ndarray
+    values: np.ndarray
+    context: np.ndarray | None
+    mass: np.ndarray | None
+    n_stars: np.ndarray | None
+    flags: np.ndarray
+    errors: list
+
+    def __len__(self):
+        return len(self.names)
+
+    @property
+    def failed(self):
+        """Which galaxies cannot be used."""
+        return self.flags & int(Flag.FAILED) != 0
+
+
+def model_axes(model):
+    """Name the axes of a model with their units, as `read_stars` takes them."""
+    return {axis["name"]: u.Unit(axis["unit"]) for axis in model.config["axes"]}
+
+
+def read_galaxies(conditions, model, *, device="cpu"):
+    """Read the galaxies for a model.
+
+    Parameters
+    ----------
+    conditions : `~astropy.table.QTable` or None
+        One row for each galaxy, see `read_conditions`; plain numbers where the
+        model is in standardized units. None for a model without conditions.
+    model : `~galml.core.model.GalaxyModel`
+        The model.
+    device : str or `torch.device`
+        Where images are encoded.
+
+    Returns
+    -------
+    `Galaxies`
+        Those beyond the training range are flagged ``OUT_OF_DOMAIN``, all of them
+        ``STANDARDIZED`` where the model is in standardized units.
+
+    Raises
+    ------
+    galml.core.InputError
+        If a column is missing or cannot be used, or the one galaxy cannot.
+    """
+    ranges = model.config.get("conditions") or []
+    needed = [one["name"] for one in ranges]
+    if conditions is None:
+        if needed:
+            raise InputError("conditions", None, f"a table with {needed}")
+        conditions = {"galaxy_id": [0]}
+    table = as_table(conditions, "conditions")
+    if not len(table):
+        raise InputError("conditions", "no rows", "one row for each galaxy")
+    standardized = model.config.get("standardized", False)
+    read = read_conditions(table, needed, standardized=standardized)
+    values = read.values[:, [CONDITIONS.index(name) for name in needed]]
+    low, high = (np.array([one[end] for one in ranges]) for end in ("lo", "hi"))
+    outside = ((values < low) | (values > high)).any(1)
+    flags = read.flags.copy()
+    flags[outside] |= int(Flag.OUT_OF_DOMAIN)
+    if standardized:
+        flags |= int(Flag.STANDARDIZED)
+    context = np.nan_to_num(values) if needed else None
+    if model.network.latent:
+        latent = _find_latents(read, flags, model, device)
+        context = np.hstack([context, latent])
+    mass = None
+    if "stellar_mass" in table.colnames and not standardized:
+        mass = 10 ** read.values[:, CONDITIONS.index("log_stellar_mass")]
+    return Galaxies(
+        names=read.names,
+        values=values,
+        context=context,
+        mass=mass,
+        n_stars=read.n_stars,
+        flags=flags,
+        errors=[read.errors[row] for row in sorted(read.errors)],
+    )
+
+
+def _find_latents(read, flags, model, device):
+    """Give the latents of each galaxy: its own, those of its image, or NaN."""
+    size = model.network.latent
+    latent = np.full((len(read), size), np.nan)
+    if read.latent is not None:
+        if read.latent.shape[1] != size:
+            got = f"{read.latent.shape[1]} latents"
+            raise InputError("conditions['latent']", got, f"{size} of them")
+        latent = read.latent.copy()
+    encoder = getattr(model.network, "encoder", None)
+    if read.images is None or encoder is None:
+        return latent
+    from galml.stars.images import encode_images
+
+    rows = np.flatnonzero(np.isnan(latent).any(1))
+    found, errors = encode_images(
+        [read.images[row] for row in rows],
+        encoder,
+        device=device,
+        input_spec=model.input_spec,
+    )
+    latent[rows] = found
+    for place, error in errors.items():
+        row = int(rows[place])
+        if len(read) == 1:
+            raise error
+        read.errors.setdefault(row, error)
+        flags[row] |= int(Flag.FAILED)
+    return latent
 
 
 def prepare(
@@ -87,7 +594,7 @@ def prepare(
     Returns
     -------
     stars : `~astropy.table.QTable`
-        ``galaxy_id``, the known ones of `~galml.stars.columns.AXES`, and ``mass``
+        ``galaxy_id``, the known ones of `galml.physics.STAR_AXES`, and ``mass``
         (solar masses), one row for each star that is left: 0 < age < age of the
         universe, and 0 < Z.
     conditions : `~astropy.table.QTable`
@@ -151,40 +658,43 @@ def prepare(
     --------- ------------ -------
             0 1000000000.0     980
     """
-    percentiles = (position_percentile, metallicity_percentile)
-    _check(scale_factor, redshift, h, align, percentiles)
+    percentiles = {
+        "position_percentile": position_percentile,
+        "metallicity_percentile": metallicity_percentile,
+    }
+    _check_options(scale_factor, redshift, h, align, percentiles)
     table = as_table(stars, "stars")
-    values = _read(table, scale_factor, redshift, h, cosmology)
-    values = {name: column[_usable(values)] for name, column in values.items()}
+    values = _read_particles(table, scale_factor, redshift, h, cosmology)
+    values = {name: column[_known(values)] for name, column in values.items()}
     mass = values["mass"]
     if not len(mass):
         raise InputError("stars", "no usable star", f"at least {fewest}")
-    place = np.stack([values[name] for name in PLACES], 1)
-    speed = np.stack([values[name] for name in SPEEDS], 1)
-    place, speed = _at_rest(place, speed, mass)
-    turn = _alignment(place, speed, mass, values.get("age"), align)
-    values |= dict(zip(PLACES, turn @ place.T, strict=True))
-    values |= dict(zip(SPEEDS, turn @ speed.T, strict=True))
-    kept = _clean(values, *percentiles, fe_h_min, o_fe_min)
+    position = np.stack([values[name] for name in POSITIONS], 1)
+    velocity = np.stack([values[name] for name in VELOCITIES], 1)
+    position, velocity = _at_rest(position, velocity, mass)
+    turn = _alignment(position, velocity, mass, values.get("age"), align)
+    values |= dict(zip(POSITIONS, turn @ position.T, strict=True))
+    values |= dict(zip(VELOCITIES, turn @ velocity.T, strict=True))
+    kept = _clean(values, *percentiles.values(), fe_h_min, o_fe_min)
     number = int(kept.sum())
     if number < fewest:
         raise InputError("stars", f"{number} stars after the cuts", f"{fewest}")
-    axes = {name: unit for name, unit in AXES.items() if name in values}
+    axes = {name: unit for name, unit in STAR_AXES.items() if name in values}
     result = QTable({"galaxy_id": np.full(number, galaxy_id)})
     for name, column in star_table(
         np.stack([values[name][kept] for name in axes], 1), axes
     ).items():
         result[name] = column
     result["mass"] = mass[kept] * u.Msun
-    return result, _conditions(values, galaxy_id, number)
+    return result, _measure_conditions(values, galaxy_id, number)
 
 
-def shrinking_sphere(place, mass):
+def shrinking_sphere(position, mass):
     """Find the densest place of a galaxy.
 
     Parameters
     ----------
-    place : `~numpy.ndarray`
+    position : `~numpy.ndarray`
         Shape (n, 3).
     mass : `~numpy.ndarray`
         Shape (n,).
@@ -195,24 +705,19 @@ def shrinking_sphere(place, mass):
         Shape (3,): mean of the last sphere of at least 100 stars, each a tenth smaller
         than the one before and around its mean.
     """
-    center = np.median(place, axis=0)
-    radius = np.linalg.norm(place - center, axis=1).max()
-    while len(mass) >= FEW and radius > 0:
-        center = np.average(place, axis=0, weights=mass)
-        radius *= SHRINK
-        inside = np.linalg.norm(place - center, axis=1) < radius
+    center = np.median(position, axis=0)
+    radius = np.linalg.norm(position - center, axis=1).max()
+    while len(mass) >= FEWEST_IN_SPHERE and radius > 0:
+        center = np.average(position, axis=0, weights=mass)
+        radius *= SHRINKAGE
+        inside = np.linalg.norm(position - center, axis=1) < radius
         if inside.all() or not inside.any():
-            radius *= SHRINK
-        place, mass = place[inside], mass[inside]
+            radius *= SHRINKAGE
+        position, mass = position[inside], mass[inside]
     return center
 
 
-def weighted_percentile(values, percent, weights):
-    """Give the value below which a share of the weight is."""
-    return float(np.percentile(values, percent, weights=weights, method="inverted_cdf"))
-
-
-def _check(scale_factor, redshift, h, align, percentiles):
+def _check_options(scale_factor, redshift, h, align, percentiles):
     """Raise for options that make no sense."""
     if scale_factor is not None and redshift is not None:
         raise InputError("redshift", redshift, "none beside scale_factor")
@@ -223,17 +728,18 @@ def _check(scale_factor, redshift, h, align, percentiles):
             raise InputError(name, value, "a positive number")
     if align not in ALIGNMENTS:
         raise InputError("align", repr(align), f"one of {ALIGNMENTS}")
-    for value in percentiles:
+    for name, value in percentiles.items():
         if value is not None and not 0 < value <= 100:
-            raise InputError("percentile", value, "above 0, at most 100")
+            raise InputError(name, value, "above 0, at most 100")
 
 
-def _read(table, scale_factor, redshift, h, cosmology):
-    """Read all columns that are known, in the units of `AXES` and solar masses."""
+def _read_particles(table, scale_factor, redshift, h, cosmology):
+    """Read all columns that are known, in the units of `STAR_AXES` and solar masses."""
     scale = 1.0 if scale_factor is None else scale_factor
-    units = {name: AXES[name] for name in PLACES + SPEEDS} | {"mass": u.Msun}
-    factors = dict.fromkeys(PLACES, scale / (h or 1))
-    factors |= dict.fromkeys(SPEEDS, scale**0.5) | {"mass": 1 / (h or 1)}
+    units = {name: STAR_AXES[name] for name in POSITIONS + VELOCITIES}
+    units["mass"] = u.Msun
+    factors = dict.fromkeys(POSITIONS, scale / (h or 1))
+    factors |= dict.fromkeys(VELOCITIES, scale**0.5) | {"mass": 1 / (h or 1)}
     plain = QTable(table, copy=False)
     for name in units:
         if name in plain.colnames:
@@ -242,7 +748,7 @@ def _read(table, scale_factor, redshift, h, cosmology):
         name: read_column(plain, name, unit, argument="stars") * factors[name]
         for name, unit in units.items()
     }
-    for name, unit in AXES.items():
+    for name, unit in STAR_AXES.items():
         if name not in values and name in table.colnames:
             values[name] = read_column(table, name, unit, argument="stars")
     if FORMATION in table.colnames:
@@ -264,10 +770,8 @@ def _without_h(column, unit, h, cosmology, name):
     try:
         return column.to(unit, cu.with_H0(cosmology.H0))
     except u.UnitConversionError as error:
-        place = f"stars[{name!r}]"
-        raise InputUnitError(
-            place, f"values in {own}", f"a unit like {unit}"
-        ) from error
+        argument, got = f"stars[{name!r}]", f"values in {own}"
+        raise InputUnitError(argument, got, f"a unit like {unit}") from error
 
 
 def _ages(formed, now, cosmology):
@@ -279,28 +783,29 @@ def _ages(formed, now, cosmology):
     if not born.any():
         return ages
     ends = min(formed[born].min(), now), max(formed[born].max(), now)
-    grid = np.geomspace(ends[0] * 0.999, ends[1] * 1.001, GRID)
+    grid = np.geomspace(ends[0] * 0.999, ends[1] * 1.001, N_SCALE_FACTORS)
     times = cosmology.age(1 / grid - 1).to_value(u.Gyr)
     time = CubicSpline(np.log(grid), times)
     ages[born] = time(np.log(now)) - time(np.log(formed[born]))
     return ages
 
 
-def _usable(values):
+def _known(values):
     """Find the stars of which all is known."""
     known = np.all([np.isfinite(column) for column in values.values()], axis=0)
     return known & (values["mass"] > 0)
 
 
-def _at_rest(place, speed, mass):
+def _at_rest(position, velocity, mass):
     """Give positions and velocities relative to the galaxy."""
-    place = place - shrinking_sphere(place, mass)
-    radius = np.linalg.norm(place, axis=1)
+    position = position - shrinking_sphere(position, mass)
+    radius = np.linalg.norm(position, axis=1)
     inside = radius <= weighted_percentile(radius, 50, mass)
-    return place, speed - np.average(speed[inside], axis=0, weights=mass[inside])
+    mean = np.average(velocity[inside], axis=0, weights=mass[inside])
+    return position, velocity - mean
 
 
-def _alignment(place, speed, mass, age, align):
+def _alignment(position, velocity, mass, age, align):
     """Find the rotation, shape (3, 3), that turns the angular momentum to +z."""
     from scipy.spatial.transform import Rotation
 
@@ -308,13 +813,13 @@ def _alignment(place, speed, mass, age, align):
         return np.eye(3)
     chosen = np.ones(len(mass), dtype=bool)
     if align != "all":
-        radius = np.linalg.norm(place, axis=1)
-        chosen = radius <= INNER * weighted_percentile(radius, 50, mass)
+        radius = np.linalg.norm(position, axis=1)
+        chosen = radius <= INNER_RADII * weighted_percentile(radius, 50, mass)
     if align == "young":
         if age is None:
             raise InputError("align", "'young' without ages", "'inner' or 'all'")
         chosen &= age <= weighted_percentile(age[chosen], 50, mass[chosen])
-    spin = mass[chosen] @ np.cross(place[chosen], speed[chosen])
+    spin = mass[chosen] @ np.cross(position[chosen], velocity[chosen])
     if not np.linalg.norm(spin) > 0:
         raise InputError("stars", "no angular momentum", "some, or align=None")
     turn, _ = Rotation.align_vectors([[0, 0, 1]], [spin / np.linalg.norm(spin)])
@@ -334,7 +839,7 @@ def _clean(values, position_percentile, metallicity_percentile, fe_h_min, o_fe_m
     for name, (low, high) in limits.items():
         if name in values:
             kept &= (values[name] > low) & (values[name] < high)
-    radius = np.linalg.norm([values[name] for name in PLACES], axis=0)
+    radius = np.linalg.norm([values[name] for name in POSITIONS], axis=0)
     cuts = [(radius, position_percentile)]
     if "metal_mass_fraction" in values:
         cuts.append((values["metal_mass_fraction"], metallicity_percentile))
@@ -344,7 +849,7 @@ def _clean(values, position_percentile, metallicity_percentile, fe_h_min, o_fe_m
     return kept
 
 
-def _conditions(values, galaxy_id, number):
+def _measure_conditions(values, galaxy_id, number):
     """Measure the conditions of a galaxy."""
     mass, age = values["mass"], values.get("age")
     metals = values.get("metal_mass_fraction")

@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The published flows, made of the parts of zuko."""
+"""The published flows, made of the parts of zuko, and their published weights."""
 
+import io
+import os
 from functools import partial
 
 import torch
@@ -10,13 +12,31 @@ from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.lazy import LazyComposedTransform, UnconditionalTransform
 from zuko.transforms import MonotonicRQSTransform, RotationTransform
 
-from galml.stars.flow import Flow
+from galml.core.exceptions import WeightsError
+from galml.core.model import GalaxyModel, InputSpec
+from galml.physics import CONDITIONS, STAR_AXES
+from galml.stars.network import Flow
 
-__all__ = ["MAF", "NICE", "NSF", "SOSPF", "GalacticFlow"]
+__all__ = [
+    "MAF",
+    "NICE",
+    "NSF",
+    "SOSPF",
+    "GalacticFlow",
+    "import_maf",
+    "import_nice",
+]
+
+#: Latents of the image of a galaxy that the published flows take.
+LATENTS = 16
+#: Where zuko keeps mean and spread of the normal numbers: then, and now.
+RENAMED = {"base._0": "base.loc", "base._1": "base.scale"}
+#: Standardized conditions beyond this are beyond any of 80 galaxies.
+CONDITION_LIMIT = 3.0
 
 
 class _ZukoFlow(Flow):
-    """A flow of zuko behind the interface of `~galml.stars.flow.Flow`."""
+    """A flow of zuko behind the interface of `~galml.stars.network.Flow`."""
 
     def __repr__(self):
         # zuko's layers draw random numbers to describe themselves.
@@ -43,64 +63,94 @@ class MAF(_ZukoFlow):
     Parameters
     ----------
     features, context, kinds, latent, encoder, cylinder, whiten
-        See `~galml.stars.flow.Flow`.
+        See `~galml.stars.network.Flow`.
     transforms : int, optional
         Number of layers.
     hidden : sequence of int, optional
         Widths of the hidden layers of each.
-    **options
-        Of the flow in zuko.
     """
 
-    kind = zuko.flows.MAF
-
-    def build(self, features, context, transforms=10, hidden=(128, 128), **options):
+    def build(self, features, context, transforms=10, hidden=(128, 128)):
         """Make the layers."""
-        self.flow = self.kind(
-            features,
-            context,
-            transforms=transforms,
-            hidden_features=tuple(hidden),
-            **options,
+        self.flow = zuko.flows.MAF(
+            features, context, transforms=transforms, hidden_features=tuple(hidden)
         )
 
 
-class NICE(MAF):
+class NICE(_ZukoFlow):
     """
     Affine coupling flow (Dinh et al. 2017, arXiv:1605.08803), NICE in zuko.
 
     Parameters as in `MAF`.
     """
 
-    kind = zuko.flows.NICE
+    def build(self, features, context, transforms=10, hidden=(128, 128)):
+        """Make the layers."""
+        self.flow = zuko.flows.NICE(
+            features, context, transforms=transforms, hidden_features=tuple(hidden)
+        )
 
 
-class SOSPF(MAF):
+class SOSPF(_ZukoFlow):
     """
     Sum-of-squares polynomial flow (Jaini et al. 2019, arXiv:1905.02325).
 
-    Parameters as in `MAF`. Its inverse is found by bisection, to some 1e-4: sampling
-    is slow.
+    Its inverse is found by bisection, to some 1e-4: sampling is slow.
+
+    Parameters
+    ----------
+    features, context, kinds, latent, encoder, cylinder, whiten, transforms, hidden
+        See `MAF`.
+    degree, polynomials : int, optional
+        Degree of the polynomials, and number of those whose squares are added.
     """
 
-    kind = zuko.flows.SOSPF
+    def build(
+        self,
+        features,
+        context,
+        transforms=10,
+        hidden=(128, 128),
+        degree=4,
+        polynomials=3,
+    ):
+        """Make the layers."""
+        self.flow = zuko.flows.SOSPF(
+            features,
+            context,
+            degree=degree,
+            polynomials=polynomials,
+            transforms=transforms,
+            hidden_features=tuple(hidden),
+        )
 
 
-class NSF(MAF):
+class NSF(_ZukoFlow):
     """
     Neural spline flow (Durkan et al. 2019, arXiv:1906.04032) with few passes.
 
-    Parameters as in `MAF`, of which ``passes`` is the number of sequential steps that
-    sampling takes in each layer: 2 for couplings, ``features`` for an autoregressive
-    flow.
+    Parameters
+    ----------
+    features, context, kinds, latent, encoder, cylinder, whiten, transforms, hidden
+        See `MAF`.
+    bins : int, optional
+        Number of bins of the splines.
+    passes : int, optional
+        Number of sequential steps that sampling takes in each layer: 2 for couplings,
+        ``features`` for an autoregressive flow.
     """
 
-    kind = zuko.flows.NSF
-
-    def build(self, features, context, transforms=5, passes=2, **options):
+    def build(
+        self, features, context, transforms=5, hidden=(128, 128), bins=8, passes=2
+    ):
         """Make the layers."""
-        super().build(
-            features, context, transforms=transforms, passes=passes, **options
+        self.flow = zuko.flows.NSF(
+            features,
+            context,
+            bins=bins,
+            transforms=transforms,
+            hidden_features=tuple(hidden),
+            passes=passes,
         )
 
 
@@ -114,7 +164,7 @@ class GalacticFlow(_ZukoFlow):
     Parameters
     ----------
     features, context, kinds, latent, encoder, cylinder, whiten
-        See `~galml.stars.flow.Flow`.
+        See `~galml.stars.network.Flow`.
     layers : int, optional
         Number of layers.
     bins : int, optional
@@ -158,3 +208,112 @@ class GalacticFlow(_ZukoFlow):
     def condition(self, context):
         """Give the transformation for these conditions."""
         return self.flow["transform"](context)
+
+
+def import_maf(path):
+    """
+    Read the published masked autoregressive flow.
+
+    The scaling of its stars and conditions was never published: stars and densities
+    are in standardized units.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The published file ``maf_checkpoint.pth``.
+
+    Returns
+    -------
+    galml.core.model.GalaxyModel
+        Model of the operation ``stars``, architecture ``maf``.
+
+    Raises
+    ------
+    galml.core.WeightsError
+        If the file cannot be read as tensors alone, or holds another network.
+    OSError
+        If there is no file to open.
+    """
+    return _import(path, MAF)
+
+
+def import_nice(path):
+    """
+    Read the published affine coupling flow (NICE).
+
+    Parameters
+    ----------
+    path : str or path-like
+        The published file ``nice_checkpoint.pth``.
+
+    Returns
+    -------
+    galml.core.model.GalaxyModel
+        Model of the operation ``stars``, architecture ``nice``; see `import_maf`.
+
+    Raises
+    ------
+    galml.core.WeightsError, OSError
+        As in `import_maf`.
+    """
+    return _import(path, NICE)
+
+
+def _import(path, kind):
+    """Read a checkpoint into a flow of this class."""
+    path, architecture = os.fspath(path), kind.__name__.lower()
+    with open(path, "rb") as file:
+        content = file.read()
+    options = {
+        "features": len(STAR_AXES),
+        "context": len(CONDITIONS),
+        "latent": LATENTS,
+        "flag": False,
+    }
+    with torch.random.fork_rng(devices=()):  # initial weights are random
+        network = kind(**options)
+    try:
+        checkpoint = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
+        tensors = checkpoint["model_state_dict"]
+        network.flow.load_state_dict({RENAMED.get(k, k): v for k, v in tensors.items()})
+        trained = {
+            "epochs": checkpoint["epoch"] + 1,
+            "training_loss": checkpoint["train_loss"],
+        }
+    # Damaged bytes can raise anything inside the unpickler.
+    except Exception as error:
+        raise WeightsError(
+            f"{path}: not the published {architecture} flow, or damaged "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise WeightsError(f"{path}: holds weights that are not finite")
+    return GalaxyModel(
+        network,
+        operation="stars",
+        architecture=architecture,
+        options=options,
+        config={
+            "standardized": True,
+            "axes": [{"name": n, "unit": "", "kind": "linear"} for n in STAR_AXES],
+            "conditions": [
+                {"name": n, "lo": -CONDITION_LIMIT, "hi": CONDITION_LIMIT}
+                for n in CONDITIONS
+            ],
+        },
+        card={
+            "title": f"GalacticForge, the published {architecture.upper()} flow",
+            "paper": "GalacticForge (2024), after Wolf & Buck 2023, arXiv:2312.05960",
+            "date": "2024",
+            "training": "stars of about 80 NIHAO zoom simulations",
+            "figures": trained,
+            "limits": (
+                "the scaling was never published: stars, conditions and densities are "
+                "in standardized units"
+            ),
+        },
+        input_spec=InputSpec(scalars=CONDITIONS),
+        name=f"galacticforge-{architecture}",
+    )

@@ -59,7 +59,7 @@ class StarScaling(nn.Module):
         self.whiten = whiten
         slots = [_name(kind) for kind in kinds]
         if cylinder is not None:
-            slots[cylinder[0]], slots[cylinder[1]] = "radius", "turn"
+            slots[cylinder[0]], slots[cylinder[1]] = "radius", "azimuth"
         self.slots = slots
         # Not saved with the weights, which may be rounded: bounds must hold.
         low, high = _bounds(kinds)
@@ -88,7 +88,7 @@ class StarScaling(nn.Module):
         `torch.Tensor`
             bool, shape (n,); a star with NaN is not outside.
         """
-        values = self._wide(values)
+        values = self._double(values)
         return ~((values <= self.low) | (values >= self.high)).any(-1)
 
     def forward(self, values, context=None):
@@ -113,10 +113,10 @@ class StarScaling(nn.Module):
         center, log_scale = self._lines(context)
         flat = (flat - center) * torch.exp(-log_scale)
         log_det = log_det - log_scale.sum(-1)
-        flat, bent = self._compress(flat)
-        matrix = self._wide(self.matrix)
-        standard = (flat - self._wide(self.mean)) @ matrix.T
-        log_det = log_det + bent + matrix.diagonal().log().sum()
+        flat, compression = self._compress(flat)
+        matrix = self._double(self.matrix)
+        standard = (flat - self._double(self.mean)) @ matrix.T
+        log_det = log_det + compression + matrix.diagonal().log().sum()
         return standard.to(self.mean.dtype), log_det.to(self.mean.dtype)
 
     def inverse(self, standard, context=None):
@@ -137,12 +137,12 @@ class StarScaling(nn.Module):
             is finite.
         """
         flat = torch.linalg.solve_triangular(
-            self._wide(self.matrix), self._wide(standard).T, upper=False
+            self._double(self.matrix), self._double(standard).T, upper=False
         ).T
         center, log_scale = self._lines(context)
-        flat = self._expand(flat + self._wide(self.mean))
+        flat = self._expand(flat + self._double(self.mean))
         values = self._unflatten(flat * torch.exp(log_scale) + center)
-        return self._strictly(values, self.mean.dtype)
+        return self._strictly_inside(values, self.mean.dtype)
 
     @torch.no_grad()
     def fit(self, values, context=None):
@@ -170,16 +170,15 @@ class StarScaling(nn.Module):
         flat = self._flatten(values)[0]
         center = _line(design, _clipped(flat))
         # The radius has no center but zero, the azimuth neither center nor scale.
-        still = self._at("radius") + self._at("turn")
-        center[still] = 0.0
+        center[self._at("radius", "azimuth")] = 0.0
         size = (flat - design @ center.T).abs()
         least = _least(size)
         log_scale = _line(design, _clipped(size.clamp_min(least).log()))
-        log_scale[self._at("turn")] = 0.0
+        log_scale[self._at("azimuth")] = 0.0
         self.center.copy_(center)
         self.log_scale.copy_(log_scale)
-        flat = (flat - design @ self._wide(self.center).T) * torch.exp(
-            -design @ self._wide(self.log_scale).T
+        flat = (flat - design @ self._double(self.center).T) * torch.exp(
+            -design @ self._double(self.log_scale).T
         )
         flat = _clipped(self._compress(flat)[0])
         self._standardize(flat)
@@ -190,7 +189,7 @@ class StarScaling(nn.Module):
         spread = flat.std(0)
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
         mean, factor = flat.mean(0), torch.eye(len(spread), dtype=torch.float64)
-        free = torch.tensor([slot != "turn" for slot in self.slots])
+        free = torch.tensor([slot != "azimuth" for slot in self.slots])
         if self.whiten:
             unit = ((flat - mean) / spread)[:, free]
             covariance = unit.T @ unit / len(unit)
@@ -208,22 +207,22 @@ class StarScaling(nn.Module):
         """Places of the axes of these kinds."""
         return [i for i, slot in enumerate(self.slots) if slot in names]
 
-    def _wide(self, tensor):
+    def _double(self, tensor):
         """Convert to float64, where the device has it."""
         wide = torch.float32 if tensor.device.type == "mps" else torch.float64
         return tensor.to(wide)
 
     def _lines(self, context):
         """Center and logarithm of the scale for conditions."""
-        center, log_scale = self._wide(self.center), self._wide(self.log_scale)
+        center, log_scale = self._double(self.center), self._double(self.log_scale)
         if center.shape[1] == 1:
             return center.T, log_scale.T
-        context = self._wide(context)
+        context = self._double(context)
         return tuple(t[:, 0] + context @ t[:, 1:].T for t in (center, log_scale))
 
     def _flatten(self, values):
         """Leave Cartesian axes and bounds; and the logarithm of the volume ratio."""
-        values = self._wide(values)
+        values = self._double(values)
         columns = list(values.unbind(-1))
         log_det = torch.zeros_like(columns[0])
         if self.cylinder is not None:
@@ -256,8 +255,8 @@ class StarScaling(nn.Module):
             logit = columns[i].clamp(-LARGEST, LARGEST)
             columns[i] = low + (high - low) * torch.sigmoid(logit)
         if self.cylinder is not None:
-            radius, turn, along, across = (columns[i] for i in self.cylinder)
-            cos, sin = turn.cos(), turn.sin()
+            radius, azimuth, along, across = (columns[i] for i in self.cylinder)
+            cos, sin = azimuth.cos(), azimuth.sin()
             cartesian = (
                 radius * cos,
                 radius * sin,
@@ -276,9 +275,9 @@ class StarScaling(nn.Module):
             log_det = log_det - 0.5 * torch.log1p(columns[i].square())
             columns[i] = columns[i].asinh()
         for i in self._at("radius"):
-            columns[i], bent = _normal_radius(columns[i])
-            log_det = log_det + bent
-        for i in self._at("turn"):
+            columns[i], stretch = _normal_radius(columns[i])
+            log_det = log_det + stretch
+        for i in self._at("azimuth"):
             share = columns[i] / (2 * math.pi) + 0.5
             columns[i] = _ndtri(share)
             log_det = log_det - math.log(2 * math.pi) - _log_normal(columns[i])
@@ -290,13 +289,13 @@ class StarScaling(nn.Module):
         for i in self._at("radius"):
             normal = columns[i].clamp(-NORMAL, LARGEST)
             columns[i] = (-2 * torch.special.log_ndtr(-normal)).sqrt()
-        for i in self._at("turn"):
+        for i in self._at("azimuth"):
             columns[i] = 2 * math.pi * (torch.special.ndtr(columns[i]) - 0.5)
         for i in self._at("asinh", "radius"):
             columns[i] = columns[i].clamp(-LARGEST, LARGEST).sinh()
         return torch.stack(columns, -1)
 
-    def _strictly(self, values, dtype):
+    def _strictly_inside(self, values, dtype):
         """Round to a precision without reaching the bounds."""
         values = values.to(dtype)
         limit = torch.finfo(dtype).max
@@ -328,7 +327,7 @@ def _bounds(kinds):
 
 
 def _clipped(values):
-    """Pull in the outliers of each column."""
+    """Move the outliers of each column to its quantiles."""
     ends = torch.tensor([OUTLIERS, 1 - OUTLIERS], dtype=values.dtype)
     low, high = torch.quantile(values, ends, dim=0)
     return values.clamp(low, high)

@@ -12,12 +12,12 @@ from astropy.coordinates import (
 )
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
-from galml.stars.columns import AXES, read_stars
+from galml.physics import STAR_AXES
+from galml.stars.preparation import read_stars
 
 __all__ = ["to_galactocentric", "to_skycoord"]
 
-PLACES = {name: AXES[name] for name in ("x", "y", "z")}
-SPEEDS = {name: AXES[name] for name in ("v_x", "v_y", "v_z")}
+PHASE_SPACE = {name: STAR_AXES[name] for name in ("x", "y", "z", "v_x", "v_y", "v_z")}
 
 
 def to_skycoord(
@@ -67,29 +67,25 @@ def to_skycoord(
             np.sin(tilt) * minor - np.cos(tilt) * away,
         ]
     )
-    place, speed = _vectors(stars)
+    position, velocity = _vectors(stars)
     origin = center.cartesian.xyz.to(u.kpc)
     motion = np.zeros(3) * u.km / u.s
     if center.data.differentials:
         motion = center.velocity.d_xyz.to(u.km / u.s)
-    return SkyCoord(
-        ICRS(
-            _representation(
-                (place @ axes) * u.kpc + origin, (speed @ axes) * u.km / u.s + motion
-            )
-        )
-    )
+    position = (position @ axes) * u.kpc + origin
+    velocity = (velocity @ axes) * u.km / u.s + motion
+    return SkyCoord(ICRS(_representation(position, velocity)))
 
 
-def to_galactocentric(stars, **frame):
-    """Put the stars in the place of those of the Milky Way.
+def to_galactocentric(stars, frame=None):
+    """Put the stars in the position of those of the Milky Way.
 
     Parameters
     ----------
     stars : `~astropy.table.QTable`
         As for `to_skycoord`.
-    **frame
-        Of `~astropy.coordinates.Galactocentric`, such as ``galcen_distance``.
+    frame : `~astropy.coordinates.Galactocentric`, optional
+        Where the Sun is, and how it moves; that of astropy by default.
 
     Returns
     -------
@@ -102,17 +98,22 @@ def to_galactocentric(stars, **frame):
     ------
     galml.core.InputError
         If a column is missing.
+    galml.core.InputTypeError
+        If the frame is another one.
     galml.core.InputUnitError
         If a unit is missing or cannot be converted.
     """
+    frame = Galactocentric() if frame is None else frame
+    if not isinstance(frame, Galactocentric):
+        raise InputTypeError("frame", type(frame).__name__, "a Galactocentric frame")
     turn = np.array([1.0, -1.0, -1.0])
-    place, speed = _vectors(stars)
-    data = _representation(place * turn * u.kpc, speed * turn * u.km / u.s)
-    return SkyCoord(Galactocentric(data, **frame))
+    position, velocity = _vectors(stars)
+    data = _representation(position * turn * u.kpc, velocity * turn * u.km / u.s)
+    return SkyCoord(frame.realize_frame(data))
 
 
 def _center(center, distance):
-    """Give the place of a galaxy with its distance, ICRS."""
+    """Give the position of a galaxy with its distance, ICRS."""
     if not isinstance(center, SkyCoord) or not center.isscalar:
         raise InputTypeError("center", type(center).__name__, "one SkyCoord")
     center = center.icrs
@@ -155,12 +156,12 @@ def _directions(center):
 
 def _vectors(stars):
     """Places (kpc) and velocities (km/s), shape (n, 3)."""
-    values, unknown = read_stars(stars, PLACES | SPEEDS)
+    values, unknown = read_stars(stars, PHASE_SPACE)
     values[unknown] = np.nan
     return values[:, :3], values[:, 3:]
 
 
-def _representation(place, speed):
+def _representation(position, velocity):
     return CartesianRepresentation(
-        place.T, differentials=CartesianDifferential(speed.T)
+        position.T, differentials=CartesianDifferential(velocity.T)
     )
