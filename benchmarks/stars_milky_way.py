@@ -26,7 +26,7 @@ from sklearn.model_selection import KFold
 from sklearn.neighbors import KernelDensity
 
 import galml
-from galml.stars.ensemble import combine
+from galml.stars import combine
 
 #: File and columns of each survey; where a column is a pair, their difference.
 SURVEYS = {
@@ -122,12 +122,12 @@ def choose_start(train, members=12):
     scores = dict.fromkeys(STARTS, 0.0)
     for inner, outer in KFold(5, shuffle=True, random_state=1).split(train):
         turn = whiten(train[inner])
-        seen, new = turn(train[inner]), turn(train[outer])
+        fitted, new = turn(train[inner]), turn(train[outer])
         for number in STARTS:
             each = []
             for seed in range(members):
-                own = np.random.default_rng(seed).permutation(len(seen))
-                part = seen[own[: int(0.85 * len(seen))]]
+                own = np.random.default_rng(seed).permutation(len(fitted))
+                part = fitted[own[: int(0.85 * len(fitted))]]
                 each.append(mixture(part, number, 1e-3, seed).score_samples(new))
             scores[number] += logsumexp(each, axis=0).sum()
     return max(scores, key=scores.get)
@@ -153,10 +153,10 @@ def flows(train, test, members):
         )
         for seed in range(members)
     ]
-    held = table_of(test)
+    new_stars = table_of(test)
 
     def score(model):
-        return float(np.mean(galml.star_log_prob(held, model=model)["log_prob"]))
+        return float(np.mean(galml.star_log_prob(new_stars, model=model)["log_prob"]))
 
     return score(combine(models)), float(np.mean([score(m) for m in models])), start
 

@@ -59,8 +59,8 @@ def with_images(conditions, numbers):
     """Conditions with an image of each galaxy."""
     conditions = conditions.copy()
     conditions["image"] = np.empty(len(conditions), dtype=object)
-    seen = star_images(len(numbers), STARS, first=numbers.start)
-    for row, image in enumerate(seen):
+    images = star_images(len(numbers), STARS, first=numbers.start)
+    for row, image in enumerate(images):
         conditions["image"][row] = galaxy_image(*image)
     return conditions
 
@@ -123,7 +123,7 @@ def draw(model, stars, conditions):
     """Figures of the heaviest left-out galaxy."""
     index = int(np.argmax(conditions["stellar_mass"]))
     row = conditions[index : index + 1]
-    sample = galml.sample_stars(row, STARS, model=model)
+    sample = galml.sample_stars(row, STARS, model=model, seed=0)
     for name, plot in (("galaxy", plot_galaxy), ("quantiles", plot_quantiles)):
         path = IMAGES / f"stars_{name}.jpg"
         plot(sample, stars[index]).savefig(path, dpi=80)
@@ -163,8 +163,8 @@ def main():
         found = judge(model, stars, given, SAMPLED.get(name, len(stars)))
         row = summary(found) | {"stars_per_second": rate(model, conditions[:1])}
         rows.append({"flow": name} | row)
-        told = {"sha256": model.sha256, "seconds": model.card.get("seconds")}
-        figures["flows"][name] = row | told | {"each": found}
+        about = {"sha256": model.sha256, "seconds": model.card.get("seconds")}
+        figures["flows"][name] = row | about | {"each": found}
         print(f"{name}: {row}", flush=True)
     table = QTable(rows=rows)
     for key in table.colnames[1:]:

@@ -28,9 +28,10 @@ from sklearn.mixture import GaussianMixture
 
 import galml
 from galml.core.exceptions import GalmlWarning
+from galml.physics import STAR_AXES, star_table
 from galml.stars import fit, prepare
-from galml.stars.columns import AXES, read_stars, star_table
 from galml.stars.metrics import c2st, mmd, sliced_wasserstein
+from galml.stars.preparation import read_stars
 
 ILLUSTRIS = ("417175", "420815", "426280")
 ILLUSTRIS_H = 0.704
@@ -94,11 +95,15 @@ def simspin(name):
             """Take a column in a unit, by the factors that the file tells."""
             attrs = {k.lower(): v for k, v in stars[key].attrs.items()}
 
-            def told(*words):
+            def value_of(*words):
                 key = next((k for k in attrs if all(w in k for w in words)), None)
                 return 0.0 if key is None else float(np.ravel(attrs[key])[0])
 
-            factor = told("cgs") * a ** told("a", "scal") * h ** told("h", "scal")
+            factor = (
+                value_of("cgs")
+                * a ** value_of("a", "scal")
+                * h ** value_of("h", "scal")
+            )
             return stars[key][()] * factor * unit.cgs
 
         speed = "Velocities" if "Velocities" in stars else "Velocity"
@@ -116,7 +121,7 @@ def simspin(name):
 
 def axes_of(table):
     """Names of the axes that a table has."""
-    return [name for name in AXES if name in table.colnames]
+    return [name for name in STAR_AXES if name in table.colnames]
 
 
 def scales(values):
@@ -126,10 +131,10 @@ def scales(values):
 
 def values_of(table, axes):
     """Plain numbers of the axes."""
-    return read_stars(table, {name: AXES[name] for name in axes})[0]
+    return read_stars(table, {name: STAR_AXES[name] for name in axes})[0]
 
 
-def gaussians(train, held, count, axes):
+def gaussians(train, truth, count, axes):
     """Draw from the mixture that does best on a fifth of what it is given."""
     values = values_of(train, axes)
     mean, spread = scales(values)
@@ -139,9 +144,9 @@ def gaussians(train, held, count, axes):
         (GaussianMixture(k, random_state=0).fit(values[split:]) for k in COMPONENTS),
         key=lambda fitted: fitted.score(values[:split]),
     )
-    log_prob = best.score((values_of(held, axes) - mean) / spread)
+    log_prob = best.score((values_of(truth, axes) - mean) / spread)
     drawn = best.sample(count)[0] * spread + mean
-    return star_table(drawn, {name: AXES[name] for name in axes}), log_prob, spread
+    return star_table(drawn, {name: STAR_AXES[name] for name in axes}), log_prob, spread
 
 
 def measures(sample, truth):
@@ -178,28 +183,28 @@ def left_out(galaxies, name):
     sample, log_prob, spread = gaussians(train, stars, len(stars), axes)
     rows = {"mixture of the others": measures(sample, stars) | {"log_prob": log_prob}}
     model = fit(train, given, axes=axes, **OTHERS)
-    sample = galml.sample_stars(conditions, len(stars), model=model)
+    sample = galml.sample_stars(conditions, len(stars), model=model, seed=0)
     rows["galml from the others"] = measures(sample, stars) | {
         "log_prob": standard_log_prob(model, stars, conditions, spread)
     }
-    seen, held = halves(stars)
-    return rows | ceiling(seen, held, axes, spread)
+    first, second = halves(stars)
+    return rows | ceiling(first, second, axes, spread)
 
 
-def ceiling(seen, held, axes, spread=None):
+def ceiling(train, truth, axes, spread=None):
     """Mixture and flow of one half of a galaxy, judged by the other."""
-    sample, log_prob, own = gaussians(seen, held, len(held), axes)
+    sample, log_prob, own = gaussians(train, truth, len(truth), axes)
     spread = own if spread is None else spread
     log_prob = log_prob + np.log(spread / own).sum()
-    rows = {"mixture of its half": measures(sample, held) | {"log_prob": log_prob}}
-    start = min(MOST, len(seen) // STARS_PER_GAUSSIAN)
+    rows = {"mixture of its half": measures(sample, truth) | {"log_prob": log_prob}}
+    start = min(MOST, len(train) // STARS_PER_GAUSSIAN)
     options = {"components": start, "layers": 4, "width": 64}
-    model = fit(seen, axes=axes, options=options, **HALF)
-    sample = galml.sample_stars(None, len(held), model=model)
-    rows["galml from its half"] = measures(sample, held) | {
-        "log_prob": standard_log_prob(model, held, None, spread)
+    model = fit(train, axes=axes, options=options, **HALF)
+    sample = galml.sample_stars(None, len(truth), model=model, seed=0)
+    rows["galml from its half"] = measures(sample, truth) | {
+        "log_prob": standard_log_prob(model, truth, None, spread)
     }
-    rows["its half itself"] = measures(seen, held) | {"log_prob": np.nan}
+    rows["its half itself"] = measures(train, truth) | {"log_prob": np.nan}
     return rows
 
 

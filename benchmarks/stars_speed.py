@@ -26,11 +26,13 @@ from astropy.table import QTable
 from common import write_figures
 
 import galml
+from galml import physics
 from galml.core.weights import load_model
-from galml.stars.galaxies import galaxies_of
-from galml.stars.network import ARCHITECTURES
+from galml.stars.preparation import read_galaxies
+from galml.stars.published import GalacticFlow
 
-AXES, CONTEXT, BATCH = 10, 4, 16_384
+AXES, CONTEXT = len(physics.STAR_AXES), len(physics.CONDITIONS)
+BATCH = 16_384
 #: Shares of the stars that the others draw.
 FEWER = {
     "zuko NSF": 0.01,
@@ -78,7 +80,7 @@ def ways(stars):
     """All that is timed, with its number of stars."""
     model = load_model("default", "stars")
     network = model.network.eval()
-    context = galaxies_of(CONDITIONS, model).context.float()
+    context = torch.from_numpy(read_galaxies(CONDITIONS, model).context).float()
     published = {
         "zuko NSF": zuko.flows.NSF(AXES, CONTEXT, transforms=5),
         "zuko NSF, 2 passes": zuko.flows.NSF(AXES, CONTEXT, transforms=5, passes=2),
@@ -90,7 +92,7 @@ def ways(stars):
         ),
     }
     counts = {name: int(share * stars) for name, share in FEWER.items()}
-    galactic = ARCHITECTURES["galacticflow"](AXES, CONTEXT).eval()
+    galactic = GalacticFlow(AXES, CONTEXT).eval()
     runs = {
         "galml, end to end": (
             lambda: galml.sample_stars(CONDITIONS, stars, seed=1, device="cpu"),

@@ -6,9 +6,8 @@ import torch
 from astropy.table import QTable
 
 from galml.core.model import GalaxyModel
-from galml.stars.columns import AGE_OF_UNIVERSE, AXES
-from galml.stars.conditions import CONDITIONS
-from galml.stars.network import ARCHITECTURES
+from galml.physics import AGE_OF_UNIVERSE, CONDITIONS, STAR_AXES
+from galml.stars.network import StarFlow
 
 KINDS = ["asinh"] * 6 + [
     "positive",
@@ -40,10 +39,14 @@ def _make_model(seed=0, name="stand-in", **options):
     )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        network = ARCHITECTURES["coupling"](**options)
+        network = StarFlow(**options)
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
+    spec = None
+    if "encoder" in options:
+        from galml.stars.images import INPUT as spec
+
     ranges = list(RANGES.values())[: options.get("context", 4)]
     low, high = np.array(ranges).reshape(-1, 2).T
     network.scaling.fit(torch.from_numpy(stars[:, -network.features :]))
@@ -56,7 +59,8 @@ def _make_model(seed=0, name="stand-in", **options):
         options=options,
         config={
             "axes": [
-                {"name": axis, "unit": unit.to_string()} for axis, unit in AXES.items()
+                {"name": axis, "unit": unit.to_string()}
+                for axis, unit in STAR_AXES.items()
             ],
             "conditions": [
                 {"name": key, "lo": RANGES[key][0], "hi": RANGES[key][1]}
@@ -64,6 +68,7 @@ def _make_model(seed=0, name="stand-in", **options):
             ],
         },
         card={},
+        input_spec=spec,
         name=name,
     )
 

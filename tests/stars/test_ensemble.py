@@ -1,15 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import copy
+
 import numpy as np
 import pytest
 import torch
 from astropy.table import QTable
-from scipy.stats import kstest, multivariate_normal
+from scipy.stats import kstest
 
 import galml
 from galml.core.exceptions import InputError, ModelError
 from galml.core.model import GalaxyModel
-from galml.stars.ensemble import Ensemble, combine
-from galml.stars.mixture import GaussianMixture, MixtureFlow, divide
+from galml.stars import combine
+from galml.stars.network import Ensemble, divide
 
 AXES = ("a", "b")
 
@@ -46,7 +48,7 @@ def integral(model, side=12, number=241):
     return np.exp(galml.star_log_prob(table, model=model)["log_prob"]).sum() * step**2
 
 
-def test_divided_noise_is_normal_and_knows_nothing_of_the_component():
+def test_divided_noise_is_normal_and_independent_of_the_component():
     noise = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
     place, rest = divide(noise, torch.tensor([0.2, 0.5, 0.3]))
     shares = place.bincount() / len(place)
@@ -62,65 +64,10 @@ def test_extreme_noise_stays_finite():
     assert rest.isfinite().all() and place[0] == 0 and place[1] == 1
 
 
-def test_mixture_has_the_density_of_its_gaussians():
-    values = torch.tensor(np.stack(list(stars(2000).itercols()), 1)).float()
-    base = GaussianMixture(2, 2)
-    base.fit(values)
-    factors = base.factors().detach().double().numpy()
-    weights = base.logit.softmax(0).detach().double().numpy()
-    assert sorted(weights) == pytest.approx([0.3, 0.7], abs=0.03)
-    wanted = sum(
-        w * multivariate_normal(m, np.linalg.inv(f @ f.T)).pdf(values)
-        for w, m, f in zip(weights, base.mean.detach().numpy(), factors, strict=True)
-    )
-    found = base.log_prob(values).exp().detach().numpy()
-    np.testing.assert_allclose(found, wanted, rtol=1e-4)
-
-
-def test_mixture_draws_what_it_was_fitted_to():
-    values = torch.tensor(np.stack(list(stars(4000).itercols()), 1)).float()
-    base = GaussianMixture(2, 2)
-    base.fit(values)
-    noise = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(1))
-    drawn = base.draw(noise).detach()
-    torch.testing.assert_close(drawn.mean(0), values.mean(0), atol=0.06, rtol=0)
-    torch.testing.assert_close(drawn.T.cov(), values.T.cov(), atol=0.25, rtol=0.02)
-    assert ((drawn[:, 0] < -1).float().mean() - 0.3).abs() < 0.02
-
-
-def test_few_points_fill_few_components():
-    base = GaussianMixture(2, 8)
-    base.fit(torch.randn(9, 2, generator=torch.Generator().manual_seed(0)))
-    assert base.logit.softmax(0)[3:].max() < 1e-9
-
-
-def test_flow_starts_from_the_mixture(models):
-    network = MixtureFlow(2, 0, components=2, layers=2, width=8, whiten=True)
-    values = torch.tensor(np.stack(list(stars().itercols()), 1)).float()
-    network.fit_scaling(values)
-    start = network.log_prob(values).mean().item()
-    single = multivariate_normal(values.mean(0), values.T.cov()).logpdf(values).mean()
-    assert start > single + 0.3
-
-
-def test_flow_with_conditions_takes_each_galaxy():
-    network = MixtureFlow(3, 2, components=2, layers=1, width=8, whiten=True)
-    generator = torch.Generator().manual_seed(0)
-    galaxy = torch.arange(400) % 4
-    contexts = torch.randn(4, 2, generator=generator)
-    values = torch.randn(400, 3, generator=generator) + contexts[galaxy][:, :1]
-    network.fit_scaling(values, contexts, galaxy)
-    assert network.log_prob(values, contexts[galaxy]).isfinite().all()
-    noise = torch.randn(50, 3, generator=generator)
-    one = network.sample(noise, contexts[:1])
-    each = network.sample(noise, contexts[:1].expand(50, -1))
-    torch.testing.assert_close(one, each, rtol=1e-5, atol=1e-5)
-
-
 def test_ensemble_is_the_mean_density(models):
-    model, held = combine(models), stars(50, seed=3)
-    each = [np.exp(galml.star_log_prob(held, model=m)["log_prob"]) for m in models]
-    found = np.exp(galml.star_log_prob(held, model=model)["log_prob"])
+    model, new_stars = combine(models), stars(50, seed=3)
+    each = [np.exp(galml.star_log_prob(new_stars, model=m)["log_prob"]) for m in models]
+    found = np.exp(galml.star_log_prob(new_stars, model=model)["log_prob"])
     np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=1e-5)
     assert integral(model) == pytest.approx(1, abs=0.01)
     assert model.card["members"] == 2
@@ -141,12 +88,12 @@ def test_ensemble_draws_from_its_density(models):
 
 
 def test_ensemble_survives_a_file(models, tmp_path):
-    model, held = combine(models, name="two"), stars(20, seed=4)
+    model, new_stars = combine(models, name="two"), stars(20, seed=4)
     model.save(tmp_path / "two.safetensors")
     again = GalaxyModel.load(tmp_path / "two.safetensors", operation="stars")
     assert isinstance(again.network, Ensemble) and again.sha256 == model.sha256
     found, wanted = (
-        galml.star_log_prob(held, model=m)["log_prob"] for m in (again, model)
+        galml.star_log_prob(new_stars, model=m)["log_prob"] for m in (again, model)
     )
     np.testing.assert_array_equal(found, wanted)
 
@@ -155,5 +102,9 @@ def test_only_models_alike_are_combined(models):
     other = galml.stars.fit(stars(), axes=("a",), network="nice", epochs=1)
     with pytest.raises(ModelError, match="other axes"):
         combine([models[0], other])
+    with_images = copy.copy(models[0])
+    with_images.options = models[0].options | {"encoder": "small"}
+    with pytest.raises(ModelError, match="an encoder of its own"):
+        combine([with_images])
     with pytest.raises(InputError, match="models: got none"):
         combine([])

@@ -36,6 +36,17 @@ def test_round_trip(galaxies, model, tmp_path, suffix):
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
+def test_fresh_seed_is_noted(galaxies, model, tmp_path):
+    for suffix in (".parquet", ".ecsv"):
+        path = tmp_path / f"stars{suffix}"
+        write_stars(path, galaxies, 30, model=model, device="cpu", chunk=20)
+        stars = QTable.read(path)
+        expected = galml.sample_stars(
+            galaxies, 30, model=model, device="cpu", seed=stars.meta["SEED"]
+        )
+        assert (stars["x"] == expected["x"]).all()
+
+
 def test_existing_file(galaxies, model, tmp_path):
     path = tmp_path / "stars.ecsv"
     path.write_text("precious")

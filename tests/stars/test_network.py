@@ -8,11 +8,11 @@ from numpy.testing import assert_allclose
 from safetensors.torch import load, save
 from zuko.transforms import MonotonicRQSTransform
 
+from galml.core.domain import find_architecture, find_object
 from galml.core.exceptions import InputError, ModelError
 from galml.core.inference import infer
 from galml.core.model import GalaxyModel
-from galml.stars.network import ARCHITECTURES
-from galml.stars.splines import Spline, n_parameters
+from galml.stars.network import Spline, n_parameters
 
 AGE = 13.787
 KINDS = ["asinh"] * 6 + ["positive", "linear", "linear", ["interval", 0.0, AGE]]
@@ -25,6 +25,9 @@ SMALL = {
     "nice": {"transforms": 3, "hidden": (16,)},
     "nsf": {"transforms": 2, "hidden": (16,)},
     "sospf": {"transforms": 2, "hidden": (16,)},
+}
+ARCHITECTURES = {
+    name: find_object(find_architecture("stars", name).network) for name in SMALL
 }
 CASES = [(name, {}) for name in SMALL] + [
     ("coupling", {"cylinder": CYLINDER}),
@@ -105,7 +108,7 @@ def test_log_prob_is_that_of_the_jacobian(name, options):
     rows = values()[:3]
 
     def normal(row):
-        standard, _ = flow.scaling(row[None], flow._followed(context))
+        standard, _ = flow.scaling(row[None], flow._scaling_context(context))
         condition = flow.condition(flow._flow_context(context))
         z, _ = flow.transform(standard[:, flow.active], condition)
         return torch.cat((z, standard[:, flow.aside]), -1)[0]

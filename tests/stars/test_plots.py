@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from galml.core.exceptions import InputError
 from galml.stars import plots
-from galml.stars.profiles import rotation_curve
+from galml.stars.metrics import rotation_curve
 
 KMS = u.km / u.s
 

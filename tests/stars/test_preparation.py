@@ -9,9 +9,8 @@ from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
 from galml.core.exceptions import InputError, InputUnitError
-from galml.stars import prepare
-from galml.stars.columns import AGE_OF_UNIVERSE, SOLAR_METALLICITY
-from galml.stars.preparation import shrinking_sphere, weighted_percentile
+from galml.physics import AGE_OF_UNIVERSE, SOLAR_METALLICITY
+from galml.stars.preparation import prepare, shrinking_sphere
 
 SMOOTH = {"position_percentile": None, "metallicity_percentile": None}
 
@@ -133,11 +132,6 @@ def test_conditions_are_those_of_the_operation(model):
 
     _, conditions = prepare(disk())
     assert len(galml.sample_stars(conditions, model=model)) == conditions["n_stars"][0]
-
-
-def test_weighted_percentile():
-    assert weighted_percentile([3.0, 1.0, 2.0], 50, [1, 1, 1]) == 2
-    assert weighted_percentile([3.0, 1.0, 2.0], 50, [9, 1, 1]) == 3
 
 
 def test_units_of_simulations():
@@ -273,8 +267,8 @@ def test_input_is_not_changed():
         ({"redshift": -1}, "redshift"),
         ({"h": np.nan}, "h: got"),
         ({"align": "old"}, "align"),
-        ({"position_percentile": 0}, "percentile"),
-        ({"metallicity_percentile": 101}, "percentile"),
+        ({"position_percentile": 0}, "position_percentile"),
+        ({"metallicity_percentile": 101}, "metallicity_percentile"),
         ({"fewest": 10_000}, "10000"),
     ],
 )

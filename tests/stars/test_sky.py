@@ -116,7 +116,7 @@ def test_galactocentric():
     assert_allclose(near.distance.to_value(u.kpc), 2, atol=1e-3)
     assert_allclose(near.l.deg, 180, atol=0.1)
     assert_allclose(near.velocity.d_xyz.to_value("km/s"), 0, atol=1e-6)
-    other = to_galactocentric(stars, galcen_distance=8 * u.kpc)
+    other = to_galactocentric(stars, Galactocentric(galcen_distance=8 * u.kpc))
     assert other.galcen_distance == 8 * u.kpc
 
 
@@ -133,6 +133,8 @@ def test_errors(ring):
         to_skycoord(ring, CENTER, distance=FAR, inclination=3 * u.kpc)
     with pytest.raises(InputUnitError, match="distance"):
         to_skycoord(ring, CENTER, distance=3 * u.s)
+    with pytest.raises(InputTypeError, match="frame"):
+        to_galactocentric(ring, "icrs")
     del ring["v_x"]
     with pytest.raises(InputError, match="v_x"):
         to_galactocentric(ring)

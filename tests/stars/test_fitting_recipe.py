@@ -1,9 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import math
+
 import torch
 from numpy.testing import assert_allclose
 
-from galml.stars.network import ARCHITECTURES
-from galml.stars.training import Augmentation, StarLoss
+from galml.core.model import InputSpec
+from galml.stars.fitting import Augmentation, StarRecipe
+from galml.stars.network import StarFlow
 
 PLANE, UP = (0, 1, 3, 4), (2, 5)
 
@@ -62,24 +65,36 @@ def test_repeatable_and_without_side_effects():
     assert torch.equal(first["stars"], second["stars"])
     assert torch.equal(first["jitter"].nan_to_num(), second["jitter"].nan_to_num())
     other = augment(before, generator(1))
-    assert not torch.equal(first["stars"], other["stars"])
+    apart = (first["stars"] - other["stars"])[:, :2].norm(dim=1)
+    # Points of two random directions are 4/pi radii apart, in the mean.
+    radius = before["stars"][:, :2].norm(dim=1)
+    assert_allclose((apart / radius).mean(), 4 / math.pi, atol=0.05)
     assert torch.equal(before["stars"], copy) and "jitter" not in before
     assert bool(augment) and not Augmentation()
 
 
+def recipe(contexts):
+    return StarRecipe("coupling", InputSpec(), contexts, {"axes": []})
+
+
 def test_loss():
     torch.manual_seed(0)
-    flow = ARCHITECTURES["coupling"](6, 2, layers=2, width=8, embedding=4)
+    flow = StarFlow(6, 2, layers=2, width=8, embedding=4)
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     contexts = torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])
     data = batch(30)
-    loss = StarLoss(contexts)
+    loss = recipe(contexts.double()).loss
     expected = -flow.log_prob(data["stars"], contexts[data["galaxy"]]).mean()
     assert torch.equal(loss(flow, data)["loss"], expected)
     jitter = torch.full((30, 2), 0.5)
     shifted = -flow.log_prob(data["stars"], contexts[data["galaxy"]] + 0.5).mean()
     assert torch.equal(loss(flow, data | {"jitter": jitter})["loss"], shifted)
-    unconditional = ARCHITECTURES["coupling"](6, 0, layers=1)
-    assert StarLoss(None)(unconditional, data)["loss"].isfinite()
+
+
+def test_loss_without_conditions():
+    flow, data = StarFlow(6, 0, layers=1), batch(30)
+    # It begins as a rotation of a unit normal.
+    expected = 0.5 * (data["stars"] ** 2).sum(1).mean() + 3 * math.log(2 * math.pi)
+    assert_allclose(recipe(None).loss(flow, data)["loss"].item(), expected, rtol=1e-5)

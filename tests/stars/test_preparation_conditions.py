@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 
 from galml.core.exceptions import InputError, InputUnitError
 from galml.core.flags import Flag
-from galml.stars.columns import SOLAR_METALLICITY
-from galml.stars.conditions import CONDITIONS, read_conditions
+from galml.physics import CONDITIONS, SOLAR_METALLICITY
+from galml.stars.preparation import read_conditions
 
 EXPECTED = [[9, 4, 1, -1], [np.log10(5e10), 6, 2, -0.1], [np.log10(2e11), 9, 6, 0.1]]
 

@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 
 import galml
 from galml.core import Flag
+from galml.physics import AGE_OF_UNIVERSE, STAR_AXES
 from galml.stars import fit, prepare
-from galml.stars.columns import AGE_OF_UNIVERSE, AXES
 
 
 def particles(mass, seed, n=900):
@@ -57,7 +57,7 @@ def fitted(data):
 def test_sampled_stars_are_like_the_particles(data, fitted):
     stars, conditions = data
     drawn = galml.sample_stars(conditions, 1000, model=fitted, seed=1, device="cpu")
-    values = np.array([np.asarray(drawn[name]) for name in AXES])
+    values = np.array([np.asarray(drawn[name]) for name in STAR_AXES])
     assert np.isfinite(values).all()
     assert ((drawn["age"].value > 0) & (drawn["age"].value < AGE_OF_UNIVERSE)).all()
     assert (drawn["metal_mass_fraction"] > 0).all()

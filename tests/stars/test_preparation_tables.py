@@ -2,31 +2,23 @@
 import astropy.units as u
 import numpy as np
 import pytest
-from astropy.cosmology import Planck18
 from astropy.table import MaskedColumn, Table
 from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
-from galml.stars.columns import (
-    AGE_OF_UNIVERSE,
-    AXES,
-    as_table,
-    check_components,
-    read_column,
-    read_stars,
-    star_table,
-)
+from galml.physics import STAR_AXES, star_table
+from galml.stars.preparation import as_table, read_column, read_stars
 
 
 @pytest.fixture
 def values():
-    return np.random.default_rng(1).uniform(0.1, 1, (7, len(AXES)))
+    return np.random.default_rng(1).uniform(0.1, 1, (7, len(STAR_AXES)))
 
 
 def test_round_trip(values):
     table = star_table(values)
-    assert table.colnames == list(AXES)
+    assert table.colnames == list(STAR_AXES)
     assert table["fe_h"].unit == u.dex
     assert not hasattr(table["metal_mass_fraction"], "unit") or (
         table["metal_mass_fraction"].unit is None
@@ -109,17 +101,3 @@ def test_input_is_not_changed(values):
     back, _ = read_stars(table)
     back[:] = 0
     assert_allclose(read_stars(table)[0], values)
-
-
-def test_components(values):
-    table = star_table(values, components=("age", "x"))
-    assert table.colnames == ["age", "x"]
-    assert check_components("x", AXES) == ("x",)
-    for wrong in (("x", "w"), (), ("x", "x")):
-        with pytest.raises(InputError, match="components"):
-            check_components(wrong, AXES)
-
-
-def test_age_of_universe():
-    assert AGE_OF_UNIVERSE == Planck18.age(0).to_value(u.Gyr)
-    assert_allclose(AGE_OF_UNIVERSE, 13.787, atol=1e-3)

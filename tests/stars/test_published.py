@@ -7,8 +7,8 @@ from astropy.table import QTable
 import galml
 from galml.core.exceptions import WeightsError
 from galml.core.model import GalaxyModel
-from galml.stars.conditions import CONDITIONS
-from galml.stars.network import ARCHITECTURES
+from galml.physics import CONDITIONS
+from galml.stars.published import MAF
 
 #: Architecture, log-density at zero for zero conditions, mean of its own samples.
 PUBLISHED = {"maf": (-8.639, -13.4), "nice": (-8.080, -12.5)}
@@ -79,13 +79,13 @@ def test_damaged(content, tmp_path):
 
 def test_other_objects_are_refused(tmp_path):
     path = tmp_path / "maf.pth"
-    torch.save({"model_state_dict": ARCHITECTURES["maf"](2, 0)}, path)
+    torch.save({"model_state_dict": MAF(2, 0)}, path)
     with pytest.raises(WeightsError, match="not the published maf"):
         galml.import_weights(path, "galacticforge-maf")
 
 
 def test_weights_that_are_not_finite(tmp_path):
-    network = ARCHITECTURES["maf"](latent=16, flag=False)
+    network = MAF(latent=16, flag=False)
     state = network.flow.state_dict()
     names = {"base.loc": "base._0", "base.scale": "base._1"}
     state = {names.get(key, key): tensor for key, tensor in state.items()}

@@ -13,14 +13,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import galml
 from galml.core import Flag, GalmlWarning
-from galml.core.exceptions import (
-    InputError,
-)
-from galml.stars.columns import AGE_OF_UNIVERSE, AXES, read_stars
+from galml.core.exceptions import InputError
+from galml.physics import AGE_OF_UNIVERSE, STAR_AXES
+from galml.stars.preparation import read_stars
 
 
 def sample(galaxies, n=None, **options):
-    return galml.sample_stars(galaxies, n, device="cpu", **options)
+    return galml.sample_stars(galaxies, n, seed=0, device="cpu", **options)
 
 
 def log_prob(stars, galaxies, **options):
@@ -135,8 +134,8 @@ value = st.floats(width=32)
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(*[value] * 10), min_size=1, max_size=4))
 def test_any_star_has_a_row(model, rows):
-    stars = QTable(np.array(rows, dtype=float), names=list(AXES))
-    for name, unit in AXES.items():
+    stars = QTable(np.array(rows, dtype=float), names=list(STAR_AXES))
+    for name, unit in STAR_AXES.items():
         stars[name] = stars[name] * unit
     galaxy = {
         "stellar_mass": 1e10 * u.Msun,
