@@ -32,11 +32,14 @@ OPERATIONS = (
             name="circularity",
             summary="how much of the gas is in ordered rotation, from velocity maps",
             kind="objects",
+            files="FITS files with a velocity map or a cube of one galaxy each",
             options={
                 "redshift": {
                     "type": float,
+                    "nargs": "+",
                     "metavar": "Z",
-                    "help": "divide the velocities by 1 + Z",
+                    "help": "divide the velocities by 1 + Z; one for all, or one for "
+                    "each file",
                 }
             },
             paired={"dispersion": {"help": "maps of the velocity dispersion"}},
@@ -61,12 +64,69 @@ OPERATIONS = (
             name="spin",
             summary="stellar spin of the galaxies in images of a field",
             kind="field",
+            files="FITS images of the field, one band each",
             examples="field-*.fits",
         ),
     ),
     Operation(
         name="lambda_r",
         function="galml.stellar_kinematics.operation:lambda_r",
+        command=Command(
+            name="lambda-r",
+            summary="spin of the stars, measured on maps of their velocities",
+            kind="objects",
+            files="FITS maps of the light of one galaxy each, or tables of its spaxels",
+            options={
+                "hdu": {
+                    "help": "extension to read, by name or number; or "
+                    "flux=A,velocity=B,dispersion=C where each FILE holds all maps",
+                },
+                "r_eff": {
+                    "type": "value",
+                    "nargs": "+",
+                    "metavar": "R",
+                    "help": "semi-major axis of the ellipse, in pixels or such as "
+                    "5arcsec; one for all, or one for each file, as for the following",
+                },
+                "ellipticity": {
+                    "type": "value",
+                    "nargs": "+",
+                    "metavar": "E",
+                    "help": "1 - b/a of the ellipse; none measures it (default: 0)",
+                },
+                "position_angle": {
+                    "type": "value",
+                    "nargs": "+",
+                    "metavar": "PA",
+                    "help": "of the major axis, in degrees (default: measured)",
+                },
+                "psf_fwhm": {
+                    "type": "value",
+                    "nargs": "+",
+                    "metavar": "FWHM",
+                    "help": "width of the PSF, in pixels or such as 2.5arcsec, to "
+                    "correct for seeing",
+                },
+                "sersic_index": {
+                    "type": float,
+                    "nargs": "+",
+                    "metavar": "N",
+                    "help": "Sersic index, to correct for seeing",
+                },
+                "radius": {
+                    "choices": ("circular", "elliptical"),
+                    "help": "which distance from the center counts (default: circular)",
+                },
+                "n_samples": {
+                    "default": 100,
+                    "help": "Monte Carlo draws for the errors (default: %(default)s)",
+                },
+            },
+            paired={
+                "velocity": {"help": "maps of the velocity, unless FILE holds all"},
+                "dispersion": {"help": "maps of the velocity dispersion"},
+            },
+        ),
     ),
     Operation(
         name="sample_stars",
@@ -91,8 +151,25 @@ OPERATIONS = (
             name="stars",
             summary="stars of galaxies, drawn from what is known of the galaxies",
             kind="catalog",
+            files="table with a row for each galaxy: stellar_mass, median_age, "
+            "age_percentile_10, metallicity, with their units",
+            options={
+                "n": {
+                    "type": "value",
+                    "metavar": "N",
+                    "help": "stars of each galaxy; or a column with them; or the mass "
+                    "of a star, such as 1e5solMass (default: the column n_stars, else "
+                    "10000)",
+                },
+                "components": {
+                    "nargs": "+",
+                    "metavar": "AXIS",
+                    "help": "axes wanted (default: all)",
+                },
+            },
             examples="galaxies.ecsv",
-            run="galml.cli.stars:run",
+            writer="galml.stars:write_stars",
+            drawn={"n": 20_000, "components": None},
         ),
     ),
     Operation(

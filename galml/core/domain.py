@@ -96,24 +96,31 @@ class Command:
     kind : {"objects", "field", "catalog"}
         Whether its files hold one object each, are images of one field in several
         bands out of which galaxies are cut, or are tables with a row for each galaxy.
+    files : str
+        What the input files are, for the help.
     options : mapping of str to mapping
-        Further options, with what `argparse` needs; each is a keyword of the function.
+        Further options, or changes of shared ones, with what `argparse` needs; each is
+        a keyword of the function. Readers are named as in `galml.cli.options`.
     paired : mapping of str to mapping
         The same for options that name one file for each input file.
     examples : str
         Pattern of the example files that the demonstration uses.
-    run : str, optional
-        Where the function that carries out the command is, as "module:function", if
-        it is none that the kind has.
+    writer : str, optional
+        Where the function is that writes a table piece by piece, as "module:function";
+        for "catalog".
+    drawn : mapping
+        Keywords of the function that differ for what is drawn; for "catalog".
     """
 
     name: str
     summary: str
     kind: str
+    files: str
     options: Mapping = field(default_factory=dict)
     paired: Mapping = field(default_factory=dict)
     examples: str = ""
-    run: str | None = None
+    writer: str | None = None
+    drawn: Mapping = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
+from matplotlib.figure import Figure
 
 import galml
 from galml import cli
+from galml.cli import field
+from galml.core import InputSpec
 
 SCALE = 0.4
 PLACES = ((60.0, 70.0), (150.0, 120.0), (90.0, 160.0))
@@ -71,7 +74,13 @@ def spin(monkeypatch):
             table.add_column(np.array(stack.names), name="name", index=0)
         return table
 
-    model = types.SimpleNamespace(name="m", sha256="s")
+    spec = InputSpec(
+        grid=(48, 48),
+        half_width=2 * np.sqrt(2),
+        width_unit="r_eff",
+        parameters={"wide_grid": 72},
+    )
+    model = types.SimpleNamespace(name="m", sha256="s", input_spec=spec)
     monkeypatch.setitem(vars(galml), "spin", fake)
     monkeypatch.setitem(vars(galml), "load_model", lambda *args, **options: model)
     return calls
@@ -80,12 +89,12 @@ def spin(monkeypatch):
 def test_galaxies_of_a_catalog(spin, files, catalog, tmp_path):
     output = tmp_path / "spins.ecsv"
     options = ["--catalog", catalog, "-o", output, "--chunk", 2, "--quiet"]
-    assert run("spin", *files, *options, "--seed", 3, "--psf", 1.3, 1.2, 1.1) == 0
+    assert run("spin", *files, *options, "--seed", 3, "--psf-fwhm", 1.3, 1.2, 1.1) == 0
     assert [len(stack) for stack, _ in spin] == [2, 1]
     stack, keywords = spin[0]
     assert stack.bands == ("g", "r", "i") and stack.data.unit == u.nJy
     assert stack.data.shape[-1] * stack.pixel_scale[0].value == pytest.approx(
-        8.48 * 6.7 * SCALE
+        6 * np.sqrt(2) * 6.7 * SCALE
     )
     widths = stack.psf_fwhm[0].to_value(u.arcsec)
     np.testing.assert_allclose(widths, [1.3, 1.2, 1.1], rtol=0.02)
@@ -132,7 +141,7 @@ def test_interrupted_run_goes_on(spin, files, catalog, tmp_path, monkeypatch):
     [
         (["--bands", "g", "r"], "--bands: got 2 for 3 files"),
         (["--bands", "g", "r", "r"], "a band is there twice"),
-        (["--psf", "1.2"], "--psf: got 1 for 3 files"),
+        (["--psf-fwhm", "1.2"], "--psf-fwhm: got 1 for 3 files"),
         (["--catalog", "missing.ecsv"], "missing.ecsv"),
     ],
 )
@@ -144,18 +153,16 @@ def test_bad_commands(spin, files, tmp_path, capsys, options, message):
 def test_figures(spin, files, catalog, tmp_path, monkeypatch):
     drawn = []
 
-    def plot_galaxy(image, row, *, figure):
+    def plot_galaxy(image, row):
         drawn.append(image.meta["OBJECT"])
-        return figure
+        return Figure()
 
-    def plot_table(table, *, figure):
+    def plot_table(table):
         drawn.append(len(table))
-        return figure
-
-    from galml import _field
+        return Figure()
 
     fake = types.SimpleNamespace(plot_galaxy=plot_galaxy, plot_table=plot_table)
-    monkeypatch.setattr(_field, "import_module", lambda name: fake)
+    monkeypatch.setattr(field, "plots_of", lambda args: fake)
     folder = tmp_path / "figures"
     options = ["--catalog", catalog, "--figures", folder, "--quiet"]
     assert run("spin", *files, "-o", tmp_path / "a.ecsv", *options) == 0

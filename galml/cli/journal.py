@@ -5,9 +5,16 @@ import hashlib
 import itertools
 import json
 import shutil
+import warnings
 from pathlib import Path
 
+__all__ = ["RESUMED", "Journal", "open_journal", "resume"]
+
 STAMP = "run.sha256"
+#: What the help says.
+RESUMED = (
+    "If a run with an output is interrupted, the same command goes on where it stopped."
+)
 
 
 class Journal:
@@ -20,15 +27,23 @@ class Journal:
     configuration : object
         All that the results depend on besides the input files, as JSON takes it.
         Chunks of a run with another configuration are never used.
+
+    Attributes
+    ----------
+    done : set of tuple of str
+        What identifies the rows that are there.
+    warnings : list of str
+        What was said while the others were computed.
     """
 
     def __init__(self, output, configuration):
-        text = json.dumps(configuration, sort_keys=True)
+        text = json.dumps(configuration, sort_keys=True, default=str)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.folder = output and output.with_name(f"{output.name}.part")
         self.columns = []
         self.tables = []
         self.done = set()
+        self.warnings = []
 
     def is_other(self):
         """Whether the folder holds chunks of a run with another configuration."""
@@ -95,3 +110,83 @@ class Journal:
 def _newer(file, time):
     path = Path(file)
     return path.exists() and path.stat().st_mtime > time
+
+
+def open_journal(args, configuration):
+    """Open the journal of a run, where it is not that of another one.
+
+    Parameters
+    ----------
+    args : `~argparse.Namespace`
+        What was typed.
+    configuration : list
+        As for `Journal`.
+
+    Returns
+    -------
+    `Journal`
+        With the results of an interrupted run, if there was one.
+    """
+    import galml
+    from galml.cli.output import UsageError
+
+    journal = Journal(args.output, [galml.__version__, *configuration])
+    if journal.is_other():
+        if not args.overwrite:
+            raise UsageError(
+                f"{journal.folder} holds an interrupted run with other options: "
+                "remove it, or pass --overwrite to start again"
+            )
+        journal.remove()
+    return journal
+
+
+def resume(args, journal, columns, keys, compute):
+    """Compute what a journal does not have, and save it chunk by chunk.
+
+    Parameters
+    ----------
+    args : `~argparse.Namespace`
+        What was typed.
+    journal : `Journal`
+        Where the results are kept.
+    columns : list of str
+        What a key consists of.
+    keys : list of tuple of str
+        What identifies each row.
+    compute : callable
+        Takes chunks, lists of indices into the keys, and gives a table for each, when
+        its turn comes.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        All results in the order of the keys.
+    """
+    from tqdm import tqdm
+
+    from galml.core.exceptions import GalmlWarning
+
+    journal.load(columns)
+    pending = [index for index, key in enumerate(keys) if key not in journal.done]
+    starts = range(0, len(pending), args.chunk)
+    chunks = [pending[start : start + args.chunk] for start in starts]
+    with (
+        tqdm(
+            total=len(keys),
+            initial=len(keys) - len(pending),
+            desc=args.operation.command.name,
+            unit="galaxy",
+            disable=args.quiet,
+        ) as progress,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always", GalmlWarning)
+        for chunk, table in zip(chunks, compute(chunks), strict=True):
+            journal.add(table, [keys[index] for index in chunk])
+            progress.update(len(chunk))
+    # Each chunk may say the same of its failures: the first one is enough.
+    own = [one for one in caught if issubclass(one.category, GalmlWarning)]
+    said = own[:1] + [one for one in caught if one not in own]
+    journal.warnings = list(dict.fromkeys(str(one.message) for one in said))
+    return journal.table(keys)

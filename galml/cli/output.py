@@ -1,37 +1,22 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What all commands do with their results: tables, names, reports."""
 
-import argparse
 import sys
+from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
-
-import galml
-from galml._journal import Journal
-from galml.core.flags import decode_flags
 
 __all__ = [
-    "FORMATS",
     "UsageError",
     "add_names",
     "check_figures",
     "failed",
     "finish",
-    "open_journal",
-    "positive",
+    "plots_of",
     "print_table",
+    "save_figure",
     "show",
-    "stem",
     "table_format_of",
 ]
-
-FORMATS = {
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".vot": "votable",
-    ".xml": "votable",
-    ".parquet": "parquet",
-}
 
 
 class UsageError(Exception):
@@ -49,40 +34,30 @@ def table_format_of(args):
         raise UsageError(f"{output} exists: pass --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"{output.parent} is not a folder")
-    table_format = args.format or FORMATS.get(output.suffix.lower())
+    table_format = args.format or args.formats.get(output.suffix.lower())
     if table_format is None:
         raise UsageError(
-            f"{output}: the suffix is none of {' '.join(FORMATS)}: pass --format"
+            f"{output}: the suffix is none of {' '.join(args.formats)}: pass --format"
         )
     if table_format == "parquet" and find_spec("pyarrow") is None:
         raise UsageError("parquet needs pyarrow: pip install 'galml[all]'")
     return table_format
 
 
-def positive(text):
-    """Read a whole number above zero, for `argparse`."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
 def add_names(table, files):
     """Name each galaxy: as its data say, or after its file."""
+    from galml.core.files import file_stem
+
     names = table["name"] if "name" in table.colnames else [""] * len(files)
-    names = [str(name) or stem(file) for name, file in zip(names, files, strict=True)]
+    names = [str(name) or file_stem(f) for name, f in zip(names, files, strict=True)]
     if "name" in table.colnames:
         table["name"] = names
     else:
         table.add_column(names, name="name", index=0)
 
 
-def stem(file):
-    name = Path(file).name
-    return name.removesuffix(".gz").rpartition(".")[0] or name
-
-
 def failed(row):
+    """Tell whether a galaxy has no result."""
     from galml.core.flags import Flag
 
     return bool(int(row["flags"]) & (Flag.FAILED | Flag.UNREADABLE))
@@ -96,6 +71,7 @@ def write_table(table, output, table_format):
 
 
 def print_table(table, table_format):
+    """Write a table to the standard output."""
     if table_format is None:
         show(table)
     else:
@@ -104,6 +80,8 @@ def print_table(table, table_format):
 
 def show(table):
     """Print what a person can read of a table: few digits, flags by name."""
+    from galml.core.flags import decode_flags
+
     shown = table[[name for name in table.colnames if table[name].ndim == 1]]
     for name in shown.colnames:
         if name == "flags":
@@ -134,17 +112,16 @@ def check_figures(args):
         raise UsageError("--figures needs matplotlib: pip install 'galml[all]'")
 
 
-def open_journal(args, configuration):
-    """Open the journal of a run, where it is not that of another one."""
-    journal = Journal(args.output, [galml.__version__, *configuration])
-    if journal.is_other():
-        if not args.overwrite:
-            raise UsageError(
-                f"{journal.folder} holds an interrupted run with other options: "
-                "remove it, or pass --overwrite to start again"
-            )
-        journal.remove()
-    return journal
+def plots_of(args):
+    """Import the module that draws what an operation found."""
+    return import_module(args.operation.plots)
+
+
+def save_figure(args, figure, name):
+    """Write a figure, under a name in which nothing means a folder."""
+    args.figures.mkdir(parents=True, exist_ok=True)
+    name = str(name).replace("/", "_").replace(" ", "_")
+    figure.savefig(args.figures / f"{name}.png")
 
 
 def finish(args, table, table_format, journal):
@@ -154,4 +131,6 @@ def finish(args, table, table_format, journal):
     else:
         write_table(table, args.output, table_format)
         journal.remove()
+    for message in journal.warnings:
+        print(f"galml: {message}", file=sys.stderr)
     return report(table)

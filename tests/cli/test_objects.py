@@ -9,9 +9,13 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.table import QTable
+from matplotlib.figure import Figure
 
 import galml
-from galml import _output, cli
+from galml import cli
+from galml.cli import demo, objects
+from galml.cli import output as outputs
+from galml.cli.options import FORMATS
 from galml.core.exceptions import GalmlWarning, ModelError
 from galml.core.flags import Flag
 
@@ -81,7 +85,7 @@ def run(*arguments):
 def test_formats(operation, files, tmp_path, suffix):
     output = tmp_path / f"results{suffix}"
     assert run("circularity", *files, "-o", output, "--chunk", 2) == 0
-    table = QTable.read(output, format=cli.FORMATS[suffix])
+    table = QTable.read(output, format=FORMATS[suffix])
     assert list(table["file"]) == files
     assert list(table["name"]) == ["NGC 1", "map_2", "map_3", "map_4", "map_5"]
     assert list(table["circularity"]) == [1, 2, 3, 4, 5]
@@ -124,6 +128,34 @@ def test_dispersion_goes_with_its_map(operation, files, output):
     assert list(QTable.read(output)["dispersion_file"]) == files[2:]
 
 
+def test_values_for_each_galaxy(operation, files, output, capsys):
+    arguments = [*files, "-o", output, "--chunk", 2, "--redshift", 1, 2, 3, 4, 5]
+    operation.stop_after = 2
+    assert run("circularity", *arguments) == 130
+    assert [words["redshift"] for _, words in operation.calls] == [[1, 2], [3, 4]]
+    operation.stop_after = None
+    assert run("circularity", *arguments[:-1], 6) == 2
+    assert run("circularity", *arguments) == 0
+    assert operation.calls[-1][1]["redshift"] == [5]
+    assert run("circularity", *files, "--redshift", 1, 2) == 2
+    assert "--redshift: got 2 values for 5 galaxies" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2", 2),
+        ("VEL", "VEL"),
+        ("EMLINE:23", ("EMLINE", 23)),
+        ("1:2", (1, 2)),
+        ("velocity=VEL,flux=1", {"velocity": "VEL", "flux": 1}),
+    ],
+)
+def test_extensions(operation, files, text, expected):
+    assert run("circularity", files[0], "--hdu", text) == 0
+    assert operation.calls[0][1]["hdu"] == expected
+
+
 def test_standard_output(operation, files, capsys, monkeypatch):
     assert run("circularity", *files) == 0
     captured = capsys.readouterr()
@@ -145,6 +177,7 @@ def test_failures_are_rows(operation, files, output, capsys):
     assert np.isnan(table["circularity"][1])
     assert table["name"][1] == "map_2"
     error = capsys.readouterr().err
+    assert "galml: a batch had failures\n" in error
     assert "1 of 5 failed" in error
     assert files[1] in error
 
@@ -250,18 +283,16 @@ def test_version(capsys):
 def plots(monkeypatch):
     drawn = []
 
-    def plot_galaxy(velocity_map, row, *, hdu, unit, figure):
-        drawn.append((velocity_map, row["name"], hdu, unit))
-        figure.subplots().plot([0, 1])
-        return figure
+    def plot_galaxy(velocity_map, row, **options):
+        drawn.append((velocity_map, row["name"], options))
+        return Figure()
 
-    def plot_table(table, *, figure):
+    def plot_table(table):
         drawn.append(len(table))
-        figure.subplots().plot([0, 1])
-        return figure
+        return Figure()
 
     fake = types.SimpleNamespace(plot_galaxy=plot_galaxy, plot_table=plot_table)
-    monkeypatch.setattr(cli, "import_module", {cli.OPERATIONS[0].plots: fake}.get)
+    monkeypatch.setattr(objects, "plots_of", lambda args: fake)
     return drawn
 
 
@@ -269,10 +300,12 @@ def test_figures(operation, plots, files, tmp_path, capsys):
     Path(files[1]).write_bytes(b"")
     folder = tmp_path / "some" / "figures"
     arguments = [*files[:3], "--figures", folder, "--hdu", 1, "--unit", "m/s"]
+    arguments += ["--redshift", 0.1, 0.2, 0.3, "--dispersion", *files[2:]]
     assert run("circularity", *arguments) == 1
+    same = {"hdu": 1, "unit": "m/s"}
     assert plots == [
-        (files[0], "NGC 1", 1, "m/s"),
-        (files[2], "map_3", 1, "m/s"),
+        (files[0], "NGC 1", same | {"redshift": 0.1, "dispersion": files[2]}),
+        (files[2], "map_3", same | {"redshift": 0.3, "dispersion": files[4]}),
         3,
     ]
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -293,20 +326,19 @@ def test_figures_of_equal_names(operation, plots, files, tmp_path):
 
 
 def test_figures_need_matplotlib(operation, files, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(_output, "find_spec", lambda name: None)
+    monkeypatch.setattr(outputs, "find_spec", lambda name: None)
     assert run("circularity", *files, "--figures", tmp_path) == 2
     assert "galml[all]" in capsys.readouterr().err
 
 
 def test_demo(operation, plots, files, tmp_path, monkeypatch, capsys):
-    examples = tmp_path / "package" / "data" / "examples"
-    examples.mkdir(parents=True)
+    examples = tmp_path / "examples"
+    examples.mkdir()
     for file in files:
         Path(file).rename(examples / Path(file).name.replace("map_", "mock-"))
-    shipped = cli.resources.files("galml") / "data" / "examples"
-    table = QTable.read(str(shipped / "galaxies.ecsv"))[:2]
+    table = QTable.read(demo.EXAMPLES / "galaxies.ecsv")[:2]
     table.write(examples / "galaxies.ecsv")
-    monkeypatch.setattr(cli.resources, "files", lambda name: tmp_path / "package")
+    monkeypatch.setattr(demo, "EXAMPLES", examples)
     folder = tmp_path / "demo"
     for _ in range(2):
         assert run("demo", "-o", folder) == 0

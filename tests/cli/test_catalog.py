@@ -31,18 +31,20 @@ def conditions(tmp_path):
 def weights(tmp_path):
     """A flow that nobody trained."""
     from galml.core.model import GalaxyModel
-    from galml.stars.columns import AXES
-    from galml.stars.conditions import CONDITIONS
-    from galml.stars.network import ARCHITECTURES
+    from galml.physics import CONDITIONS, STAR_AXES
+    from galml.stars.network import StarFlow
 
     options = {"layers": 1, "width": 8, "embedding": 4}
     model = GalaxyModel(
-        ARCHITECTURES["coupling"](**options),
+        StarFlow(**options),
         operation="stars",
         architecture="coupling",
         options=options,
         config={
-            "axes": [{"name": n, "unit": unit.to_string()} for n, unit in AXES.items()],
+            "axes": [
+                {"name": name, "unit": unit.to_string()}
+                for name, unit in STAR_AXES.items()
+            ],
             "conditions": [{"name": n, "lo": -99, "hi": 99} for n in CONDITIONS],
         },
         card={},
@@ -123,7 +125,7 @@ def test_existing_output(conditions, weights, tmp_path, capsys):
     ("options", "message"),
     [
         (["-o", "stars.txt"], "the suffix is none of"),
-        (["-o", "stars.vot"], "parquet, FITS or ECSV"),
+        (["-o", "stars.vot"], "the suffix is none of .ecsv .fits .parquet"),
         (["--format", "fits"], "needs a file"),
         (["-n", "nothing"], "the name of a column"),
         (["-n", "2.5"], "whole numbers"),

@@ -1,0 +1,66 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The command ``galml demo``: each operation on the example data of the package."""
+
+from importlib import resources
+from pathlib import Path
+
+from galml.registry import OPERATIONS
+
+__all__ = ["run"]
+
+EXAMPLES = Path(str(resources.files("galml"))) / "data" / "examples"
+#: Format of the table of each kind of command, by its suffix.
+SUFFIXES = {"objects": ".ecsv", "field": ".ecsv", "catalog": ".fits"}
+
+
+def run(main, folder):
+    """Carry out every command that has example data, and show what it gave.
+
+    Parameters
+    ----------
+    main : callable
+        The command line.
+    folder : str or path-like
+        Where tables and figures go.
+
+    Returns
+    -------
+    int
+        Exit code, the worst of all.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    status = 0
+    for operation in OPERATIONS:
+        command = operation.command
+        if command is None or not command.examples:
+            continue
+        files = sorted(str(path) for path in EXAMPLES.glob(command.examples))
+        if not files:
+            continue
+        output = folder / f"{command.name}{SUFFIXES[command.kind]}"
+        figures = folder / command.name
+        arguments = [command.name, *files, "-o", str(output), "--overwrite"]
+        if operation.plots:
+            arguments += ["--figures", str(figures)]
+        status = max(status, main(arguments))
+        if output.exists():
+            _show(output, command.kind)
+        print(f"Table: {output}\nFigures: {figures}")
+    return status
+
+
+def _show(output, kind):
+    """Print a table; of many rows for each galaxy the first two."""
+    import numpy as np
+    from astropy.table import QTable
+
+    from galml.cli.output import show
+
+    table = QTable.read(output)
+    if kind == "catalog":
+        _, first = np.unique(table["galaxy_id"], return_index=True)
+        table = table[np.sort([first, first + 1], axis=None)]
+    elif "file" in table.colnames:
+        table.remove_column("file")
+    show(table)
