@@ -298,8 +298,16 @@ def _draw_curves(axes, tables, edges):
             axes["dispersion"].plot(centers, values, label=label, lw=width, **style)
     axes["rotation"].set(xlabel="R (kpc)", ylabel=r"mean $v_\phi$ (km/s)")
     axes["dispersion"].set(xlabel="R (kpc)", ylabel="velocity dispersion (km/s)")
-    for label in ("rotation", "dispersion"):
-        axes[label].legend(frameon=False, fontsize=7)
+    # From zero, with room for the legend.
+    for label, columns, room in (
+        ("rotation", 1, 1.2),
+        ("dispersion", len(tables), 1.4),
+    ):
+        bottom, top = axes[label].dataLim.intervaly
+        axes[label].set_ylim(min(0.0, 1.1 * bottom), max(0.0, room * top))
+        axes[label].legend(
+            loc="upper center", ncols=columns, frameon=False, fontsize="xx-small"
+        )
 
 
 def _draw_planes(axes, tables):
@@ -315,9 +323,8 @@ def _draw_planes(axes, tables):
         panel = axes[f"ages {name}"]
         _draw_plane(panel, *ages_and_metallicities(table), (ages, irons))
         _draw_medians(panel, age_metallicity(table))
-        panel.set(
-            xlabel=LABELS["age"], ylabel=label, title=panel.get_label(), ylim=iron
-        )
+        panel.set(xlabel=LABELS["age"], ylabel=label, ylim=iron)
+        panel.set_title(panel.get_label(), fontsize="medium")
         panel = axes.get(f"abundances {name}")
         if panel is not None:
             known = {key: STAR_AXES[key] for key in ("fe_h", "o_fe")}
@@ -325,7 +332,8 @@ def _draw_planes(axes, tables):
             oxygens = np.linspace(*np.nanquantile(own, (0.002, 0.998)), 60)
             values = known_stars(*read_stars(table, known), name).T
             _draw_plane(panel, *values, (irons, oxygens))
-            panel.set(xlabel=label, ylabel=LABELS["o_fe"], title=panel.get_label())
+            panel.set(xlabel=label, ylabel=LABELS["o_fe"])
+            panel.set_title(panel.get_label(), fontsize="medium")
 
 
 def _draw_plane(panel, first, second, edges):

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import subprocess
 import sys
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -13,6 +14,12 @@ from galml.stars import plots
 from galml.stars.metrics import rotation_curve
 
 KMS = u.km / u.s
+compared = pytest.mark.mpl_image_compare(
+    baseline_dir=str(Path(__file__).parent / "baseline"),
+    tolerance=10,
+    savefig_kwargs={"dpi": 45},
+    style="default",
+)
 
 
 def galaxy(count, seed):
@@ -134,6 +141,19 @@ def test_missing_columns(stars):
     sample.remove_column("v_y")
     with pytest.raises(InputError, match="no column 'v_y'"):
         plots.plot_maps(sample)
+
+
+@compared
+def test_picture_of_a_galaxy(stars):
+    return plots.plot_galaxy(stars[0][:600])
+
+
+@compared
+def test_picture_of_quantiles(stars):
+    sample, truth = stars
+    sample = sample.copy()
+    sample["age"] = 0.8 * sample["age"]
+    return plots.plot_quantiles(sample, truth)
 
 
 def test_importing_needs_no_matplotlib():
