@@ -1,0 +1,151 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import subprocess
+import sys
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import QTable
+
+import galml
+from galml import cli
+from galml.core.domain import Command, Operation
+from galml.registry import OPERATIONS
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    "command", [row.command for row in OPERATIONS if row.command], ids=lambda c: c.name
+)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(command.name, "--help")
+    assert exit_.value.code == 0
+    words = " ".join(capsys.readouterr().out.split())
+    for text in (command.summary, command.files, "--output TABLE", "--seed SEED"):
+        assert text in words
+    for name in (*command.options, *command.paired):
+        assert f"-{name.replace('_', '-')} " in words
+
+
+def test_help_is_light():
+    code = """
+import sys
+from galml.cli import main
+try:
+    main(["lambda-r", "--help"])
+finally:
+    sys.stdout.flush()
+    print("numpy" in sys.modules, "astropy" in sys.modules, file=sys.stderr)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert result.stderr == "False False\n"
+
+
+def test_module_is_the_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "galml", "--version"], capture_output=True, text=True
+    )
+    assert result.stdout == f"galml {galml.__version__}\n"
+
+
+def test_an_operation_needs_no_more_than_its_row(tmp_path, monkeypatch, capsys):
+    def weigh(files, *, hdu=None, scale=1.0, **others):
+        assert others == {"n_samples": 0, "seed": 0}
+        weights = [fits.getdata(file, hdu or 0).sum() for file in files]
+        scales = np.broadcast_to(scale, len(files))
+        return QTable({"weight": weights * scales, "flags": np.zeros(len(files), int)})
+
+    command = Command(
+        name="weigh-it",
+        summary="the weight of galaxies",
+        kind="objects",
+        files="FITS images",
+        options={"scale": {"type": float, "nargs": "+", "help": "of the balance"}},
+    )
+    row = Operation(name="weigh", function="nowhere:weigh", command=command)
+    monkeypatch.setattr(cli, "OPERATIONS", (*OPERATIONS, row))
+    monkeypatch.setitem(vars(galml), "weigh", weigh)
+    files = [tmp_path / f"{number}.fits" for number in (1, 2)]
+    for number, file in enumerate(files, start=1):
+        fits.writeto(file, np.full((2, 2), float(number)))
+    output = tmp_path / "weights.ecsv"
+    assert run("weigh-it", *files, "-o", output, "--scale", 2, 3, "--quiet") == 0
+    table = QTable.read(output)
+    assert table["weight"].tolist() == [8, 24] and table["name"].tolist() == ["1", "2"]
+    for option in ("--model", "--device", "--figures"):
+        with pytest.raises(SystemExit):
+            run("weigh-it", *files, option, "x")
+
+
+@pytest.fixture
+def maps(tmp_path):
+    """Two galaxies: files of single maps, files with all maps, tables of spaxels."""
+    y, x = np.indices((41, 41)) - 20.0
+    flux = np.exp(-np.hypot(x, y / 0.6) / 6)
+    folders = {"flux": [], "velocity": [], "dispersion": [], "all": [], "table": []}
+    for number, speed in enumerate((60, 150), start=1):
+        values = {
+            "flux": flux,
+            "velocity": speed * np.tanh(x / 5),
+            "dispersion": np.full(x.shape, 80.0),
+        }
+        hdus = [fits.ImageHDU(image, name=name) for name, image in values.items()]
+        for hdu in hdus:
+            if hdu.name != "FLUX":
+                hdu.header["BUNIT"] = "km/s"
+            path = tmp_path / f"{hdu.name.lower()}-{number}.fits"
+            fits.writeto(path, hdu.data, hdu.header)
+            folders[hdu.name.lower()].append(path)
+        folders["all"].append(tmp_path / f"all-{number}.fits")
+        fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folders["all"][-1])
+        folders["table"].append(tmp_path / f"table-{number}.ecsv")
+        columns = {"x": x, "y": y} | values
+        table = QTable({name: image.ravel() for name, image in columns.items()})
+        table["velocity"] *= u.km / u.s
+        table["dispersion"] *= u.km / u.s
+        table.write(folders["table"][-1])
+    return folders
+
+
+ELLIPSE = ("--r-eff", 10, 8, "--ellipticity", 0.4, "--position-angle", 90)
+
+
+@pytest.mark.parametrize("kind", ["flux", "all", "table"])
+def test_measured_spin(maps, tmp_path, kind):
+    options = {
+        "flux": ["--velocity", *maps["velocity"], "--dispersion", *maps["dispersion"]],
+        "all": ["--hdu", "flux=FLUX,velocity=VELOCITY,dispersion=DISPERSION"],
+        "table": [],
+    }[kind]
+    output = tmp_path / "spins.ecsv"
+    arguments = [*maps[kind], *ELLIPSE, *options, "-o", output, "--chunk", 1, "--quiet"]
+    assert run("lambda-r", *arguments) == 0
+    table = QTable.read(output)
+    expected = galml.lambda_r(
+        *(maps[name] for name in ("flux", "velocity", "dispersion")),
+        r_eff=[10, 8],
+        ellipticity=0.4,
+        position_angle=90,
+    )
+    np.testing.assert_allclose(table["lambda_r"], expected["lambda_r"], rtol=1e-9)
+    assert table["file"].tolist() == [str(path) for path in maps[kind]]
+    assert table.meta["OPERATN"] == "lambda_r" and table.meta["SEED"] == 0
+
+
+def test_shape_that_is_measured(maps, tmp_path):
+    output = tmp_path / "spins.ecsv"
+    arguments = [*maps["table"], "--r-eff", "10", "--ellipticity", "none", "--quiet"]
+    assert run("lambda-r", *arguments, "-o", output) == 0
+    np.testing.assert_allclose(QTable.read(output)["ellipticity"], 0.4, atol=0.05)
+
+
+def test_bad_values_are_told(maps, capsys):
+    assert run("lambda-r", maps["table"][0], "--r-eff", "big", "--quiet") == 1
+    assert "r_eff: got 'big', expected a number or Quantity" in capsys.readouterr().err
