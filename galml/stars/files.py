@@ -124,5 +124,5 @@ def _write_parquet(path, tables):
 
 
 def _plain(table: QTable, name):
-    """Give a column without its unit."""
+    """Strip a column of its unit."""
     return getattr(table[name], "value", table[name].data)

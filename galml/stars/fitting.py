@@ -479,13 +479,13 @@ class StarRecipe:
         return {"epochs": EPOCHS, "batch_size": 1024, "augment": self.augment}
 
     def start(self, network, data):
-        """Give a new flow the scales of stars and conditions, and its encoder."""
+        """Set scales of stars and conditions, and the encoder, of a new flow."""
         if self.encoder is not None:
             network.encoder.load_state_dict(self.encoder.state_dict())
         network.fit_scaling(data["stars"], self.contexts, data["galaxy"])
 
     def columns(self, data):
-        """Give what the training takes: all of a data set."""
+        """Pass on all of a data set."""
         return data
 
     def loss(self, network, batch):
@@ -542,7 +542,7 @@ class Augmentation:
         return bool(self.turned or self.mirrored or self.jitter is not None)
 
     def __call__(self, batch, generator):
-        """Give a new batch, from a generator on its device."""
+        """Make a new batch, from a generator on its device."""
         stars = batch["stars"].clone()
         count, device = len(stars), stars.device
 
@@ -786,7 +786,7 @@ def _settings(data, network, axisymmetric, encoder):
 
 
 def _config(data, kinds):
-    """Tell what a model needs beside its network: axes, ranges of the conditions."""
+    """Note axes and ranges of the conditions, for the configuration of a model."""
     ends = {"low": [], "high": []}
     if data.n_conditions:
         ends = valid_range(data.contexts[:, : data.n_conditions])

@@ -37,7 +37,7 @@ class GaussianMixture(nn.Module):
         self.log_diagonal = nn.Parameter(torch.zeros(components, features))
 
     def factors(self):
-        """Give the Cholesky factors of the inverse covariances."""
+        """Assemble the Cholesky factors of the inverse covariances."""
         return self.lower.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
 
     @torch.no_grad()
@@ -70,7 +70,7 @@ class GaussianMixture(nn.Module):
         self.log_diagonal[:number] = factor.diagonal(dim1=1, dim2=2).log().float()
 
     def log_prob(self, values):
-        """Give the logarithm of the density of points (n, d)."""
+        """Compute the logarithm of the density of points (n, d)."""
         apart = values[:, None] - self.mean
         normal = torch.einsum("nkd,kde->nke", apart, self.factors())
         constant = 0.5 * values.shape[1] * math.log(2 * math.pi)

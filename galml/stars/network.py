@@ -97,7 +97,7 @@ class Flow(nn.Module):
         self.scaling = StarScaling(kinds, followed, cylinder, whiten)
         self.register_buffer("context_mean", torch.zeros(context + latent))
         self.register_buffer("context_scale", torch.ones(context + latent))
-        # Where all directions are alike, the azimuth is no business of the layers.
+        # Where all directions are alike, the layers do not see the azimuth.
         aside = () if cylinder is None else (cylinder[1],)
         self.active = [i for i in range(features) if i not in aside]
         self.aside = list(aside)
@@ -260,13 +260,13 @@ class Flow(nn.Module):
         return standard.to(self.context_mean.dtype).clamp(-CONTEXT_LIMIT, CONTEXT_LIMIT)
 
     def _scaling_context(self, context):
-        """Give the conditions that center and scale follow."""
+        """Select the conditions that center and scale follow."""
         if not self.context + self.latent:
             return None
         return self._standard_context(context)[:, : self.context]
 
     def _flow_context(self, context):
-        """Give the conditions for the layers: missing latents are zero, with a flag."""
+        """Assemble the conditions for the layers, with zeros for missing latents."""
         if not self.context + self.latent:
             return None
         standard = self._standard_context(context)
@@ -276,7 +276,7 @@ class Flow(nn.Module):
         return torch.cat([*parts, known.to(given.dtype)] if self.flag else parts, -1)
 
     def _possible(self, values):
-        """Give some star within the bounds, to compute with in place of others."""
+        """Make a star within the bounds, to compute with in place of others."""
         center = torch.zeros(1, self.features, dtype=self.context_mean.dtype)
         center = center.to(values.device)
         context = torch.zeros(1, self.context, dtype=center.dtype, device=center.device)
@@ -534,8 +534,8 @@ class Ensemble(Flow):
         stars = torch.empty_like(noise)
         for index, member in enumerate(self.members):
             rows = place == index
-            alike = context is None or len(context) == 1
-            own = context if alike else context[rows]
+            is_common = context is None or len(context) == 1
+            own = context if is_common else context[rows]
             stars[rows] = member.sample(noise[rows], own)
         return stars
 

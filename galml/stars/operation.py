@@ -347,7 +347,7 @@ def _plan(conditions, n, seed, model, components, device, batch_size):
 
 
 def _count_stars(n, galaxies, conditions):
-    """Give the number of stars of each galaxy."""
+    """Read the number of stars of each galaxy."""
     if isinstance(n, str):
         table = as_table(conditions, "conditions")
         if n not in table.colnames:
@@ -375,7 +375,7 @@ def _count_stars(n, galaxies, conditions):
 
 
 def _count_stars_of_mass(mass, galaxies):
-    """Give the number of stars of a mass that each galaxy holds."""
+    """Count the stars of a mass that each galaxy holds."""
     if not mass.unit.is_equivalent(u.Msun):
         raise InputUnitError("n", f"a value in {mass.unit}", "a number, or a mass")
     if galaxies.mass is None:
@@ -459,7 +459,7 @@ def _build(draw, galaxy, values):
 
 
 def _galaxy_keys(values):
-    """Give each galaxy the key of its noise.
+    """Make the key of the noise of each galaxy.
 
     Parameters
     ----------
@@ -585,7 +585,7 @@ def _evaluate(network, pieces, key, context, *, device, size, progress, total):
 
 
 def _check_size(batch_size):
-    """Give the number of stars that the network sees at once."""
+    """Check how many stars the network sees at once."""
     if batch_size is None:
         return BLOCK
     _check_count("batch_size", batch_size)
@@ -638,7 +638,7 @@ def _joined(waiting, key, context, rows):
 
 
 def _star_errors(missing, unknown, galaxies):
-    """Tell what is wrong with the stars that have no result."""
+    """Say what is wrong with the stars that have no result."""
     if missing.any():
         got = "stars without a galaxy"
         expected = "the galaxy_id of a usable row of conditions"

@@ -89,7 +89,9 @@ def as_table(table, argument):
                 {k: np.atleast_1d(v) for k, v in dict(table).items()}, copy=False
             )
     except (TypeError, ValueError) as error:
-        raise InputError(argument, f"columns ({error})", "columns alike") from error
+        raise InputError(
+            argument, f"columns ({error})", "columns of equal length"
+        ) from error
     raise InputTypeError(argument, type(table).__name__, "a QTable")
 
 
@@ -331,7 +333,7 @@ def _standard_columns(table, needed, argument):
 
 
 def _rules(columns):
-    """Tell which values are possible, and how to say so."""
+    """Find which values are possible, with words for what is expected."""
     median, young = columns["median_age"], columns["age_percentile_10"]
     return {
         "log_stellar_mass": (True, "a positive, finite mass"),
@@ -346,7 +348,7 @@ def _rules(columns):
 
 
 def _errors(table, columns, rules, n_stars, argument):
-    """Tell for each galaxy that cannot be used what is wrong with it."""
+    """Collect what is wrong with the galaxies that cannot be used."""
     errors = {}
 
     def note(key, good, expected):
@@ -509,7 +511,7 @@ def read_galaxies(conditions, model, *, device="cpu"):
 
 
 def _find_latents(read, flags, model, device):
-    """Give the latents of each galaxy: its own, those of its image, or NaN."""
+    """Find the latents of each galaxy: its own, those of its image, or NaN."""
     size = model.network.latent
     latent = np.full((len(read), size), np.nan)
     if read.latent is not None:
@@ -675,17 +677,17 @@ def prepare(
     turn = _alignment(position, velocity, mass, values.get("age"), align)
     values |= dict(zip(POSITIONS, turn @ position.T, strict=True))
     values |= dict(zip(VELOCITIES, turn @ velocity.T, strict=True))
-    kept = _clean(values, *percentiles.values(), fe_h_min, o_fe_min)
-    number = int(kept.sum())
+    good = _find_good(values, *percentiles.values(), fe_h_min, o_fe_min)
+    number = int(good.sum())
     if number < fewest:
         raise InputError("stars", f"{number} stars after the cuts", f"{fewest}")
     axes = {name: unit for name, unit in STAR_AXES.items() if name in values}
     result = QTable({"galaxy_id": np.full(number, galaxy_id)})
     for name, column in star_table(
-        np.stack([values[name][kept] for name in axes], 1), axes
+        np.stack([values[name][good] for name in axes], 1), axes
     ).items():
         result[name] = column
-    result["mass"] = mass[kept] * u.Msun
+    result["mass"] = mass[good] * u.Msun
     return result, _measure_conditions(values, galaxy_id, number)
 
 
@@ -797,7 +799,7 @@ def _known(values):
 
 
 def _at_rest(position, velocity, mass):
-    """Give positions and velocities relative to the galaxy."""
+    """Shift positions and velocities to those relative to the galaxy."""
     position = position - shrinking_sphere(position, mass)
     radius = np.linalg.norm(position, axis=1)
     inside = radius <= weighted_percentile(radius, 50, mass)
@@ -826,9 +828,9 @@ def _alignment(position, velocity, mass, age, align):
     return turn.as_matrix()
 
 
-def _clean(values, position_percentile, metallicity_percentile, fe_h_min, o_fe_min):
+def _find_good(values, position_percentile, metallicity_percentile, fe_h_min, o_fe_min):
     """Find the stars that are physical and not far out."""
-    kept = np.ones(len(values["mass"]), dtype=bool)
+    good = np.ones(len(values["mass"]), dtype=bool)
     poorest = 0.0 if "fe_h" in values else SOLAR_METALLICITY * 10**fe_h_min
     limits = {
         "metal_mass_fraction": (poorest, 1),
@@ -838,15 +840,15 @@ def _clean(values, position_percentile, metallicity_percentile, fe_h_min, o_fe_m
     }
     for name, (low, high) in limits.items():
         if name in values:
-            kept &= (values[name] > low) & (values[name] < high)
+            good &= (values[name] > low) & (values[name] < high)
     radius = np.linalg.norm([values[name] for name in POSITIONS], axis=0)
     cuts = [(radius, position_percentile)]
     if "metal_mass_fraction" in values:
         cuts.append((values["metal_mass_fraction"], metallicity_percentile))
     for column, percentile in cuts:
-        if percentile is not None and kept.any():
-            kept &= column <= np.percentile(column[kept], percentile)
-    return kept
+        if percentile is not None and good.any():
+            good &= column <= np.percentile(column[good], percentile)
+    return good
 
 
 def _measure_conditions(values, galaxy_id, number):

@@ -44,7 +44,7 @@ class _ZukoFlow(Flow):
             return super().__repr__()
 
     def condition(self, context):
-        """Give the transformation for these conditions."""
+        """Make the transformation for these conditions."""
         return self.flow.transform(context)
 
     def transform(self, standard, condition):
@@ -206,7 +206,7 @@ class GalacticFlow(_ZukoFlow):
         self.flow = nn.ModuleDict({"transform": LazyComposedTransform(*parts)})
 
     def condition(self, context):
-        """Give the transformation for these conditions."""
+        """Make the transformation for these conditions."""
         return self.flow["transform"](context)
 
 

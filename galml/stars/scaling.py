@@ -71,7 +71,7 @@ class StarScaling(nn.Module):
         self.register_buffer("matrix", torch.eye(number))
 
     def extra_repr(self):
-        """Tell what there is to know about the axes."""
+        """Describe the axes, as `repr` shows them."""
         return f"{self.slots}, whiten={self.whiten}"
 
     def inside(self, values):

@@ -113,7 +113,7 @@ def to_galactocentric(stars, frame=None):
 
 
 def _center(center, distance):
-    """Give the position of a galaxy with its distance, ICRS."""
+    """Read the position of a galaxy with its distance, in ICRS."""
     if not isinstance(center, SkyCoord) or not center.isscalar:
         raise InputTypeError("center", type(center).__name__, "one SkyCoord")
     center = center.icrs
@@ -139,7 +139,7 @@ def _center(center, distance):
 
 
 def _value(name, quantity, unit):
-    """Give one number in a unit."""
+    """Convert one number to a unit."""
     try:
         return float(u.Quantity(quantity).to_value(unit))
     except u.UnitConversionError as error:
@@ -149,7 +149,7 @@ def _value(name, quantity, unit):
 
 
 def _directions(center):
-    """Give unit vectors to north, to east and away from the observer, in ICRS."""
+    """Compute unit vectors to north, to east and away from the observer, in ICRS."""
     vectors = center.spherical.unit_vectors()
     return [vectors[key].xyz.value for key in ("lat", "lon", "distance")]
 

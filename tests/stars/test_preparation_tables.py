@@ -87,7 +87,7 @@ def test_abundance_is_no_magnitude(values):
 def test_no_table():
     with pytest.raises(InputTypeError, match="a QTable"):
         as_table(3, "stars")
-    with pytest.raises(InputError, match="columns alike"):
+    with pytest.raises(InputError, match="columns of equal length"):
         as_table({"a": [1, 2], "b": [1, 2, 3]}, "stars")
 
 
