@@ -71,6 +71,7 @@ OPERATIONS = (
     Operation(
         name="lambda_r",
         function="galml.stellar_kinematics.operation:lambda_r",
+        plots="galml.stellar_kinematics.plots",
         command=Command(
             name="lambda-r",
             summary="spin of the stars, measured on maps of their velocities",

@@ -21,7 +21,7 @@ from galml.stellar_kinematics.aperture import (
 from galml.stellar_kinematics.seeing import correct_seeing
 from galml.stellar_kinematics.spaxels import KMS, Spaxels, read_spaxels
 
-__all__ = ["Galaxy", "SpaxelDomain", "lambda_r"]
+__all__ = ["Galaxy", "SpaxelDomain", "lambda_r", "measure", "select_spaxels"]
 
 RADII = ("circular", "elliptical")
 #: Fewer spaxels are not measured, or flagged.
@@ -314,7 +314,7 @@ class SpaxelDomain:
         rows = RowOptions(options, is_single=source.is_single, length=source.length)
 
         def convert(index, spaxels):
-            return _galaxy(spaxels, radius, **rows.row(index))
+            return select_spaxels(spaxels, radius, **rows.row(index))
 
         galaxies = convert_each(source.members, convert, is_single=source.is_single)
         return Source(source.is_single, source.length, galaxies)
@@ -356,7 +356,7 @@ class SpaxelDomain:
         return flags
 
 
-def _galaxy(
+def select_spaxels(
     spaxels,
     radius,
     *,
@@ -368,7 +368,25 @@ def _galaxy(
     psf_fwhm,
     sersic_index,
 ):
-    """Take the spaxels of a galaxy that lie inside the ellipse."""
+    """Take the spaxels of a galaxy that lie inside the ellipse.
+
+    Parameters
+    ----------
+    spaxels : `~galml.stellar_kinematics.spaxels.Spaxels`
+        All spaxels of the galaxy.
+    radius, r_eff, center, ellipticity, position_angle, systemic, psf_fwhm, sersic_index
+        As for `lambda_r`, of one galaxy.
+
+    Returns
+    -------
+    `Galaxy`
+        What is measured.
+
+    Raises
+    ------
+    galml.core.InputError
+        If a value is out of its range, or too few spaxels are left.
+    """
     _check_count(spaxels, "in the map")
     ellipse = place_ellipse(
         spaxels,
