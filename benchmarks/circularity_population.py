@@ -24,7 +24,7 @@ from sklearn.model_selection import cross_val_predict
 from galml.gas_kinematics.metrics import balanced_accuracy, scatter68
 from galml.gas_kinematics.plots import VELOCITY_COLORS
 from galml.mocks import POPULATION, gas_maps
-from galml.mocks.rotation_curves import circular_speed
+from galml.mocks.gas_recipe import circular_speed
 
 SEED = 20_002
 BATCHES = 190

@@ -17,8 +17,8 @@ from common import ROOT, shared_data, write_figures
 
 import galml
 from galml.gas_kinematics.metrics import angle_error, coverage, scatter68
-from galml.mocks import Kinematics, Particles, kinematics, project_gas
-from galml.mocks.observe import gas_aperture
+from galml.mocks import Galaxy, Kinematics, kinematics, project_gas
+from galml.mocks.gas_map import gas_aperture
 
 N_VIEWS = 100
 CHUNK = 10
@@ -30,7 +30,7 @@ LOWEST_INCLINATION = 30
 
 
 def read_galaxy(folder):
-    """Particles of gas and stars, centerd on the minimum of the potential."""
+    """Particles of gas and stars, centered on the minimum of the potential."""
     data, potential = {}, {}
     for kind in THERMAL:
         data[kind] = np.load(folder / f"tng_394242_{kind}.npy")
@@ -40,7 +40,7 @@ def read_galaxy(folder):
     galaxy = {}
     for kind, rows in data.items():
         mass, position, velocity = rows[:, 0], rows[:, 1:4] - center, rows[:, 4:7]
-        galaxy[kind] = Particles(
+        galaxy[kind] = Galaxy(
             torch.from_numpy(position)[None],
             torch.from_numpy(velocity.copy())[None],
             torch.from_numpy(mass / mass.sum())[None],
@@ -77,10 +77,7 @@ def observe(particles):
     velocities, dispersions, truths = [], [], []
     for turn in directions(N_VIEWS).split(CHUNK):
         n = len(turn)
-        repeated = Particles(
-            *(v.expand(n, *v.shape[1:]) for v in vars(particles).values())
-        )
-        seen = repeated.rotated(turn)
+        seen = particles[torch.zeros(n, dtype=torch.long)].rotated(turn)
         reach = extent.expand(n)
         flux, velocity, dispersion = project_gas(seen, SIZE, reach, beam.expand(n))
         mask = flux > FAINTEST * flux.amax((1, 2), keepdim=True)

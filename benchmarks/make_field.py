@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from common import DATA
 
-from galml.mocks.image_stream import galaxy_images
+from galml.mocks import galaxy_images
 
 FOLDER = DATA / "examples"
 BANDS = ("g", "r", "i")

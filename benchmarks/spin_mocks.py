@@ -23,12 +23,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from galml.core.model import GalaxyModel
 from galml.core.weights import load_model
-from galml.mocks.dust import starlight
-from galml.mocks.gas import random_orientation
-from galml.mocks.ifu import manga_beam, spin_truth
-from galml.mocks.images import observe_light, redshift_of
-from galml.mocks.stars import build_stars, draw_stars
-from galml.mocks.surveys import IMAGING_SURVEYS
+from galml.mocks import (
+    IMAGING_SURVEYS,
+    build_stars,
+    draw_stars,
+    manga_beam,
+    observe_light,
+    random_orientation,
+    spin_truth,
+    starlight,
+)
+from galml.mocks.images import redshift_of
 from galml.stellar_spin import metrics
 from galml.stellar_spin.bands import wavelengths
 from galml.stellar_spin.calibration import evaluate
@@ -125,10 +130,10 @@ def agreement_of_surveys(model, count=512):
     tables, truths = {name: [] for name in SURVEYS}, []
     for _ in range(0, count, 64):
         p = draw_stars(64, generator)
-        stars = build_stars(p, 20_000, generator)
-        stars = stars.rotated(random_orientation(64, generator))
-        light = starlight(stars, p, BANDS)
-        truth = spin_truth(stars, light[..., 1], manga_beam(64, generator))
+        galaxy = build_stars(p, 20_000, generator, n_gas=0)
+        galaxy = galaxy.rotated(random_orientation(64, generator))
+        light = starlight(galaxy, BANDS)
+        truth = spin_truth(galaxy, light[..., 1], manga_beam(64, generator))
         truths.append(truth.spin)
         # All are brought to one angular size; redshifts follow from it.
         redshift = redshift_of(truth.r_eff / RADIUS)
@@ -136,7 +141,7 @@ def agreement_of_surveys(model, count=512):
             survey = next(s for s in IMAGING_SURVEYS if s.name == name)
             pixels = 2 * int(np.ceil(4.3 * RADIUS / survey.pixel_scale))
             images = observe_light(
-                stars, light, survey, redshift, pixels, generator, bands=BANDS
+                galaxy, light, survey, redshift, pixels, generator, bands=BANDS
             )
             stamps = Stamps(
                 images.data,

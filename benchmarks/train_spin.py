@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from common import ship
 
-from galml.mocks.stars import STAR_POPULATION
+from galml.mocks import STAR_POPULATION
 from galml.stellar_spin.fitting import fit_spin
 from galml.stellar_spin.preparation import CHANNELS, SCALARS
 from galml.stellar_spin.training import BLUE, RED, augment, mock_data_set

@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 from matplotlib.figure import Figure
 
 from galml.cutouts import R_EFF, extract_cutouts, lupton_rgb
-from galml.mocks.image_stream import galaxy_images
+from galml.mocks import galaxy_images
 
 SEED = 21
 SIDE = 4

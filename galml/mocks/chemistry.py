@@ -4,33 +4,37 @@
 Iron follows the time at which a star formed and the radius where it is: young stars
 are richer, inner ones too (-0.06 dex/kpc for the scale length of the Milky Way,
 Anders et al. 2017, A&A 600, A70, shallower in old stars and dwarfs). Oxygen over iron
-lies on two sequences (Bensby, Feltzing & Oey 2014, A&A 562, A71): thick disk, bulge
-and halo on a plateau of 0.5 dex that falls beyond a knee, the thin disk lower. The
-knee is at lower [Fe/H] in galaxies of lower mass (Tolstoy, Hill & Tosi 2009, ARA&A
+lies on two sequences (Bensby, Feltzing & Oey 2014, A&A 562, A71): thick disk,
+spheroid and halo on a plateau of 0.5 dex that falls beyond a knee, the thin disk lower.
+The knee is at lower [Fe/H] in galaxies of lower mass (Tolstoy, Hill & Tosi 2009, ARA&A
 47, 371). Around all of these there is scatter, so that no axis follows from others.
 """
 
 import torch
 from torch.nn.functional import softplus
 
-from galml.stars.columns import SOLAR_METALLICITY
+from galml.mocks.galaxy import THIN
+from galml.physics.stars import SOLAR_METALLICITY
 
 __all__ = [
-    "COMPONENTS",
     "OLDEST",
     "abundances",
+    "abundances_by_age",
     "iron_offset",
     "metal_mass_fraction",
     "stellar_age",
 ]
 
-#: Parts of a galaxy, as the column ``component`` counts them.
-COMPONENTS = ("thin disk", "thick disk", "bulge", "halo")
-THIN, THICK, BULGE, HALO = range(4)
+#: Number of the parts of `~galml.mocks.galaxy.COMPONENTS` that are told apart here:
+#: thin disk, thick disk, spheroid and halo.
+N_COMPONENTS = 4
 #: Ages lie between these, in Gyr.
 YOUNGEST, OLDEST = 0.003, 13.5
 #: Mass fraction of helium in the Sun (Asplund et al. 2009, ARA&A 47, 481).
 HELIUM = 0.2485
+#: Hydrogen without metals, and metals over hydrogen in the Sun, by mass.
+HYDROGEN = 1 - HELIUM + 2.5 * SOLAR_METALLICITY - SOLAR_METALLICITY
+SOLAR_RATIO = SOLAR_METALLICITY / (1 - HELIUM - SOLAR_METALLICITY)
 #: Scale length of the Milky Way's disk in kpc (Bland-Hawthorn & Gerhard 2016, ARA&A
 #: 54, 529), and the gradient of its young stars in dex/kpc.
 LENGTH, GRADIENT = 2.6, -0.06
@@ -42,6 +46,9 @@ ALPHA_SHARE = 0.638
 #: [O/Fe], and of the metal mass fraction at given [Fe/H] and [O/Fe].
 IRON_SCATTER = (0.10, 0.16, 0.26, 0.35)
 OXYGEN_SCATTER, METAL_SCATTER = 0.045, 0.03
+#: [O/Fe] by age where no more is known: that of young and of old stars, the age between
+#: the two in Gyr, and how wide the change is (Bensby et al. 2014).
+YOUNG_OXYGEN, OLD_OXYGEN, OXYGEN_AGE, OXYGEN_WIDTH = -0.04, 0.40, 9.5, 1.0
 
 
 def stellar_age(u, median, shape):
@@ -68,12 +75,12 @@ def stellar_age(u, median, shape):
 
 
 def iron_offset(component, age, evolved):
-    """[Fe/H] of stars of an age relative to what the galaxy now forms.
+    """Find [Fe/H] of stars of an age relative to what the galaxy now forms.
 
     Parameters
     ----------
     component : `torch.Tensor`
-        Integer, index into `COMPONENTS`.
+        Integer, index into the first four of `~galml.mocks.galaxy.COMPONENTS`.
     age : `torch.Tensor`
         In Gyr.
     evolved : `torch.Tensor`
@@ -92,7 +99,7 @@ def iron_offset(component, age, evolved):
 
 
 def abundances(p, component, age, radius, noise):
-    """Metals of stars.
+    """Draw the metals of stars.
 
     Parameters
     ----------
@@ -100,7 +107,7 @@ def abundances(p, component, age, radius, noise):
         ``log_mass``, ``evolved``, ``iron`` ([Fe/H] that the galaxy now forms) and
         ``iron_gradient`` (dex per scale length) for each star.
     component : `torch.Tensor`
-        Integer, index into `COMPONENTS`.
+        Integer, index into the first four of `~galml.mocks.galaxy.COMPONENTS`.
     age : `torch.Tensor`
         In Gyr.
     radius : `torch.Tensor`
@@ -131,7 +138,7 @@ def abundances(p, component, age, radius, noise):
 
 
 def metal_mass_fraction(fe_h, o_fe, offset=0.0):
-    """Mass fraction of metals by [Fe/H] and [O/Fe] (Salaris et al. 1993).
+    """Find the mass fraction of metals by [Fe/H] and [O/Fe] (Salaris et al. 1993).
 
     Parameters
     ----------
@@ -150,22 +157,50 @@ def metal_mass_fraction(fe_h, o_fe, offset=0.0):
     [Fe/H] counts by hydrogen, of which there is less where there are more metals: with
     the helium that comes with them (1.5 times their mass), X = 0.772 - 2.5 Z.
     """
-    alpha = ALPHA_SHARE * 10**o_fe + 1 - ALPHA_SHARE
-    hydrogen = 1 - HELIUM + 2.5 * SOLAR_METALLICITY - SOLAR_METALLICITY
-    ratio = SOLAR_METALLICITY / (1 - HELIUM - SOLAR_METALLICITY)
-    ratio = ratio * 10 ** (fe_h + offset) * alpha
-    return hydrogen * ratio / (1 + 2.5 * ratio)
+    ratio = SOLAR_RATIO * 10 ** (fe_h + offset) * _alpha(o_fe)
+    return HYDROGEN * ratio / (1 + 2.5 * ratio)
 
 
-def gradient(evolved):
-    """[Fe/H] gradient of young stars in dex per scale length."""
+def _alpha(o_fe):
+    """Find the metals of a mixture over those of the Sun's at the same iron."""
+    return ALPHA_SHARE * 10**o_fe + 1 - ALPHA_SHARE
+
+
+def abundances_by_age(metals, age, noise):
+    """Draw [Fe/H] and [O/Fe] of stars of which age and metals are known alone.
+
+    Old stars have much oxygen, young ones as much as the Sun; iron is what is left of
+    the metals: the inverse of `metal_mass_fraction`.
+
+    Parameters
+    ----------
+    metals : `torch.Tensor`
+        Mass fraction of metals, below 0.3.
+    age : `torch.Tensor`
+        In Gyr.
+    noise : `torch.Tensor`
+        Standard normal numbers.
+
+    Returns
+    -------
+    fe_h, o_fe : `torch.Tensor`
+        In dex.
+    """
+    share = torch.sigmoid((age - OXYGEN_AGE) / OXYGEN_WIDTH)
+    o_fe = YOUNG_OXYGEN + (OLD_OXYGEN - YOUNG_OXYGEN) * share + OXYGEN_SCATTER * noise
+    ratio = metals / (HYDROGEN - 2.5 * metals)
+    return (ratio / SOLAR_RATIO / _alpha(o_fe)).log10(), o_fe
+
+
+def iron_gradient(evolved):
+    """Find the gradient of [Fe/H] of young stars in dex per scale length."""
     return GRADIENT * LENGTH * (0.3 + 0.7 * evolved)
 
 
 def mean_offset(p, fraction, n_nodes=64):
-    """Mean [Fe/H] of each galaxy's stars relative to what it now forms, shape (n,)."""
+    """Find the mean [Fe/H] of stars relative to what galaxies now form, shape (n,)."""
     u = ((torch.arange(n_nodes) + 0.5) / n_nodes)[:, None, None]
     age = stellar_age(u, p["component_age"], p["age_shape"])
-    component = torch.arange(len(COMPONENTS)).expand(age.shape)
+    component = torch.arange(N_COMPONENTS).expand(age.shape)
     offset = iron_offset(component, age, p["evolved"][:, None])
     return (fraction * offset.mean(0)).sum(1)

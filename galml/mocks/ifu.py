@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Stars through an integral-field spectrograph, and the spin that it measures."""
+"""Galaxies through an integral-field spectrograph, and the spin that it measures."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
-from galml.mocks.observe import project_gas
-from galml.mocks.particles import Particles
+from galml.mocks.galaxy import Batch
+from galml.mocks.gas_map import project
 from galml.physics.kinematics import lambda_sums
 
 __all__ = [
@@ -32,7 +32,7 @@ N_RADII, LOWEST, HIGHEST = 256, -3.5, 3.5
 
 
 @dataclass
-class Shape:
+class Shape(Batch):
     """Half-light ellipses of n galaxies; every tensor has shape (n,).
 
     Attributes
@@ -50,7 +50,7 @@ class Shape:
     position_angle: torch.Tensor
 
     def radius(self, x, y):
-        """Semi-major axis of the ellipse through (x, y), of shape (n, ...)."""
+        """Find the semi-major axis of the ellipse through (x, y), of shape (n, ...)."""
         angle, ratio = self._oriented(x)
         major = -x * angle.sin() + y * angle.cos()
         minor = x * angle.cos() + y * angle.sin()
@@ -78,23 +78,18 @@ class SpinTruth(Shape):
     spin: torch.Tensor
     spin_beam: torch.Tensor
 
-    def __len__(self):
-        return len(self.spin)
 
-    def __getitem__(self, rows):
-        """Select galaxies by a slice, an index tensor or a boolean tensor."""
-        return SpinTruth(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+def observe_ifu(galaxy, light, half_width_kpc, n_pixels, beam=None):
+    """Map light, velocity and dispersion of the stars of galaxies.
 
-
-def observe_ifu(stars, light, half_width_kpc, n_pixels, beam=None):
-    """Project stars to maps of light, velocity and dispersion.
+    In a galaxy of gas alone, it is the gas that is mapped.
 
     Parameters
     ----------
-    stars : `~galml.mocks.Stars`
+    galaxy : `~galml.mocks.Galaxy`
         n galaxies, turned as they are seen.
     light : `torch.Tensor`
-        Shape (n, p): light of each particle, in any unit.
+        Shape (n, s): light of each particle of stars, in any unit.
     half_width_kpc : `torch.Tensor`
         Shape (n,): half the side of the square maps.
     n_pixels : int
@@ -108,16 +103,18 @@ def observe_ifu(stars, light, half_width_kpc, n_pixels, beam=None):
         Shape (n, n_pixels, n_pixels): light per pixel, and light-weighted mean and
         dispersion of the line-of-sight velocity in km/s; NaN without light.
     """
-    seen = Particles(
-        stars.position, stars.velocity, light, stars.line_of_sight_dispersion()
-    )
     if beam is None:
         beam = torch.zeros_like(half_width_kpc)
     pixels = beam * n_pixels / (2 * half_width_kpc)
-    return project_gas(seen, n_pixels, half_width_kpc, pixels)
+    return project(_shining(galaxy), light, n_pixels, half_width_kpc, pixels)
 
 
-def half_light_ellipse(stars, light, iterations=14):
+def _shining(galaxy):
+    """Choose the particles that an IFU sees: stars, or gas where there are none."""
+    return galaxy.stars if galaxy.n_stars else galaxy
+
+
+def half_light_ellipse(galaxy, light, iterations=14):
     """Find the ellipses that hold half the light.
 
     The shape is that of the second moments of the light inside the ellipse, in
@@ -125,10 +122,10 @@ def half_light_ellipse(stars, light, iterations=14):
 
     Parameters
     ----------
-    stars : `~galml.mocks.Stars`
+    galaxy : `~galml.mocks.Galaxy`
         n galaxies, turned as they are seen.
     light : `torch.Tensor`
-        Shape (n, p): light of each particle.
+        Shape (n, s): light of each particle of stars.
     iterations : int
         Number of iterations; the first ones use a part of the particles.
 
@@ -137,12 +134,13 @@ def half_light_ellipse(stars, light, iterations=14):
     `Shape`
         The ellipses.
     """
+    position = _shining(galaxy).position
     zero = torch.zeros(len(light))
     shape = Shape(zero + 1, zero, zero)
     for i in range(iterations):
         stride = 8 if i < iterations - 2 else 1
-        x = stars.position[:, ::stride, 0]
-        y = stars.position[:, ::stride, 1]
+        x = position[:, ::stride, 0]
+        y = position[:, ::stride, 1]
         weight = light[:, ::stride]
         radius = shape.radius(x, y)
         r_eff = _half_radius(radius, weight)
@@ -152,13 +150,13 @@ def half_light_ellipse(stars, light, iterations=14):
         ratio2 = (xx + yy - difference) / (xx + yy + difference)
         angle = 0.5 * torch.rad2deg(torch.atan2(-2 * xy, yy - xx))
         shape = Shape(r_eff, 1 - ratio2.clamp(1e-4, 1).sqrt(), angle % 180)
-    radius = shape.radius(stars.position[..., 0], stars.position[..., 1])
+    radius = shape.radius(position[..., 0], position[..., 1])
     shape.r_eff = _half_radius(radius, light)
     return shape
 
 
 def _half_radius(radius, light):
-    """Radius that holds half the light, from a histogram in its logarithm."""
+    """Find the radius that holds half the light, from a histogram in its logarithm."""
     logarithm = radius.clamp_min(1e-6).log10()
     place = ((logarithm - LOWEST) / (HIGHEST - LOWEST) * N_RADII).clamp(0, N_RADII - 1)
     bins = torch.zeros(len(light), N_RADII).scatter_add_(1, place.long(), light)
@@ -170,15 +168,15 @@ def _half_radius(radius, light):
     return 10 ** (LOWEST + (at + part)[:, 0] * (HIGHEST - LOWEST) / N_RADII)
 
 
-def aperture_maps(stars, light, shape, beam=None):
+def aperture_maps(galaxy, light, shape, beam=None):
     """Map galaxies on fine pixels, to a bit more than their half-light ellipse.
 
     Parameters
     ----------
-    stars : `~galml.mocks.Stars`
+    galaxy : `~galml.mocks.Galaxy`
         n galaxies, turned as they are seen.
     light : `torch.Tensor`
-        Shape (n, p): light of each particle.
+        Shape (n, s): light of each particle of stars.
     shape : `Shape`
         Half-light ellipses.
     beam : `torch.Tensor`, optional
@@ -196,14 +194,14 @@ def aperture_maps(stars, light, shape, beam=None):
     n_pixels = 2 * round(reach * PIXELS) + 1
     extent = reach * shape.r_eff
     width = None if beam is None else beam * shape.r_eff
-    maps = observe_ifu(stars, light, extent, n_pixels, width)
+    maps = observe_ifu(galaxy, light, extent, n_pixels, width)
     grid = (torch.arange(n_pixels) + 0.5) * (2 / n_pixels) - 1
     y, x = torch.meshgrid(grid, grid, indexing="ij")
     extent = extent[:, None, None]
     return *maps, x * extent, y * extent
 
 
-def measure_spin(stars, light, shape, beam=None):
+def measure_spin(galaxy, light, shape, beam=None):
     """Measure lambda_R inside given ellipses.
 
     R is the semi-major axis of the ellipse through a pixel (van de Sande et al. 2017,
@@ -211,7 +209,7 @@ def measure_spin(stars, light, shape, beam=None):
 
     Parameters
     ----------
-    stars, light, shape, beam
+    galaxy, light, shape, beam
         As for `aperture_maps`.
 
     Returns
@@ -219,7 +217,7 @@ def measure_spin(stars, light, shape, beam=None):
     `torch.Tensor`
         Shape (n,).
     """
-    flux, velocity, dispersion, x, y = aperture_maps(stars, light, shape, beam)
+    flux, velocity, dispersion, x, y = aperture_maps(galaxy, light, shape, beam)
     radius = shape.radius(x, y)
     inside = (radius <= shape.r_eff[:, None, None]) & torch.isfinite(velocity)
     return lambda_sums(flux, velocity, dispersion, radius, inside, (1, 2))[0]
@@ -247,15 +245,15 @@ def manga_beam(n, generator):
     return MANGA_BEAM / r_eff.clamp(2, 12)
 
 
-def spin_truth(stars, light, beam):
+def spin_truth(galaxy, light, beam):
     """Measure the spin of galaxies, with and without a beam.
 
     Parameters
     ----------
-    stars : `~galml.mocks.Stars`
+    galaxy : `~galml.mocks.Galaxy`
         n galaxies, turned as they are seen.
     light : `torch.Tensor`
-        Shape (n, p): light of each particle.
+        Shape (n, s): light of each particle of stars.
     beam : `torch.Tensor`
         Shape (n,): FWHM of the beam in half-light radii, as `manga_beam` draws it.
 
@@ -264,9 +262,9 @@ def spin_truth(stars, light, beam):
     `SpinTruth`
         Spin, and the half-light ellipse that it is measured in.
     """
-    shape = half_light_ellipse(stars, light)
+    shape = half_light_ellipse(galaxy, light)
     return SpinTruth(
-        spin=measure_spin(stars, light, shape),
-        spin_beam=measure_spin(stars, light, shape, beam),
+        spin=measure_spin(galaxy, light, shape),
+        spin_beam=measure_spin(galaxy, light, shape, beam),
         **vars(shape),
     )

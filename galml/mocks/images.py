@@ -1,22 +1,25 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From stars to the calibrated images that a survey takes."""
+"""Galaxies as calibrated images of a survey, with what else lies in the field."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
 
 from galml.core.exceptions import InputError
-from galml.mocks.field import draw_field, field_spectrum, frequencies
-from galml.mocks.light import AB_ZERO, SOLAR_MAGNITUDES
+from galml.mocks.galaxy import Batch
 from galml.mocks.surveys import IMAGING_SURVEYS
+from galml.physics.bands import AB_ZERO, PIVOT_WAVELENGTHS, SOLAR_MAGNITUDES
 
 __all__ = [
     "LightImages",
     "distance",
+    "draw_field",
+    "field_spectrum",
     "observe_light",
+    "particle_spacing",
     "redshift_of",
     "sky_noise",
 ]
@@ -31,10 +34,21 @@ SKY_ERROR = 0.1
 DEPTH_SCATTER = 0.15
 #: Galaxies that go through the memory of a processor at a time.
 CHUNK = 8
+#: Neighbors by which the density around a particle is measured where it is not known.
+NEIGHBORS = 8
+#: Sources brighter than r = 20 in a square degree, and growth of the logarithm of
+#: their number with magnitude: galaxies (Yasuda et al. 2001, AJ 122, 1104; deeper,
+#: Capak et al. 2007, ApJS 172, 99) and stars at high galactic latitude (Bahcall &
+#: Soneira 1980, ApJS 44, 73).
+GALAXIES, GALAXY_SLOPE = 1000.0, 0.45
+STARS, STAR_SLOPE = 2000.0, 0.15
+BRIGHTEST = 15.0
+#: Most sources in an image; the faintest are left out where there would be more.
+MOST = 8
 
 
 @dataclass
-class LightImages:
+class LightImages(Batch):
     """Mock images of n galaxies with one number of pixels.
 
     Attributes
@@ -70,31 +84,30 @@ class LightImages:
     bands: tuple
     truth: object = None
 
-    def __len__(self):
-        return len(self.data)
-
-    def __getitem__(self, rows):
-        """Select galaxies by a slice, an index tensor or a boolean tensor."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        bands, truth = chosen.pop("bands"), chosen.pop("truth")
-        chosen = {key: value[rows] for key, value in chosen.items()}
-        return LightImages(**chosen, bands=bands, truth=truth and truth[rows])
-
 
 def observe_light(
-    stars, light, survey, redshift, n_pixels, generator, *, bands, binning=1, noisy=True
+    galaxy,
+    light,
+    survey,
+    redshift,
+    n_pixels,
+    generator,
+    *,
+    bands,
+    binning=1,
+    noisy=True,
 ):
-    """Take pictures of galaxies.
+    """Take images of the stars of galaxies.
 
     Parameters
     ----------
-    stars : `~galml.mocks.Stars`
-        n galaxies, turned as they are seen.
+    galaxy : `~galml.mocks.Galaxy`
+        n galaxies, turned as they are seen, with s particles of stars.
     light : `torch.Tensor`
-        Shape (n, p, bands): light of each particle, see
+        Shape (n, s, bands): light of each particle of stars, see
         `~galml.mocks.starlight`.
     survey : `~galml.mocks.surveys.ImagingSurvey`
-        Who takes the pictures.
+        Who takes the images.
     redshift : `torch.Tensor`
         Shape (n,): sets the distance (Planck 2018 cosmology).
     n_pixels : int
@@ -116,13 +129,29 @@ def observe_light(
     Raises
     ------
     galml.core.InputError
-        If the survey has no such band.
+        If the survey has no such band, or there are no stars.
 
     Notes
     -----
     A galaxy shows at any redshift what it emits in the bands at rest: images are as if
     k-corrected. Surface brightness fades with redshift as it must.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from galml.mocks import IMAGING_SURVEYS, build_stars, draw_stars
+    >>> from galml.mocks import observe_light, starlight
+    >>> generator = torch.Generator().manual_seed(1)
+    >>> galaxy = build_stars(draw_stars(2, generator), 4000, generator)
+    >>> light = starlight(galaxy, ("g", "r"))
+    >>> redshift = torch.tensor([0.03, 0.03])
+    >>> images = observe_light(
+    ...     galaxy, light, IMAGING_SURVEYS[0], redshift, 64, generator, bands=("g", "r")
+    ... )
+    >>> images.data.shape
+    torch.Size([2, 2, 64, 64])
     """
+    stars = galaxy.stars
     missing = set(bands) - set(survey.bands)
     if missing:
         raise InputError("bands", tuple(bands), f"bands of {survey.name}")
@@ -147,13 +176,16 @@ def observe_light(
     # Light beyond the edge reaches into the image by the point spread function.
     size = n_pixels + n_pixels // 4
     box = _pixel_response(size) if binning > 1 else 1.0
+    spacing = (
+        particle_spacing(stars.position) if stars.spacing is None else stars.spacing
+    )
     parts = []
     for start in range(0, n, CHUNK):
         rows = slice(start, start + CHUNK)
         pixel = (scale * kpc)[rows]
         place = stars.position[rows, :, :2] / pixel[:, None, None]
         place = place + shift[rows, None] + (size - 1) / 2
-        width = SOFTENING * stars.spacing[rows] / pixel[:, None]
+        width = SOFTENING * spacing[rows] / pixel[:, None]
         spectrum = _spectrum(place, light[rows] * unit[rows, None], width, size)
         if field is not None:
             few = {key: value[rows] for key, value in field.items()}
@@ -181,8 +213,30 @@ def observe_light(
     )
 
 
+def particle_spacing(position):
+    """Measure the mean distance between particles by that of the nearest.
+
+    Parameters
+    ----------
+    position : `torch.Tensor`
+        Shape (n, p, 3); at least 9 particles.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, p), in the unit of position.
+    """
+    from scipy.spatial import cKDTree
+
+    spacing = []
+    for place in position.double().numpy():
+        reach = cKDTree(place).query(place, k=[NEIGHBORS + 1])[0][:, 0]
+        spacing.append(reach * (4 * math.pi / 3 / NEIGHBORS) ** (1 / 3))
+    return torch.from_numpy(np.array(spacing)).float()
+
+
 def sky_noise(fwhm, depth, moffat):
-    """Noise of the sky that lets a survey reach its depth.
+    """Find the noise of the sky that lets a survey reach its depth.
 
     Parameters
     ----------
@@ -204,7 +258,7 @@ def sky_noise(fwhm, depth, moffat):
 
 
 def _spectrum(place, flux, width, size):
-    """Fourier transform of particles of given places, fluxes and widths in pixels."""
+    """Transform particles of given places, fluxes and widths in pixels."""
     n, n_bands = len(place), flux.shape[-1]
     edges = [math.sqrt(a * b) for a, b in zip(LEVELS[1:-1], LEVELS[2:], strict=True)]
     level = torch.bucketize(width, torch.tensor([0.5, *edges]))
@@ -231,13 +285,13 @@ def _spectrum(place, flux, width, size):
 
 
 def _pixel_response(size):
-    """Fourier transform of a pixel, of shape (ky, kx)."""
+    """Evaluate the Fourier transform of a pixel, of shape (ky, kx)."""
     ky, kx = frequencies(size)
     return torch.sinc(ky) * torch.sinc(kx)
 
 
 def _transfer(fwhm, moffat, size):
-    """Fourier transform of Moffat profiles, of shape (n, band, ky, kx)."""
+    """Evaluate the Fourier transform of Moffat profiles, shape (n, band, ky, kx)."""
     step, table = _moffat_table(moffat)
     ky, kx = frequencies(size)
     place = torch.hypot(ky, kx) * fwhm[..., None, None] / step
@@ -249,7 +303,7 @@ def _transfer(fwhm, moffat, size):
 
 @cache
 def _moffat_table(moffat, size=4096, largest=8.0):
-    """Fourier transform of a Moffat profile by frequency in units of 1 / FWHM."""
+    """Tabulate the transform of a Moffat profile by frequency in units of 1 / FWHM."""
     from scipy.special import gamma, kv
 
     core = 0.5 / math.sqrt(2 ** (1 / moffat) - 1)
@@ -260,7 +314,7 @@ def _moffat_table(moffat, size=4096, largest=8.0):
 
 
 def _add_noise(data, noise, level, generator):
-    """Photon noise of sky and sources, and an error of the sky that was subtracted."""
+    """Add photon noise of sky and sources, and an error of the subtracted sky."""
     sigma, level = noise[..., None, None], level[..., None, None]
     error = SKY_ERROR * torch.randn(sigma.shape, generator=generator)
     variance = 1 + data.clamp_min(0) / level
@@ -269,7 +323,7 @@ def _add_noise(data, noise, level, generator):
 
 
 def distance(redshift):
-    """Distance modulus, and kpc in an arcsec, of Planck 2018 (flat, with radiation).
+    """Find the distance modulus and the kpc in an arcsec (Planck 2018 cosmology).
 
     Parameters
     ----------
@@ -290,7 +344,7 @@ def distance(redshift):
 
 
 def redshift_of(kpc):
-    """Redshift at which an arcsec is so many kpc; the inverse of `distance`.
+    """Find the redshift at which an arcsec is so many kpc; the inverse of `distance`.
 
     Parameters
     ----------
@@ -315,3 +369,116 @@ def _distance_table():
     modulus = Planck18.distmod(grid).value
     kpc = Planck18.kpc_proper_per_arcmin(grid).value / 60
     return grid, modulus, kpc
+
+
+def draw_field(n, width, bands, depth, generator):
+    """Draw what else lies in the field.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    width : `torch.Tensor`
+        Shape (n,): side of the images, in arcsec.
+    bands : sequence of str
+        Bands out of `~galml.mocks.light.BANDS`.
+    depth : `torch.Tensor`
+        Shape (bands,): magnitude of the faintest sources that matter.
+    generator : `torch.Generator`
+        Source of all randomness.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``flux`` in nJy, of shape (n, sources, bands), zero where there is no source;
+        and of shape (n, sources): ``x``, ``y`` from the middle and half-light radius
+        ``r_eff`` (0 for stars), in arcsec, ``axis_ratio``, ``angle`` in radians.
+    """
+
+    def draw(*last):
+        return torch.rand(n, MOST, *last, generator=generator)
+
+    area = width**2 / 3600**2
+    # As many as there are to the magnitude that MOST sources reach, or the depth.
+    faint = depth.amax().expand(n)
+    crowded = 20 + ((MOST / 2) / (GALAXIES * area)).log10() / GALAXY_SLOPE
+    faint = faint.minimum(crowded).clamp_min(BRIGHTEST)
+    galaxies = area * GALAXIES * 10 ** (GALAXY_SLOPE * (faint - 20))
+    stars = area * STARS * 10 ** (STAR_SLOPE * (faint - 20))
+    mean = galaxies + stars
+    number = torch.poisson(mean, generator=generator)
+    exists = torch.arange(MOST) < number[:, None]
+    is_star = draw() < (stars / mean)[:, None]
+    slope = torch.where(is_star, STAR_SLOPE, GALAXY_SLOPE)
+    magnitude = (faint[:, None] + draw().log10() / slope).clamp_min(BRIGHTEST)
+    # Colors follow one slope of magnitude with the logarithm of wavelength.
+    color = -2.2 + 0.9 * torch.randn(n, MOST, 1, generator=generator)
+    ratio = torch.tensor(
+        [PIVOT_WAVELENGTHS[band] / PIVOT_WAVELENGTHS["r"] for band in bands]
+    )
+    magnitude = magnitude[..., None] + color * ratio.log()
+    radius = 1.2 * 10 ** (-0.12 * (magnitude[..., 0] - 21)) * torch.exp(draw() - 0.5)
+    return {
+        "flux": AB_ZERO * 10 ** (-0.4 * magnitude) * exists[..., None],
+        "x": (draw() - 0.5) * width[:, None],
+        "y": (draw() - 0.5) * width[:, None],
+        "r_eff": torch.where(is_star, 0.0, radius),
+        "axis_ratio": 0.25 + 0.75 * draw(),
+        "angle": math.pi * draw(),
+    }
+
+
+def field_spectrum(field, pixel_scale, size):
+    r"""Transform the sources of a field, as they are before the telescope.
+
+    Galaxies have nearly exponential profiles, which are simple in Fourier space
+    (Spergel 2010, ApJS 191, 58): :math:`(1 + (2 \pi k r_0)^2)^{-3/2}`.
+
+    Parameters
+    ----------
+    field : dict of str to `torch.Tensor`
+        See `draw_field`.
+    pixel_scale : `torch.Tensor`
+        Shape (n,), in arcsec.
+    size : int
+        Pixels along a side of the image, which the field's middle is in the middle of.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Complex, of shape (n, bands, size, size // 2 + 1).
+    """
+    ky, kx = frequencies(size)
+    x, y, radius = (field[key] / pixel_scale[:, None] for key in ("x", "y", "r_eff"))
+    center = (size - 1) / 2
+    phase_x = torch.exp(-2j * math.pi * (x + center)[..., None] * kx[0])
+    phase_y = torch.exp(-2j * math.pi * (y + center)[..., None] * ky[:, 0])
+    # Half the light of an exponential disk is inside 1.678 scale lengths.
+    scale = 2 * math.pi * radius / 1.678
+    cosine, sine = field["angle"].cos(), field["angle"].sin()
+
+    def along(weight_x, weight_y):
+        return weight_x[..., None, None] * kx + weight_y[..., None, None] * ky
+
+    major = along(scale * cosine, scale * sine)
+    short = scale * field["axis_ratio"]
+    minor = along(-short * sine, short * cosine)
+    profile = (1 + major**2 + minor**2).pow(-1.5)
+    sources = profile * phase_y[..., :, None] * phase_x[..., None, :]
+    return torch.einsum("nmb,nmyx->nbyx", field["flux"].to(sources.dtype), sources)
+
+
+def frequencies(size):
+    """Lay out the frequencies of a real Fourier transform, in cycles per pixel.
+
+    Parameters
+    ----------
+    size : int
+        Pixels along a side.
+
+    Returns
+    -------
+    ky, kx : `torch.Tensor`
+        Shape (size, 1) and (1, size // 2 + 1).
+    """
+    return torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None, :]

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Starlight by age and metallicity.
+"""Starlight by age and metallicity, and the dust before it.
 
 The table holds absolute AB magnitudes per solar mass formed, of simple stellar
 populations of Bruzual & Charlot (2003), MNRAS 344, 1000, in their 2016 version with
@@ -22,36 +22,25 @@ import torch
 from astropy.table import Table
 
 from galml.core.exceptions import InputError
+from galml.physics.bands import PIVOT_WAVELENGTHS, SOLAR_MAGNITUDES
 
-__all__ = ["AB_ZERO", "BANDS", "SOLAR_MAGNITUDES", "WAVELENGTHS", "luminosity"]
+__all__ = ["BANDS", "SURVIVING", "dust_depth", "luminosity", "starlight"]
 
+#: Bands of the table.
 BANDS = ("u", "g", "r", "i", "z", "F606W", "F814W")
-#: Flux density of AB magnitude 0 in nJy (Oke & Gunn 1983, ApJ 266, 713).
-AB_ZERO = 3631e9
-#: Absolute AB magnitudes of the Sun (Willmer 2018, ApJS 236, 47).
-SOLAR_MAGNITUDES = {
-    "u": 6.39,
-    "g": 5.11,
-    "r": 4.65,
-    "i": 4.53,
-    "z": 4.50,
-    "F606W": 4.72,
-    "F814W": 4.52,
-}
-#: Pivot wavelengths of the bands, in micrometers.
-WAVELENGTHS = {
-    "u": 0.356,
-    "g": 0.470,
-    "r": 0.617,
-    "i": 0.749,
-    "z": 0.895,
-    "F606W": 0.592,
-    "F814W": 0.804,
-}
+#: Share of the mass formed that is still in stars and remnants (Chabrier 2003).
+SURVIVING = 0.6
+#: Attenuation falls with this power of wavelength, and stars younger than 10 Myr are
+#: behind clouds of this V depth on top (Charlot & Fall 2000, ApJ 539, 718).
+SLOPE, CLOUD_DEPTH, CLOUD_AGE = -0.7, 1.0, 0.01
+#: Nodes of the integral along the line of sight.
+N_NODES = 8
+#: Galaxies that go through the memory of a processor at a time.
+CHUNK = 8
 
 
 def luminosity(age, metallicity, bands=BANDS):
-    """Give the light of stars per unit of mass that they formed with.
+    """Interpolate the light of stars per unit of mass that they formed with.
 
     Parameters
     ----------
@@ -95,7 +84,7 @@ def luminosity(age, metallicity, bands=BANDS):
 
 
 def _bracket(value, grid):
-    """Index of the node below each value, and how far it is to the next."""
+    """Find the index of the node below each value, and how far it is to the next."""
     logarithm = value.clamp(grid[0].exp().item(), grid[-1].exp().item()).log()
     grid = grid.to(logarithm.dtype)
     index = torch.bucketize(logarithm, grid[1:-1])
@@ -103,13 +92,103 @@ def _bracket(value, grid):
     return index, (logarithm - low) / (grid[index + 1] - low)
 
 
+def starlight(galaxy, bands):
+    """Find the light of the stars that arrives through the galaxy's dust.
+
+    Parameters
+    ----------
+    galaxy : `~galml.mocks.Galaxy`
+        n galaxies, turned as they are seen.
+    bands : sequence of str
+        Bands out of `BANDS`.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, s, bands) for s particles of stars, in solar luminosities of each
+        band.
+
+    Raises
+    ------
+    galml.core.InputError
+        If a band is unknown, or there are no stars.
+
+    Notes
+    -----
+    Dust only absorbs: light that it scatters into the line of sight is left out.
+    """
+    stars, parts = galaxy.stars, []
+    for start in range(0, len(stars), CHUNK):
+        few = stars[start : start + CHUNK]
+        depth = CLOUD_DEPTH * (few.age < CLOUD_AGE)
+        for disk in few.dust:
+            depth = depth + dust_depth(few.position, disk)
+        formed = few.mass / SURVIVING
+        light = luminosity(few.age, few.metallicity, bands) * formed[..., None]
+        for i, band in enumerate(bands):
+            ratio = (PIVOT_WAVELENGTHS[band] / 0.55) ** SLOPE
+            light[..., i] *= torch.exp(-ratio * depth)
+        parts.append(light)
+    return torch.cat(parts)
+
+
+def dust_depth(position, disk):
+    r"""Integrate the V optical depth of dust in front of particles.
+
+    The density is :math:`\rho = \tau_0 / (2 h) \exp(-R / l - |z| / h)`, with
+    :math:`\tau_0` the depth through the center, face-on.
+
+    Parameters
+    ----------
+    position : `torch.Tensor`
+        Shape (n, p, 3), in kpc, as they are seen along z.
+    disk : `~galml.mocks.DustDisk`
+        Of n galaxies, turned as they are seen.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, p).
+
+    Notes
+    -----
+    The integral over the height z is exact, by its own distribution function v; what
+    is left is the mean of :math:`\exp(-R / l)` over v, by Gauss-Legendre quadrature.
+    So that this mean stays smooth, a disk is seen no closer to edge-on than where its
+    height spans three of its lengths.
+    """
+    depth, length, height = (
+        getattr(disk, name)[:, None] for name in ("depth", "length", "height")
+    )
+    own = (position - disk.center[:, None]) @ disk.frame
+    x, y, z = own.unbind(-1)
+    # Towards the observer, in the disk's own axes.
+    dx, dy, dz = (-disk.frame[:, 2]).unbind(-1)
+    away = torch.where(dz < 0, -1.0, 1.0)[:, None]
+    slope = dz.abs()[:, None].maximum(height / (3 * length))
+    # Heights count from the plane to the observer's side.
+    z = z * away
+    tail = 0.5 * torch.exp(-z.abs() / height)
+    front = torch.where(z > 0, tail, 1 - tail)
+    nodes, weights = np.polynomial.legendre.leggauss(N_NODES)
+    mean = torch.zeros_like(z)
+    for node, weight in zip(nodes, weights, strict=True):
+        # Share of the column's dust that lies still further to the front.
+        rest = front * (0.5 + 0.5 * node)
+        level = torch.minimum(rest, 1 - rest).clamp_min(1e-7).mul(2).log() * height
+        path = (torch.where(rest < 0.5, -level, level) - z) / slope
+        radius = torch.hypot(x + path * dx[:, None], y + path * dy[:, None])
+        mean += 0.5 * weight * torch.exp(-radius / length)
+    return depth * front * mean / slope
+
+
 @cache
 def _table():
-    """Logarithms of ages, of metallicities and of luminosities (Z, age, band)."""
+    """Read logarithms of ages, of metallicities and of luminosities (Z, age, band)."""
     path = resources.files("galml") / "data" / "stellar_light.ecsv"
     table = Table.read(path.read_text(encoding="utf-8"), format="ascii.ecsv")
     ages, metallicities = np.unique(table["age"]), np.unique(table["metallicity"])
-    solar = np.array(list(SOLAR_MAGNITUDES.values()))
+    solar = np.array([SOLAR_MAGNITUDES[band] for band in BANDS])
     magnitudes = np.stack([table[band] for band in BANDS], -1)
     light = 0.4 * np.log(10) * (solar - magnitudes)
     light = light.reshape(len(metallicities), len(ages), len(BANDS))

@@ -10,11 +10,12 @@ import math
 import numpy as np
 import torch
 
-from galml.mocks.star_dynamics import GRAVITY
+from galml.mocks.dynamics import GRAVITY
 
 __all__ = [
     "HUBBLE",
     "concentration",
+    "gas_mass",
     "half_light_radius",
     "halo_mass",
     "iron_of_dwarfs",
@@ -55,7 +56,9 @@ def _interpolate(value, grid, table):
 
 
 def half_light_radius(mass, early=False):
-    """Log10 of kpc (Shen et al. 2003, MNRAS 343, 978, equations 17 and 18).
+    """Find log10 of the half-light radius in kpc.
+
+    Shen et al. (2003), MNRAS 343, 978, equations 17 and 18.
 
     The scatter is 0.20 dex in dwarfs and 0.15 dex above 4e10 solar masses.
     """
@@ -65,7 +68,7 @@ def half_light_radius(mass, early=False):
 
 
 def tully_fisher(mass):
-    """Log10 of the circular speed in km/s at 80 % of the light, for masses above 1e9.
+    """Find log10 of the circular speed in km/s at 80 % of the light, above 1e9.
 
     Reyes et al. (2011), MNRAS 417, 2347; the scatter is 0.05 dex.
     """
@@ -73,7 +76,7 @@ def tully_fisher(mass):
 
 
 def kinematic_width(mass):
-    """Log10 of (V^2 / 2 + sigma^2)^(1/2) in km/s.
+    """Find log10 of (V^2 / 2 + sigma^2)^(1/2) in km/s.
 
     Kassin et al. (2007), ApJ 660, L35; the scatter is 0.16 dex.
     """
@@ -81,7 +84,7 @@ def kinematic_width(mass):
 
 
 def halo_mass(mass):
-    """Log10 of the halo's mass inside 200 critical densities.
+    """Find log10 of the halo's mass inside 200 critical densities.
 
     The relation of Moster, Naab & White (2013), MNRAS 428, 3121, at redshift 0,
     inverted.
@@ -93,7 +96,7 @@ def halo_mass(mass):
 
 
 def concentration(halo):
-    """Log10 of the halo's concentration, by log10 of its mass.
+    """Find log10 of the halo's concentration by log10 of its mass.
 
     Dutton & Maccio (2014), MNRAS 441, 3359; the scatter is 0.11 dex.
     """
@@ -101,27 +104,33 @@ def concentration(halo):
 
 
 def virial_radius(halo):
-    """Radius in kpc inside which 200 critical densities are, by log10 of the mass."""
+    """Find the radius in kpc of 200 critical densities by log10 of the halo's mass."""
     return (GRAVITY * 10**halo / (100 * HUBBLE**2)) ** (1 / 3)
 
 
 def iron_of_dwarfs(mass):
-    """Mean [Fe/H] (Kirby et al. 2013, ApJ 779, 102), 3e3 to 1e9; scatter 0.17 dex."""
+    """Find the mean [Fe/H] of dwarfs, from 3e3 to 1e9 solar masses.
+
+    Kirby et al. (2013), ApJ 779, 102; the scatter is 0.17 dex.
+    """
     return -1.69 + 0.30 * (mass - 6)
 
 
 def metallicity(mass):
-    """Median [M/H] of the stars (Gallazzi et al. 2005, MNRAS 362, 41), above 1e9."""
+    """Find the median [M/H] of the stars, above 1e9.
+
+    Gallazzi et al. (2005), MNRAS 362, 41.
+    """
     return _interpolate(mass, GALLAZZI[:, 0], GALLAZZI[:, 1])
 
 
 def light_weighted_age(mass):
-    """Log10 of the age in Gyr (Gallazzi et al. 2005), weighted by light in r."""
+    """Find log10 of the age in Gyr weighted by light in r (Gallazzi et al. 2005)."""
     return _interpolate(mass, GALLAZZI[:, 0], GALLAZZI[:, 2]) - 9
 
 
 def mass_metallicity(mass):
-    """Mean [M/H] from dwarfs (`iron_of_dwarfs`) to giants (`metallicity`), smooth."""
+    """Find the mean [M/H], smooth from `iron_of_dwarfs` to `metallicity` of giants."""
     share = torch.sigmoid((mass - 9.3) / 0.2)
     # A smooth form of Gallazzi's table.
     giants = -0.64 + 0.75 * torch.sigmoid((mass - 10.05) / 0.22)
@@ -129,10 +138,21 @@ def mass_metallicity(mass):
 
 
 def thick_to_thin(mass):
-    """Stellar mass of thick over thin disk.
+    """Find the stellar mass of the thick over the thin disk.
 
     In inverse proportion to the speed of `tully_fisher`: as much in dwarfs, a quarter
     in giants (Yoachim & Dalcanton 2006, AJ 131, 226; Comeron, Salo & Knapen 2018, A&A
     610, A5).
     """
     return 0.53 * 10 ** (2 - tully_fisher(mass))
+
+
+def gas_mass(mass):
+    """Find log10 of the mass of cold gas of galaxies that form stars.
+
+    H I by luminosity at 3.6 micron (Lelli, McGaugh & Schombert 2016, AJ 152, 157), with
+    their mass-to-light ratio of 0.5 and a third more for helium; the scatter is 0.35
+    dex.
+    """
+    luminosity = mass - math.log10(0.5)
+    return 3.90 + 0.54 * luminosity + math.log10(4 / 3)

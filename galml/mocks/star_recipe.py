@@ -1,13 +1,34 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The population of galaxies made of stars, named and versioned."""
+"""Recipe of galaxies of stars: a population with name and version, its particles."""
 
 import math
 
 import torch
 
-from galml.mocks.star_profiles import half_mass_radius
+from galml.mocks import dynamics
+from galml.mocks.galaxy import (
+    BAR,
+    COUNTER,
+    GAS,
+    SPHEROID,
+    THICK,
+    THIN,
+    YOUNG,
+    DustDisk,
+    Galaxy,
+)
+from galml.mocks.gas_disk import build_gas_disk, gas_parameters
+from galml.mocks.profiles import (
+    half_mass_radius,
+    interpolate,
+    radius_table,
+    spheroid_density,
+    table_place,
+)
+from galml.mocks.scaling_relations import gas_mass
+from galml.physics.stars import SOLAR_METALLICITY
 
-__all__ = ["STAR_POPULATION", "TYPES", "draw_stars"]
+__all__ = ["SHARES", "STAR_POPULATION", "TYPES", "build_stars", "draw_stars"]
 
 #: Name and version of the recipe that `draw_stars` follows.
 STAR_POPULATION = "stars-1"
@@ -21,9 +42,26 @@ TYPES = (
     "late spiral",
     "dwarf",
 )
+#: Shares of the types in the population.
 SHARES = (0.07, 0.14, 0.23, 0.27, 0.24, 0.05)
 
 MAX_CLUMPS = 48
+#: Mean ratio of the gas to that of galaxies of their mass that form stars, by type, in
+#: dex: what the cold gas of early types is, and its scatter, is our choice.
+GAS_DEFICIT = (-2.5, -2.0, -1.2, -0.2, 0.0, 0.1)
+GAS_SCATTER = 0.3
+#: Number of the parts that have stars: all but the gas.
+N_PARTS = GAS
+#: By part: contrast of the spiral arms, scatter of the natural logarithm of age, and
+#: offset of the logarithm of metallicity.
+ARM_CONTRAST = (0.9, 0.3, 0.0, 0.0, 1.2, 0.0, 0.0)
+AGE_SCATTER = (0.35, 0.15, 0.15, 0.15, 0.0, 0.3, 0.2)
+METAL_OFFSET = (0.0, -0.25, 0.05, 0.05, 0.1, 0.0, -0.1)
+#: Parts that share one disk: its scale length, and its direction of rotation.
+DISK = [THIN, THICK, YOUNG, BAR]
+# Increments of the three-dimensional sequence of lowest discrepancy.
+GOLDEN = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
+OLDEST = 13.5
 
 
 def draw_stars(n, generator, types=None):
@@ -73,7 +111,9 @@ def draw_stars(n, generator, types=None):
           per dex in radius; ``metallicity``: mass fraction at ``size``,
           ``metallicity_gradient``: change of its logarithm per dex;
         - ``dust_depth``: central V optical depth face-on, ``dust_length``,
-          ``dust_height``: kpc.
+          ``dust_height``: kpc;
+        - ``gas_mass``: solar masses, ``gas_length``: scale length in kpc,
+          ``gas_dispersion``: km/s, of the cold gas.
     """
 
     def uniform(low, high):
@@ -151,23 +191,25 @@ def draw_stars(n, generator, types=None):
     p["dust_depth"] = torch.exp(normal(0, 0.5)) * by(0.03, 0.08, 0.2, 0.5, 0.5, 0.2)
     p["dust_length"] = p["disk_length"] * uniform(0.9, 1.5)
     p["dust_height"] = 0.25 * p["disk_height"] * p["disk_length"]
-    return p
+    noise = torch.randn(3, n, generator=generator).clamp(-2.5, 2.5)
+    gas = gas_mass(mass) + by(*GAS_DEFICIT) + GAS_SCATTER * noise[2]
+    return p | gas_parameters(gas, p["disk_length"], noise[:2])
 
 
 def _size(mass, types, generator):
-    """Half-light radii by mass, in kpc (Shen et al. 2003, MNRAS 343, 978)."""
+    """Draw half-light radii by mass, in kpc (Shen et al. 2003, MNRAS 343, 978)."""
     stars = 10**mass
     early = 2.88e-6 * stars**0.56
     late = 0.1 * stars**0.14 * (1 + stars / 3.98e10) ** 0.25
     spread = 0.34 + 0.13 / (1 + (stars / 3.98e10) ** 2)
-    # Relations of circularised radii; early ones hold above 10^10 solar masses.
+    # Relations of circularized radii; early ones hold above 10^10 solar masses.
     size = torch.where(types <= 2, early.maximum(0.6 * late), late)
     scatter = 0.8 * spread * torch.randn(len(mass), generator=generator)
     return 1.15 * size * torch.exp(scatter)
 
 
 def _substructure(by, uniform, sometimes):
-    """Arms, clumps, counter-rotating and lopsided parts."""
+    """Draw arms, clumps, counter-rotating and lopsided parts."""
     arms = uniform(0.35, 1.0)
     counter = sometimes(
         by(0.25, 0.06, 0.1, 0.02, 0.0, 0.0),
@@ -190,7 +232,7 @@ def _substructure(by, uniform, sometimes):
 
 
 def _ages(mass, by, uniform, normal):
-    """Ages, and metallicities by mass (Gallazzi et al. 2005, MNRAS 362, 41)."""
+    """Draw ages, and metallicities by mass (Gallazzi et al. 2005, MNRAS 362, 41)."""
     solar = -0.62 + 0.76 * torch.sigmoid((mass - 10.08) / 0.25)
     old = torch.exp(normal(0, 0.2)) * by(10.5, 9.5, 8.5, 8, 7, 4)
     disk = torch.exp(normal(0, 0.25)) * by(9, 8, 7, 5, 4, 2.5)
@@ -198,6 +240,307 @@ def _ages(mass, by, uniform, normal):
         "spheroid_age": old.clamp(1.5, 13),
         "disk_age": disk.clamp(0.8, 12),
         "age_gradient": normal(by(0, 0, -0.05, -0.2, -0.2, 0), 0.08),
-        "metallicity": 0.0142 * 10 ** normal(solar, 0.12),
+        "metallicity": SOLAR_METALLICITY * 10 ** normal(solar, 0.12),
         "metallicity_gradient": normal(by(-0.2, -0.25, -0.2, -0.2, -0.15, -0.05), 0.1),
     }
+
+
+def build_stars(p, n_particles, generator, *, n_gas=None):
+    """Turn parameters into particles, face-on: the disk lies in z = 0, spin along +z.
+
+    Parameters
+    ----------
+    p : dict of str to `torch.Tensor`
+        Parameters of n galaxies, as `draw_stars` returns them.
+    n_particles : int
+        Number of particles of stars in each galaxy.
+    generator : `torch.Generator`
+        Source of all randomness.
+    n_gas : int, optional
+        Number of particles of gas; 0 for none. By default a quarter of those of stars.
+        The stars are the same whatever it is.
+
+    Returns
+    -------
+    `~galml.mocks.Galaxy`
+        Particles of one component of one galaxy have equal mass. The gas is a disk as
+        cold as ``gas_dispersion`` says, on the spiral arms, in the same gravity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from galml.mocks import build_stars, draw_stars
+    >>> generator = torch.Generator().manual_seed(1)
+    >>> galaxy = build_stars(draw_stars(2, generator), 4000, generator)
+    >>> galaxy.stars.position.shape, galaxy.gas.position.shape
+    (torch.Size([2, 4000, 3]), torch.Size([2, 1000, 3]))
+    """
+    n = len(p["size"])
+    fraction = _fractions(p)
+    component, inside, count = _membership(fraction, n_particles)
+    own = fraction * p["stellar_mass"][:, None]
+    shift = torch.rand(3, n, 1, generator=generator)
+    spots = torch.rand(n, MAX_CLUMPS, generator=generator)
+    steps = torch.arange(n_particles).double() * torch.tensor(GOLDEN).double()[:, None]
+    u = ((steps % 1).float()[:, None] + shift) % 1
+
+    parts = torch.empty(n, n_particles, 10)
+    row = torch.arange(n)[:, None].expand(n, n_particles)
+    gravity = dynamics.circular_speed2(
+        p, torch.stack([own[:, SPHEROID], own[:, DISK].sum(1), own[:, COUNTER]], 1)
+    )
+    surface = _surface(p, own)
+    is_round = component == SPHEROID
+    parts[is_round] = _spheroid(
+        p,
+        row[is_round],
+        inside[is_round],
+        u[1:, is_round],
+        gravity[0],
+        count[:, SPHEROID],
+    )
+    flat = ~is_round
+    parts[flat] = _disk(
+        p,
+        row[flat],
+        component[flat],
+        inside[flat],
+        u[1:, flat],
+        (*gravity, surface),
+        count,
+    )
+    parts = _clump(p, component, parts, u[0], spots, generator)
+    position, velocity, dispersion, spacing = parts.split((3, 3, 3, 1), -1)
+    position = _shift_outskirts(p, position)
+    age, metallicity = _populations(p, component, position, generator)
+    mass = (own / count.clamp_min(1e-9)).gather(1, component)
+    particles = {
+        "position": position,
+        "velocity": velocity,
+        "mass": mass,
+        "dispersion": dispersion,
+        "spacing": spacing[..., 0],
+        "component": component.to(torch.int8),
+    }
+    n_gas = n_particles // 4 if n_gas is None else n_gas
+    if n_gas:
+        gas = _gas(p, gravity, surface, n_gas, generator)
+        particles = {
+            key: torch.cat([value, gas[key]], 1) for key, value in particles.items()
+        }
+    dust = DustDisk(p["dust_depth"], p["dust_length"], p["dust_height"])
+    return Galaxy(**particles, age=age, metallicity=metallicity, dust=(dust,))
+
+
+def _fractions(p):
+    """Find the shares of the components in the stellar mass, shape (n, 7)."""
+    counter = p["counter_fraction"]
+    spheroid = p["bulge_fraction"] * (1 - counter)
+    disk = (1 - spheroid - counter).clamp_min(0)
+    rest = 1 - p["young_fraction"] - p["bar_fraction"]
+    thick = rest * p["thick_fraction"]
+    shares = torch.zeros(len(disk), N_PARTS)
+    shares[:, SPHEROID], shares[:, COUNTER] = spheroid, counter
+    shares[:, THIN], shares[:, THICK] = disk * (rest - thick), disk * thick
+    shares[:, YOUNG] = disk * p["young_fraction"]
+    shares[:, BAR] = disk * p["bar_fraction"]
+    return shares
+
+
+def _surface(p, own):
+    """Sum the surface densities of the disks on the grid of radii, shape (n, m)."""
+    radius = dynamics.radius_grid(p["size"])
+    length, other = p["disk_length"][:, None], p["counter_length"][:, None]
+    main = own[:, DISK].sum(1, keepdim=True) * torch.exp(-radius / length) / length**2
+    counter = own[:, COUNTER, None] * torch.exp(-radius / other) / other**2
+    return (main + counter) / (2 * math.pi)
+
+
+def _gas(p, gravity, surface, n_gas, generator):
+    """Build the particles of gas, on the spiral arms and shifted as the stars."""
+    shift = torch.rand(len(surface), 2, generator=generator)
+    contrast = torch.tensor(ARM_CONTRAST[YOUNG])
+
+    def wind(radius, turn):
+        row = torch.arange(len(radius))[:, None]
+        return _wind(p, row, contrast, radius / p["disk_length"][:, None], turn)
+
+    position, velocity, mass, dispersion, spacing = build_gas_disk(
+        p, gravity, surface, n_gas, shift, wind
+    )
+    return {
+        "position": _shift_outskirts(p, position),
+        "velocity": velocity,
+        "mass": mass,
+        "dispersion": dispersion[..., None].expand(-1, -1, 3),
+        "spacing": spacing,
+        "component": torch.full_like(mass, GAS, dtype=torch.int8),
+    }
+
+
+def _membership(fraction, n_particles):
+    """Find each particle's component and rank in it, and particles per component.
+
+    Components get particles by the root of their mass, for the light ones are bright.
+    """
+    count = fraction.sqrt()
+    edge = torch.cumsum(count / count.sum(1, keepdim=True), 1) * n_particles
+    edge = torch.cat([torch.zeros(len(edge), 1), edge.round()], 1)
+    rank = torch.arange(n_particles) + 0.5
+    component = (rank[:, None] > edge[:, None, 1:-1]).sum(-1)
+    count = edge.diff(dim=1)
+    inside = (rank - edge.gather(1, component)) / count.gather(1, component)
+    return component, inside, count
+
+
+def _spheroid(p, row, inside, u, total, count):
+    """Build positions, motions and spacing of the spheroid, shape (N, 10)."""
+    index, flattening = p["sersic_index"][row], p["flattening"][row]
+    radius = interpolate(radius_table(p["sersic_index"]), row, table_place(inside))
+    radius = radius[:, 0].exp()
+    cosine, azimuth = 1 - 2 * u[0], 2 * math.pi * u[1]
+    plane, height = radius * (1 - cosine**2).sqrt(), radius * cosine * flattening
+    motions = dynamics.spheroid_motions(p, total)
+    motions = dynamics.plane_values(motions, row, plane, height)
+    density = count[row] * spheroid_density(radius, index) / flattening
+    scale = p["spheroid_radius"][row, None]
+    x, y = plane * azimuth.cos(), plane * azimuth.sin()
+    place = torch.stack([x, y * p["elongation"][row], height], -1) * scale
+    return torch.cat(
+        [
+            place,
+            _around(x, y, motions[:, 0]),
+            motions[:, 1:],
+            density.clamp_min(1e-9).pow(-1 / 3)[:, None] * scale,
+        ],
+        -1,
+    )
+
+
+def _around(x, y, speed):
+    """Find the velocity of rotation about the z axis."""
+    rate = speed / torch.hypot(x, y).clamp_min(1e-9)
+    return torch.stack([-y * rate, x * rate, torch.zeros_like(x)], -1)
+
+
+def _disk(p, row, component, inside, u, gravity, count):
+    """Build positions, motions and spacing of the disks, shape (N, 10)."""
+    length = p["disk_length"][:, None].repeat(1, N_PARTS)
+    length[:, COUNTER] = p["counter_length"]
+    height = p["disk_height"][:, None] * length
+    height[:, THICK] *= p["thick_height"]
+    height[:, YOUNG] *= 0.5
+    scale, thickness = length[row, component], height[row, component]
+    radius = interpolate(radius_table(), torch.zeros_like(row), table_place(inside))
+    radius = radius[:, 0].exp() * scale
+    turn = 2 * math.pi * u[0]
+    bar = component == BAR
+    # A Ferrers bar of index 1 in projection; disks have spiral arms.
+    reach = (1 - (1 - inside) ** 0.4).sqrt() * (p["bar_length"][row] * scale)
+    contrast = torch.tensor(ARM_CONTRAST)[component]
+    azimuth = _wind(p, row, contrast, radius / scale, turn)
+    x = torch.where(bar, reach * turn.cos(), radius * azimuth.cos())
+    y = torch.where(
+        bar, reach * turn.sin() * p["bar_ratio"][row], radius * azimuth.sin()
+    )
+    radius = torch.hypot(x, y)
+    level = u[1].clamp(1e-6, 1 - 1e-6)
+    z = 0.5 * thickness * (level.log() - (-level).log1p())
+
+    tables = _disk_tables(p, gravity, length, height)
+    place = dynamics.grid_place(radius.clamp_min(1e-9), p["size"][row])
+    motions = interpolate(tables, row * N_PARTS + component, place)
+    # Mean surface density, as if without arms, over the height of sech^2.
+    surface = torch.exp(-radius / scale) / (2 * math.pi * scale**2)
+    density = count[row, component] * surface / torch.cosh(z / thickness) ** 2
+    spacing = (density / (2 * thickness)).clamp_min(1e-9).pow(-1 / 3)
+    return torch.cat(
+        [
+            torch.stack([x, y, z], -1),
+            _around(x, y, motions[:, 0]),
+            motions[:, 1:],
+            spacing[:, None],
+        ],
+        -1,
+    )
+
+
+def _disk_tables(p, gravity, length, height):
+    """Find the motions of flat components on the grid of radii, (N_PARTS n, m, 4)."""
+    total, smooth, surface = gravity
+    radius = dynamics.radius_grid(p["size"])
+    ratio = p["dispersion_ratio"][:, None]
+    tables = torch.zeros(len(radius), N_PARTS, radius.shape[1], 4)
+    for part in (THIN, THICK, YOUNG, COUNTER):
+        own = length[:, part, None], height[:, part, None]
+        tables[:, part] = dynamics.disk_motions(
+            radius, total, smooth, surface, *own, ratio
+        )
+    tables[:, COUNTER, :, 0] *= -1
+    bar = p["bar_length"] * p["disk_length"]
+    tables[:, BAR] = dynamics.bar_motions(radius, total, bar[:, None])
+    return tables.flatten(0, 1)
+
+
+def _wind(p, row, contrast, radius, turn):
+    """Shift azimuths towards logarithmic spiral arms; radii are in scale lengths."""
+    number = p["arm_number"][row]
+    fade = (radius / 0.7).clamp(0, 1) ** 2
+    strength = (contrast * p["arm_strength"][row] * fade).clamp(0, 0.95)
+    winding = p["arm_winding"][row] * radius.clamp_min(1e-3).log()
+    phase = number * turn - winding + p["arm_phase"][row]
+    return turn + strength / number * torch.sin(phase)
+
+
+def _clump(p, component, parts, u, spots, generator):
+    """Gather a part of the young stars in clumps that each move with one of them."""
+    n, n_particles = component.shape
+    young = component == YOUNG
+    member = young & (u < p["clump_fraction"][:, None])
+    which = torch.rand(n, n_particles, generator=generator) * p["clump_number"][:, None]
+    first = (component < YOUNG).sum(1, keepdim=True)
+    size = young.sum(1, keepdim=True)
+    # Young stars are in order of radius: clumps spread over the inner nine tenths.
+    spot = (first + (0.9 * spots * size).long()).clamp(max=n_particles - 1)
+    center = parts.gather(1, spot[..., None].expand(-1, -1, parts.shape[-1]))
+    rows = member.nonzero()[:, 0]
+    gathered = center[rows, which[member].long()]
+    width = (p["clump_size"] * p["disk_length"])[rows, None]
+    offset = torch.randn(len(rows), 3, generator=generator) * width
+    offset[:, 2] *= 0.5
+    gathered[:, :3] += offset
+    gathered[:, -1:] = 0.5 * width
+    parts[member] = gathered
+    return parts
+
+
+def _shift_outskirts(p, position):
+    """Move the outer parts to one side, as tides do."""
+    position = position.clone()
+    length = p["disk_length"][:, None]
+    radius = torch.linalg.vector_norm(position[..., :2], dim=-1)
+    far = 1 - torch.exp(-((radius / (3 * length)) ** 2))
+    step = far * p["lopsidedness"][:, None] * length
+    angle = p["lopsided_angle"][:, None]
+    position[..., 0] += step * angle.cos()
+    position[..., 1] += step * angle.sin()
+    return position
+
+
+def _populations(p, component, position, generator):
+    """Draw ages and metallicities by component, with gradients and scatter."""
+    radius = torch.linalg.vector_norm(position, dim=-1) / p["size"][:, None]
+    dex = radius.clamp(0.05, 5).log10()
+    noise = torch.randn(component.shape, generator=generator)
+    old, disk = p["spheroid_age"], p["disk_age"]
+    typical = torch.stack([disk, 1.4 * disk, old, old, disk, disk, disk], 1)
+    scatter = torch.tensor(AGE_SCATTER)[component]
+    age = typical.gather(1, component) * torch.exp(scatter * noise)
+    age = age * 10 ** (p["age_gradient"][:, None] * dex)
+    # Stars form at a constant rate until now; the youngest are 3 Myr old.
+    fresh = 0.003 + 0.497 * torch.special.ndtr(noise)
+    age = torch.where(component == YOUNG, fresh, age.clamp(0.5, OLDEST))
+    offset = torch.tensor(METAL_OFFSET)[component]
+    logarithm = offset + p["metallicity_gradient"][:, None] * dex
+    metallicity = p["metallicity"][:, None] * 10 ** (logarithm + 0.1 * noise)
+    return age, metallicity.clamp(1e-4, 0.04)

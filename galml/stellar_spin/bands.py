@@ -4,7 +4,7 @@
 import re
 
 from galml.core.exceptions import InputError
-from galml.mocks.light import WAVELENGTHS as MOCK_WAVELENGTHS
+from galml.physics import PIVOT_WAVELENGTHS as MOCK_WAVELENGTHS
 
 __all__ = ["WAVELENGTHS", "wavelengths"]
 

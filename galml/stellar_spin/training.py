@@ -6,7 +6,7 @@ import math
 import torch
 
 from galml.core.distributions import bin_centers, histogram_log_density, ranked_score
-from galml.mocks.image_stream import galaxy_images
+from galml.mocks import galaxy_images
 from galml.stellar_spin import published
 from galml.stellar_spin.bands import wavelengths
 from galml.stellar_spin.pictures import through_pictures

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from galml.mocks import (
-    Particles,
+    Galaxy,
     build_gas,
     draw_gas,
     kinematics,
@@ -59,7 +59,8 @@ def build(n=8, n_particles=2048, seed=1, **changes):
 
 def rows(particles, members):
     """Some of the particles, chosen by index."""
-    return Particles(*(value[:, members] for value in vars(particles).values()))
+    names = ("position", "velocity", "mass", "dispersion")
+    return Galaxy(*(getattr(particles, name)[:, members] for name in names))
 
 
 def momentum_axis(particles):
@@ -103,7 +104,8 @@ def test_every_ingredient_is_drawn_with_and_without():
 
 def test_particles_are_finite_and_of_mass_one():
     particles = build_gas(draw_gas(64, generator(2)), 1000, generator(2))
-    assert all(torch.isfinite(value).all() for value in vars(particles).values())
+    for name in ("position", "velocity", "mass", "dispersion"):
+        assert torch.isfinite(getattr(particles, name)).all(), name
     torch.testing.assert_close(particles.mass.sum(1), torch.ones(64))
 
 

@@ -12,7 +12,7 @@ from galml.mocks.ifu import (
     observe_ifu,
     spin_truth,
 )
-from galml.mocks.stars import build_stars, draw_stars
+from galml.mocks.star_recipe import build_stars, draw_stars
 
 OFF = (
     "arm_strength",
@@ -47,7 +47,7 @@ def build(inclination, n_particles=8192, **changes):
     p = draw_stars(n, generator(7))
     for name, value in (dict.fromkeys(OFF, 0.0) | SHAPE | changes).items():
         p[name] = torch.full((n,), float(value))
-    stars = build_stars(p, n_particles, generator(1))
+    stars = build_stars(p, n_particles, generator(1), n_gas=0)
     axis = torch.tensor([1.0, 0, 0]).expand(n, 3)
     return stars.rotated(rotation_matrix(axis, torch.deg2rad(inclination)))
 
@@ -127,7 +127,8 @@ def test_few_particles_do_not_bias_the_spin():
     few, many = (
         spin_truth(stars, stars.mass, beam)
         for stars in (
-            build_stars(p, count, generator(6)).rotated(turn) for count in (8192, 81920)
+            build_stars(p, count, generator(6), n_gas=0).rotated(turn)
+            for count in (8192, 81920)
         )
     )
     for name in ("spin", "spin_beam"):
@@ -140,7 +141,7 @@ def test_few_particles_do_not_bias_the_spin():
 def test_types_spin_as_their_names_say():
     types = torch.tensor([0] * 16 + [4] * 16)
     p = draw_stars(32, generator(8), types)
-    stars = build_stars(p, 8192, generator(9))
+    stars = build_stars(p, 8192, generator(9), n_gas=0)
     stars = stars.rotated(random_orientation(32, generator(10)))
     truth = spin_truth(stars, stars.mass, manga_beam(32, generator(11)))
     assert len(truth[:16]) == 16

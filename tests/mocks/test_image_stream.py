@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from galml.core import InputError
-from galml.mocks.image_stream import galaxy_images
+from galml.mocks import galaxy_images
 from galml.mocks.surveys import IMAGING_SURVEYS
 
 SMALL = {"batch_size": 8, "n_particles": 2000}

@@ -9,32 +9,34 @@ from astropy.modeling.fitting import TRFLSQFitter
 from astropy.modeling.models import Moffat2D
 
 from galml.core import InputError
-from galml.mocks.dust import dust_depth, starlight
-from galml.mocks.field import MOST, draw_field, field_spectrum
+from galml.mocks.galaxy import DustDisk, Galaxy, rotation_matrix
 from galml.mocks.images import (
+    MOST,
     distance,
+    draw_field,
+    field_spectrum,
     observe_light,
     redshift_of,
     sky_noise,
 )
-from galml.mocks.light import AB_ZERO, SOLAR_MAGNITUDES
-from galml.mocks.particles import rotation_matrix
-from galml.mocks.stars import Stars
+from galml.mocks.light import dust_depth, starlight
 from galml.mocks.surveys import IMAGING_SURVEYS
+from galml.physics import AB_ZERO, SOLAR_MAGNITUDES
 
 SDSS = IMAGING_SURVEYS[0]
 BANDS = ("g", "r", "i")
-DUST = {
-    "dust_depth": torch.tensor([1.5]),
-    "dust_length": torch.tensor([4.0]),
-    "dust_height": torch.tensor([0.2]),
-}
+DUST = {"depth": 1.5, "length": 4.0, "height": 0.2}
 
 
-def make_stars(position, age=5.0, spacing=0.01):
+def dust_disk(n=1, **changes):
+    values = (DUST | changes).values()
+    return DustDisk(*(torch.full((n,), value) for value in values))
+
+
+def make_stars(position, age=5.0, spacing=0.01, **dust):
     n, count = position.shape[:2]
     flat = torch.ones(n, count)
-    return Stars(
+    return Galaxy(
         position=position,
         velocity=torch.zeros_like(position),
         mass=1e6 * flat,
@@ -43,7 +45,7 @@ def make_stars(position, age=5.0, spacing=0.01):
         spacing=spacing * flat,
         component=torch.zeros(n, count, dtype=torch.int8),
         dispersion=torch.zeros_like(position),
-        frame=torch.eye(3).expand(n, 3, 3),
+        dust=(dust_disk(n, **dust),),
     )
 
 
@@ -176,7 +178,7 @@ def test_optical_depth():
         x, y, z = (position + step * towards).double().unbind(-1)
         dust = torch.exp(-torch.hypot(x, y) / 4 - z.abs() / 0.2)
         expected = 1.5 / 0.4 * torch.trapezoid(dust, dx=0.001, dim=0).float()
-        depth = dust_depth(stars, DUST)[0]
+        depth = dust_depth(stars.position, stars.dust[0])[0]
         error = (depth - expected).abs()
         assert (error < tolerance * (expected + 0.05)).all()
 
@@ -185,7 +187,7 @@ def test_edge_on_is_red():
     stars = make_stars(exponential_disk(length=4.0, height=0.8), age=3.0)
     colors, brightness = [], []
     for degrees in (0, 50, 85):
-        light = starlight(tilted(stars, degrees), DUST, BANDS).sum(1)[0]
+        light = starlight(tilted(stars, degrees), BANDS).sum(1)[0]
         colors.append(-2.5 * torch.log10(light[0] / light[1]).item())
         brightness.append(light[1].item())
     assert colors[0] < colors[1] < colors[2]
@@ -193,7 +195,7 @@ def test_edge_on_is_red():
     assert brightness[0] > brightness[1] > brightness[2]
     # The lane: the middle plane is redder than the light above it.
     edge = tilted(stars, 88)
-    light = starlight(edge, DUST, BANDS)[0]
+    light = starlight(edge, BANDS)[0]
     plane = edge.position[0, :, 1].abs() < 0.1
     above = edge.position[0, :, 1].abs() > 0.4
     lane, rest = (light[rows].sum(0) for rows in (plane, above))
@@ -201,9 +203,8 @@ def test_edge_on_is_red():
 
 
 def test_young_stars_are_in_clouds():
-    clear = {**DUST, "dust_depth": torch.zeros(1)}
     light = [
-        starlight(make_stars(torch.zeros(1, 1, 3), age=age), clear, BANDS)
+        starlight(make_stars(torch.zeros(1, 1, 3), age=age, depth=0.0), BANDS)
         for age in (0.0099, 0.0101)
     ]
     assert light[0][0, 0, 1] == pytest.approx(
@@ -215,10 +216,8 @@ def test_galaxies_do_not_touch():
     """Light and pictures of a galaxy are the same whatever comes with it."""
     position = exponential_disk(11, 500, seed=4)
     stars = tilted(make_stars(position), 40)
-    dust = {key: value.expand(11) for key, value in DUST.items()}
-    light = starlight(stars, dust, BANDS)
-    few = {key: value[9:] for key, value in dust.items()}
-    torch.testing.assert_close(starlight(stars[9:], few, BANDS), light[9:])
+    light = starlight(stars, BANDS)
+    torch.testing.assert_close(starlight(stars[9:], BANDS), light[9:])
     whole = picture(stars, light, n_pixels=32)
     light = torch.cat([light[:10], 1e3 * light[10:]])
     other = picture(stars, light, n_pixels=32)

@@ -4,7 +4,8 @@ import torch
 from astropy.table import Table
 
 from galml.core import InputError
-from galml.mocks.light import BANDS, SOLAR_MAGNITUDES, luminosity
+from galml.mocks.light import BANDS, luminosity
+from galml.physics import SOLAR_MAGNITUDES
 
 
 def color(age, metallicity, blue, red):

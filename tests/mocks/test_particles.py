@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from galml.mocks import Particles, kinematics, project_gas, rotation_matrix
-from galml.mocks.rotation_curves import CURVES, circular_speed
+from galml.mocks import Galaxy, kinematics, project_gas, rotation_matrix
+from galml.mocks.gas_recipe import CURVES, circular_speed
 
 
 def ring_disk(n_particles=4000, dispersion=0.0, sign=1.0, speed=200.0):
@@ -17,7 +17,7 @@ def ring_disk(n_particles=4000, dispersion=0.0, sign=1.0, speed=200.0):
     position = torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), zero], -1)
     around = torch.stack([-azimuth.sin(), azimuth.cos(), zero], -1)
     velocity = speed * sign * around
-    return Particles(
+    return Galaxy(
         position[None],
         velocity[None],
         torch.ones(1, n_particles, dtype=torch.float64),
@@ -69,9 +69,7 @@ def test_dispersion_inside_clouds_counts_like_sampled_motions(dispersion):
 
 def test_counter_rotating_halves_rotate_but_only_one_co_rotates():
     one, other = ring_disk(), ring_disk(sign=-1.0)
-    both = Particles(
-        *(torch.cat([getattr(one, k), getattr(other, k)], 1) for k in vars(one))
-    )
+    both = one.joined(other)
     axis = torch.tensor([[0, 0, 1.0]], dtype=torch.float64)
     truth = kinematics(both, axis=axis)
     assert truth.kappa.item() == pytest.approx(1, abs=1e-6)
@@ -101,21 +99,21 @@ def test_position_angle_points_to_the_receding_side(angle):
 
 def test_radial_infall_has_kappa_zero():
     disk = ring_disk()
-    fall = Particles(disk.position, -20 * disk.position, disk.mass, disk.dispersion)
+    fall = Galaxy(disk.position, -20 * disk.position, disk.mass, disk.dispersion)
     axis = torch.tensor([[0, 0, 1.0]], dtype=torch.float64)
     assert kinematics(fall, axis=axis).kappa.item() == pytest.approx(0, abs=1e-5)
 
 
 def test_bulk_motion_does_not_count_and_aperture_does():
     disk = ring_disk(dispersion=30.0)
-    moved = Particles(disk.position, disk.velocity + 500.0, disk.mass, disk.dispersion)
+    moved = Galaxy(disk.position, disk.velocity + 500.0, disk.mass, disk.dispersion)
     assert kinematics(moved).kappa.item() == pytest.approx(
         kinematics(disk).kappa.item(), abs=1e-6
     )
     hot = disk.velocity.clone()
     outer = (disk.position**2).sum(-1) > 25
     hot[outer] = 0
-    mixed = Particles(disk.position, hot, disk.mass, disk.dispersion)
+    mixed = Galaxy(disk.position, hot, disk.mass, disk.dispersion)
     inner = kinematics(mixed, inside=~outer)
     assert inner.kappa.item() == pytest.approx(kinematics(disk).kappa.item(), abs=1e-3)
     assert kinematics(mixed).kappa < inner.kappa - 0.005

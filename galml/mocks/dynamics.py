@@ -1,19 +1,22 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Motions of stars from the gravity of stars and halo: Jeans equations on grids."""
+"""Motions of stars and gas from the gravity of stars and halo: equations on grids."""
 
 import math
 
 import torch
 
-from galml.mocks.star_profiles import spheroid_density, spheroid_mass, spheroid_slope
+from galml.mocks.profiles import spheroid_density, spheroid_mass, spheroid_slope
 
 __all__ = [
     "GRAVITY",
+    "bar_motions",
     "circular_speed2",
     "disk_motions",
     "disk_speed2",
+    "gas_motions",
     "grid_place",
     "nfw_mass",
+    "plane_values",
     "radial_dispersion2",
     "radius_grid",
     "spheroid_motions",
@@ -34,18 +37,21 @@ PLANE = (2e-3, 60.0)
 
 
 def radius_grid(size):
-    """Radii, even in the logarithm, of shape (n, m), for sizes of shape (n,)."""
+    """Lay out radii, even in the logarithm, shape (n, m), for sizes of shape (n,)."""
     return torch.logspace(*map(math.log10, GRID), N_GRID) * size[:, None]
 
 
 def grid_place(radius, size, grid=GRID, count=N_GRID):
-    """Index, whole or between two, of a radius in the grid that belongs to a size."""
+    """Find the index, whole or between two, of radii in the grid of a size."""
     low, high = map(math.log, grid)
     return ((radius / size).log() - low) / (high - low) * (count - 1)
 
 
 def disk_speed2(radius, mass, length):
-    """Squared circular speed of an exponential disk (Freeman 1970, ApJ 160, 811)."""
+    """Find the squared circular speed of an exponential disk.
+
+    Freeman (1970), ApJ 160, 811.
+    """
     y = (radius / (2 * length)).clamp(1e-4, 40)
     bessel = torch.special
     product = bessel.modified_bessel_i0(y) * bessel.modified_bessel_k0(y)
@@ -54,12 +60,12 @@ def disk_speed2(radius, mass, length):
 
 
 def nfw_mass(radius):
-    """Mass of a halo of Navarro, Frenk & White (1997), radius in scale radii."""
+    """Find the mass of a halo of Navarro, Frenk & White (1997) inside scale radii."""
     return torch.log1p(radius) - radius / (1 + radius)
 
 
 def circular_speed2(p, mass):
-    """Squared circular speed in the plane of the disk.
+    """Find the squared circular speed in the plane of the disk.
 
     Parameters
     ----------
@@ -88,7 +94,7 @@ def circular_speed2(p, mass):
 
 
 def disk_motions(radius, total, smooth, surface, length, height, ratio):
-    """Rotation and dispersions of an exponential disk.
+    """Find rotation and dispersions of an exponential disk.
 
     The vertical dispersion holds the height up against the disk (isothermal sheet)
     and the rest. The radial one is in proportion, the azimuthal one follows from
@@ -127,8 +133,48 @@ def disk_motions(radius, total, smooth, surface, length, height, ratio):
     return torch.cat([rotation[..., None], spread.sqrt()], -1)
 
 
+def gas_motions(radius, total, smooth, surface, length, dispersion):
+    """Find rotation and height of gas that is as warm everywhere.
+
+    The pressure of its dispersion holds the gas up against the disks (isothermal
+    sheet) and the rest, and carries a part of the radial pull, so that it rotates
+    slower than the circular speed. Gas has no weight itself.
+
+    Parameters
+    ----------
+    radius, total, smooth : `torch.Tensor`
+        Shape (n, m): radii and what `circular_speed2` gives there.
+    surface : `torch.Tensor`
+        Shape (n, m): surface density of all disks, in solar masses per kpc^2.
+    length : `torch.Tensor`
+        Shape (n, 1): scale length of the gas, in kpc.
+    dispersion : `torch.Tensor`
+        Shape (n, 1): in one dimension, in km/s.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, m, 2): rotation in km/s, and scale height z0 of sech^2(z / z0) in
+        kpc.
+    """
+    sigma2 = dispersion**2
+    sheet = math.pi * GRAVITY * surface
+    height = torch.zeros_like(radius)
+    for _ in range(3):
+        # What `disk_motions` says of the vertical dispersion, solved for the height.
+        rest = math.pi**2 / 12 * smooth / (radius**2 + height**2)
+        height = 2 * sigma2 / (sheet + (sheet**2 + 4 * rest * sigma2).sqrt())
+        height = torch.minimum(height, radius + length)
+    step = math.log(GRID[1] / GRID[0]) / (N_GRID - 1)
+    flare = torch.gradient(height.log(), spacing=step, dim=1)[0]
+    # The slope of the density in the plane, times what holds it up.
+    drift = sigma2 * (radius / length + flare)
+    rotation = total * (total + drift.clamp_min(0)).clamp_min(1e-6).rsqrt()
+    return torch.stack([rotation, height], -1)
+
+
 def bar_motions(radius, total, length):
-    """Rotation and dispersions in a bar that turns as a solid.
+    """Find rotation and dispersions in a bar that turns as a solid.
 
     The bar ends at 1 / 1.2 of corotation; random motions make up for what its
     rotation lacks in support.
@@ -154,7 +200,7 @@ def bar_motions(radius, total, length):
 
 
 def spheroid_motions(p, total):
-    """Rotation and dispersions of an oblate spheroid by the Jeans equations.
+    """Find rotation and dispersions of an oblate spheroid by the Jeans equations.
 
     The velocity ellipsoid is aligned with R, phi, z, and the vertical dispersion is
     flattened by ``anisotropy`` (Cappellari 2008, MNRAS 390, 71). Of the azimuthal
@@ -171,8 +217,8 @@ def spheroid_motions(p, total):
     Returns
     -------
     `torch.Tensor`
-        Shape (n, k, k, 4) on `plane_place` in R and z: rotation, and dispersions
-        along R, phi, z, in km/s.
+        Shape (n, k, k, 4) on the grid of `plane_values` in R and z: rotation, and
+        dispersions along R, phi, z, in km/s.
     """
 
     def column(name):
@@ -213,7 +259,9 @@ def spheroid_motions(p, total):
 
 
 def radial_dispersion2(total, density, radius, anisotropy):
-    """Squared radial dispersion of a sphere without rotation, by the Jeans equation.
+    """Find the squared radial dispersion of a sphere by the Jeans equation.
+
+    It does not rotate.
 
     Parameters
     ----------

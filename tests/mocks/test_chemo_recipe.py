@@ -8,6 +8,7 @@ import torch
 
 from galml.core.exceptions import InputError
 from galml.mocks import (
+    COMPONENTS,
     STAR_TABLE_POPULATION,
     draw_star_galaxies,
     star_galaxies,
@@ -16,20 +17,19 @@ from galml.mocks import (
 )
 from galml.mocks import scaling_relations as relations
 from galml.mocks.chemistry import (
-    HALO,
     OLDEST,
-    THICK,
-    THIN,
     iron_offset,
     metal_mass_fraction,
     stellar_age,
 )
-from galml.mocks.chemokinematics import disk_stars, gravity, halo_stars, heating
-from galml.mocks.star_dynamics import GRAVITY, grid_place, radial_dispersion2
-from galml.mocks.star_profiles import interpolate
-from galml.stars.columns import AXES, SOLAR_METALLICITY
-from galml.stars.conditions import read_conditions
-from galml.stars.preparation import prepare
+from galml.mocks.chemo_recipe import disk_stars, gravity, halo_stars, heating
+from galml.mocks.dynamics import GRAVITY, grid_place, radial_dispersion2
+from galml.mocks.images import particle_spacing
+from galml.mocks.profiles import interpolate
+from galml.physics import SOLAR_METALLICITY, STAR_AXES
+from galml.stars.preparation import prepare, read_conditions
+
+THIN, THICK, HALO = (COMPONENTS.index(c) for c in ("thin disk", "thick disk", "halo"))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def made():
 def giant():
     """One galaxy like the Milky Way in the plane of its parameters."""
     p = draw_star_galaxies(0, 200, 1)
-    best = (p["log_mass"] - 10.7).abs() + 0.3 * p["oldness"].abs()
+    best = (p["log_mass"] - 10.7).abs() + 0.3 * p["age_residual"].abs()
     return {key: value[best.argmin()][None] for key, value in p.items()}
 
 
@@ -63,7 +63,7 @@ def disk(p, n, age, component=THIN, seed=0):
 def test_shapes_and_bounds(made):
     stars, component = made["stars"], made["component"]
     assert STAR_TABLE_POPULATION == "chemo-1"
-    assert stars.shape == (60, 2000, len(AXES))
+    assert stars.shape == (60, 2000, len(STAR_AXES))
     assert stars.dtype == torch.float32
     assert torch.isfinite(stars).all()
     age, metals = stars[..., 9], stars[..., 6]
@@ -111,8 +111,10 @@ def test_preparation_leaves_the_galaxies_as_they_are():
 
 def test_tables_hold_the_same(made):
     stars, conditions = next(iter(star_galaxies(1, 2000, seed=5, first=7)))
-    assert list(AXES) == stars.colnames[:10]
-    assert all(stars[name].unit == AXES[name] for name in ("x", "v_z", "fe_h", "age"))
+    assert list(STAR_AXES) == stars.colnames[:10]
+    assert all(
+        stars[name].unit == STAR_AXES[name] for name in ("x", "v_z", "fe_h", "age")
+    )
     np.testing.assert_allclose(stars["age"].value, made["stars"][7, :, 9], atol=1e-5)
     np.testing.assert_allclose(
         stars["mass"].sum().to_value(u.Msun), conditions["stellar_mass"][0].value
@@ -123,7 +125,7 @@ def test_tables_hold_the_same(made):
     assert conditions["fraction"].shape == (1, 4)
 
 
-def test_galaxies_are_centerd_and_spin_about_z(made):
+def test_galaxies_are_centered_and_spin_about_z(made):
     place, velocity = made["stars"][..., :3].double(), made["stars"][..., 3:6].double()
     for value in (place, velocity):
         off = value.mean(1) / (value.std(1) / math.sqrt(2000))
@@ -343,7 +345,7 @@ def test_structure_follows_age_at_a_given_mass():
     thick = (p["fraction"][:, 1] / p["fraction"][:, 0]).log10()
     thick = thick - relations.thick_to_thin(p["log_mass"]).log10()
     for value, sign in ((rest, -1), (bulge, 1), (thick, 1)):
-        together = torch.stack([value, p["oldness"]])
+        together = torch.stack([value, p["age_residual"]])
         assert sign * torch.corrcoef(together)[0, 1] > 0.4
     torch.testing.assert_close(p["fraction"].sum(1), torch.ones(400))
     assert (p["fraction"] > 0).all()
@@ -369,8 +371,9 @@ def test_particles_are_spread_by_the_density_around_them():
     generator = torch.Generator().manual_seed(0)
     stars = torch.zeros(1, 8000, 10)
     stars[..., :3] = torch.rand(1, 8000, 3, generator=generator)
-    particles = star_particles(stars, torch.tensor([2.0]))
-    middle = ((stars[0, :, :3] - 0.5).abs() < 0.3).all(1)
+    galaxy = star_particles(stars, torch.tensor([2.0]))
+    inner = ((stars[0, :, :3] - 0.5).abs() < 0.3).all(1)
     # A unit cube of 8000: 1 / 20 apart.
-    assert particles.spacing[0, middle].mean().item() == pytest.approx(0.05, rel=0.1)
-    assert particles.mass[0, 0] > 2.0
+    spacing = particle_spacing(galaxy.position)
+    assert spacing[0, inner].mean().item() == pytest.approx(0.05, rel=0.1)
+    assert galaxy.stellar_mass.item() == 16_000

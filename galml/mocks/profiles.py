@@ -26,22 +26,22 @@ N_TABLE = 128
 
 
 def sersic_b(index):
-    """Coefficient b of the Sérsic profile (Ciotti & Bertin 1999, A&A 352, 447)."""
+    """Evaluate b of the Sérsic profile (Ciotti & Bertin 1999, A&A 352, 447)."""
     return 2 * index - 1 / 3 + 4 / (405 * index) + 46 / (25515 * index**2)
 
 
 def _cusp(index):
-    """Slope p of the deprojection (Lima Neto et al. 1999, MNRAS 309, 481)."""
+    """Evaluate the slope p of the deprojection (Lima Neto+ 1999, MNRAS 309, 481)."""
     return 1 - 0.6097 / index + 0.05463 / index**2
 
 
 def sersic_projected_mass(radius, index):
-    """Fraction of a Sérsic profile's light inside a radius, in effective radii."""
+    """Find the share of a Sérsic profile's light inside radii in effective radii."""
     return torch.special.gammainc(2 * index, sersic_b(index) * radius ** (1 / index))
 
 
 def spheroid_mass(radius, index):
-    """Fraction of the mass inside a radius (in effective radii) of a spheroid.
+    """Find the share of a spheroid's mass inside radii in effective radii.
 
     The density of Prugniel & Simien (1997), A&A 321, 111, whose projection is a
     Sérsic profile for indices from 0.6 to 10.
@@ -51,7 +51,10 @@ def spheroid_mass(radius, index):
 
 
 def spheroid_density(radius, index):
-    """Density of a sphere of mass 1 and effective radius 1, see `spheroid_mass`."""
+    """Evaluate the density of a sphere of mass 1 and effective radius 1.
+
+    See `spheroid_mass`.
+    """
     b, order = sersic_b(index), index * (3 - _cusp(index))
     logarithm = (
         order * b.log()
@@ -63,17 +66,17 @@ def spheroid_density(radius, index):
 
 
 def spheroid_slope(radius, index):
-    """Logarithmic slope of `spheroid_density`."""
+    """Evaluate the logarithmic slope of `spheroid_density`."""
     return -_cusp(index) - sersic_b(index) / index * radius ** (1 / index)
 
 
 def disk_mass(radius):
-    """Fraction of an exponential disk's mass inside a radius, in scale lengths."""
+    """Find the share of an exponential disk's mass inside radii in scale lengths."""
     return 1 - (1 + radius) * torch.exp(-radius)
 
 
 def half_mass_radius(spheroid_fraction, spheroid_radius, index, disk_length):
-    """Radius that holds half the mass of spheroid and disk seen face-on.
+    """Find the radius that holds half the mass of spheroid and disk seen face-on.
 
     Parameters
     ----------
@@ -97,12 +100,14 @@ def half_mass_radius(spheroid_fraction, spheroid_radius, index, disk_length):
 
 
 def table_place(share):
-    """Where in a `radius_table` the radius is that holds a share of the mass."""
+    """Find where in a `radius_table` the radius is that holds a share of the mass."""
     return torch.asin(share.clamp(0, 1).sqrt()) * (2 / math.pi) * (N_TABLE - 1)
 
 
 def radius_table(index=None):
-    """Logarithm of the radius that holds a share of the mass, for `table_place`.
+    """Tabulate the logarithm of the radius that holds a share of the mass.
+
+    Nodes are where `table_place` finds them.
 
     Parameters
     ----------

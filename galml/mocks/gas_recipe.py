@@ -1,14 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The population of gas disks, named and versioned, and its galaxies as particles."""
+"""Recipe of gas disks: a population with name and version, and its particles."""
 
 import math
 
 import torch
 
-from galml.mocks.particles import Particles, rotation_matrix
-from galml.mocks.rotation_curves import CURVES, circular_speed
+from galml.mocks.galaxy import Galaxy
 
-__all__ = ["POPULATION", "build_gas", "draw_gas", "random_orientation"]
+__all__ = ["CURVES", "POPULATION", "build_gas", "circular_speed", "draw_gas"]
 
 #: Name and version of the recipe that `draw_gas` follows.
 POPULATION = "gas-1"
@@ -18,6 +17,56 @@ N_PROFILE = 64
 # Increments of the two-dimensional sequence of lowest discrepancy: it covers a disk
 # with a quarter of the shot noise of random points.
 GOLDEN = (0.7548776662466927, 0.5698402909980532)
+
+
+def arctan(radius, speed, turnover, sharpness):
+    """Rise to ``speed`` as an arctangent (Courteau 1997, AJ 114, 2402)."""
+    return speed * (2 / torch.pi) * torch.arctan(radius / turnover)
+
+
+def courteau(radius, speed, turnover, sharpness):
+    """Rise to ``speed`` without decline (Courteau 1997, multi-parameter function)."""
+    ratio = turnover / radius.clamp_min(1e-9)
+    return speed / (1 + ratio**sharpness) ** (1 / sharpness)
+
+
+def cored(radius, speed, turnover, sharpness):
+    """Rise to ``speed`` with a core: in a pseudo-isothermal potential."""
+    return speed * radius / torch.sqrt(radius**2 + turnover**2)
+
+
+#: Rotation curves, as ``curve`` counts them.
+CURVES = (arctan, courteau, cored)
+
+
+def circular_speed(radius, kind, speed, turnover, sharpness):
+    """Evaluate for each galaxy the curve that it has.
+
+    Parameters
+    ----------
+    radius : `torch.Tensor`
+        Shape (n, N).
+    kind : `torch.Tensor`
+        Shape (n,), index into ``CURVES``.
+    speed, turnover, sharpness : `torch.Tensor`
+        Shape (n,): asymptotic speed, turnover radius in the unit of ``radius``, and
+        the sharpness of the turnover (Courteau's curve only).
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, N), in the unit of ``speed``.
+    """
+    result = torch.empty_like(radius)
+    for index, curve in enumerate(CURVES):
+        rows = kind == index
+        result[rows] = curve(
+            radius[rows],
+            speed[rows, None],
+            turnover[rows, None],
+            sharpness[rows, None],
+        )
+    return result
 
 
 def draw_gas(n, generator):
@@ -54,7 +103,7 @@ def draw_gas(n, generator):
         weights = torch.tensor(weights)
         return torch.multinomial(weights, n, replacement=True, generator=generator)
 
-    cold = (12 * torch.exp(0.5 * torch.randn(n, generator=generator))).clamp(5, 40)
+    usual = (12 * torch.exp(0.5 * torch.randn(n, generator=generator))).clamp(5, 40)
     p = {
         "radius": power(0.5, 1.5),
         "curve": torch.randint(len(CURVES), (n,), generator=generator),
@@ -65,7 +114,7 @@ def draw_gas(n, generator):
         "hole": sometimes(0.2, uniform(0.1, 0.5)),
         "ring": sometimes(0.15, uniform(0.3, 0.9)),
         "thickness": power(-2, -0.7),
-        "dispersion": torch.where(chance(0.9), cold, uniform(40, 150)),
+        "dispersion": torch.where(chance(0.9), usual, uniform(40, 150)),
         "arms": sometimes(0.4, uniform(0.2, 0.8)),
         "arm_number": choose([1.0, 2.0, 1.0]) + 1.0,
         "arm_pitch": uniform(2, 8),
@@ -125,8 +174,8 @@ def build_gas(p, n_particles, generator):
 
     Returns
     -------
-    `~galml.mocks.Particles`
-        All of equal mass, of total mass 1.
+    `~galml.mocks.Galaxy`
+        Of gas alone, in particles of equal mass, of total mass 1.
     """
     n = len(p["radius"])
     shape = (n, n_particles)
@@ -146,7 +195,7 @@ def build_gas(p, n_particles, generator):
     position, velocity = _clump(p, satellite, position, velocity, generator)
     position, velocity = _satellite(p, satellite, position, velocity, generator)
     velocity = velocity + _turbulence(p, position)
-    return Particles(
+    return Galaxy(
         position * p["radius"][:, None, None],
         velocity,
         torch.full(shape, 1 / n_particles),
@@ -310,29 +359,3 @@ def _turbulence(p, position):
     phase = position @ wave + p["wave_phase"][:, None]
     strength = p["turbulence"] * p["speed"] * math.sqrt(2 / N_MODES)
     return torch.cos(phase) @ (p["wave_amplitude"] * strength[:, None, None])
-
-
-def random_orientation(n, generator):
-    """Draw isotropic directions of view.
-
-    Parameters
-    ----------
-    n : int
-        Number of galaxies.
-    generator : `torch.Generator`
-        Source of all randomness.
-
-    Returns
-    -------
-    `torch.Tensor`
-        Rotation matrices, shape (n, 3, 3).
-    """
-    inclination = torch.arccos(torch.rand(n, generator=generator))
-    turn = 2 * math.pi * torch.rand(n, 2, generator=generator)
-    x = torch.tensor([1.0, 0, 0]).expand(n, 3)
-    z = torch.tensor([0, 0, 1.0]).expand(n, 3)
-    return (
-        rotation_matrix(z, turn[:, 0])
-        @ rotation_matrix(x, inclination)
-        @ rotation_matrix(z, turn[:, 1])
-    )

@@ -1,25 +1,35 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From particles to the velocity maps that an instrument gives."""
+"""Galaxies as maps of their gas: what an ideal receiver sees, and what surveys give."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
-from galml.mocks.particles import Kinematics, kinematics
+from galml.mocks.galaxy import Batch, Kinematics, kinematics
 from galml.mocks.surveys import GAS_SURVEYS
 
-__all__ = ["GasMaps", "gas_aperture", "observe_gas", "project_gas"]
+__all__ = [
+    "GasMaps",
+    "gas_aperture",
+    "gas_radius",
+    "observe_gas",
+    "project",
+    "project_gas",
+]
 
+#: FWHM of a Gaussian over its standard deviation.
 FWHM = 2 * math.sqrt(2 * math.log(2))
+#: Most Voronoi bins of a map.
 N_BINS = 256
 #: Fewest pixels in the FWHM of a beam.
 SAMPLING = 1.7
+#: Maps whose bins are found at a time.
 VORONOI_CHUNK = 2
 
 
 @dataclass
-class GasMaps:
+class GasMaps(Batch):
     """Mock observations of n galaxies on one grid of pixels.
 
     Attributes
@@ -52,51 +62,33 @@ class GasMaps:
     survey: torch.Tensor
     truth: Kinematics
 
-    def __len__(self):
-        return len(self.velocity)
 
-    def __getitem__(self, rows):
-        """Select galaxies by a slice, an index tensor or a boolean tensor."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        truth = chosen.pop("truth")
-        truth = Kinematics(**{k: v[rows] for k, v in vars(truth).items()})
-        return GasMaps(**{k: v[rows] for k, v in chosen.items()}, truth=truth)
-
-
-def project_gas(particles, n_pixels, extent, beam, axis_ratio=None, beam_angle=None):
-    """Project particles on the sky and convolve with the beam.
+def project(galaxy, light, n_pixels, extent, beam, axis_ratio=None, beam_angle=None):
+    """Project particles on the sky and convolve with a beam.
 
     Parameters
     ----------
-    particles : `~galml.mocks.Particles`
-        n galaxies, already turned as they are seen.
-    n_pixels : int
-        Pixels along a side of the square image.
-    extent : `torch.Tensor`
-        Shape (n,): half the side of the image, in kpc.
-    beam : `torch.Tensor`
-        Shape (n,): geometric mean FWHM of the beam, in pixels.
-    axis_ratio, beam_angle : `torch.Tensor`, optional
-        Shape (n,): the beam's axis ratio and the angle of its major axis in radians,
-        counter-clockwise from +y.
+    galaxy : `~galml.mocks.Galaxy`
+        n galaxies, turned as they are seen, of p particles.
+    light : `torch.Tensor`
+        Shape (n, p), in any unit.
+    n_pixels, extent, beam, axis_ratio, beam_angle
+        See `project_gas`.
 
     Returns
     -------
     flux, velocity, dispersion : `torch.Tensor`
-        Shape (n, n_pixels, n_pixels): light per pixel, and mean and dispersion of the
-        line-of-sight velocity in km/s, weighted by light; NaN without light.
+        Shape (n, n_pixels, n_pixels), see `project_gas`.
     """
     n = len(extent)
     scale = n_pixels / (2 * extent)[:, None]
-    x = particles.position[..., 0] * scale + n_pixels / 2
-    y = particles.position[..., 1] * scale + n_pixels / 2
+    x = galaxy.position[..., 0] * scale + n_pixels / 2
+    y = galaxy.position[..., 1] * scale + n_pixels / 2
     seen = (x >= 0) & (x < n_pixels) & (y >= 0) & (y < n_pixels)
     pixel = (y.long() * n_pixels + x.long()).clamp(0, n_pixels**2 - 1)
-    light = particles.mass * seen
-    speed = particles.velocity[..., 2]
-    moments = torch.stack(
-        [light, light * speed, light * (speed**2 + particles.dispersion**2)], 1
-    )
+    light = light * seen
+    speed, spread = galaxy.velocity[..., 2], galaxy.line_of_sight_dispersion()
+    moments = torch.stack([light, light * speed, light * (speed**2 + spread**2)], 1)
     image = torch.zeros(n, 3, n_pixels**2, dtype=light.dtype)
     image.scatter_add_(2, pixel[:, None].expand(-1, 3, -1), moments)
     image = image.unflatten(2, (n_pixels, n_pixels))
@@ -107,6 +99,49 @@ def project_gas(particles, n_pixels, extent, beam, axis_ratio=None, beam_angle=N
     velocity = image[:, 1] / safe
     dispersion = (image[:, 2] / safe - velocity**2).clamp_min(0).sqrt()
     return flux, velocity, dispersion
+
+
+def project_gas(galaxy, n_pixels, extent, beam, axis_ratio=None, beam_angle=None):
+    """Map the gas of galaxies as an ideal receiver behind a beam sees it.
+
+    Parameters
+    ----------
+    galaxy : `~galml.mocks.Galaxy`
+        n galaxies, turned as they are seen.
+    n_pixels : int
+        Pixels along a side of the square image.
+    extent : `torch.Tensor`
+        Shape (n,): half the side of the image, in kpc.
+    beam : `torch.Tensor`
+        Shape (n,): geometric mean FWHM of the beam, in pixels.
+    axis_ratio, beam_angle : `torch.Tensor`, optional
+        Shape (n,): the beam's axis ratio and the angle of its major axis in radians,
+        counter-clockwise from +y. A round beam by default.
+
+    Returns
+    -------
+    flux, velocity, dispersion : `torch.Tensor`
+        Shape (n, n_pixels, n_pixels): mass per pixel, and mean and dispersion of the
+        line-of-sight velocity in km/s, weighted by mass; NaN without gas.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there is no gas.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from galml.mocks import build_stars, draw_stars, project_gas
+    >>> generator = torch.Generator().manual_seed(1)
+    >>> galaxy = build_stars(draw_stars(2, generator), 4000, generator)
+    >>> extent, beam = torch.tensor([20.0, 20.0]), torch.tensor([3.0, 3.0])
+    >>> flux, velocity, dispersion = project_gas(galaxy, 32, extent, beam)
+    >>> velocity.shape
+    torch.Size([2, 32, 32])
+    """
+    gas = galaxy.gas
+    return project(gas, gas.mass, n_pixels, extent, beam, axis_ratio, beam_angle)
 
 
 def _convolve(image, beam, axis_ratio=None, beam_angle=None):
@@ -128,15 +163,42 @@ def _convolve(image, beam, axis_ratio=None, beam_angle=None):
     return torch.fft.irfft2(spectrum, s=(padded, padded))[..., :size, :size]
 
 
-def observe_gas(particles, radius, beams_across, n_pixels, generator, noisy=True):
-    """Observe gas as the surveys do.
+def gas_radius(galaxy, share=0.9):
+    """Find the radius that holds a share of the gas.
 
     Parameters
     ----------
-    particles : `~galml.mocks.Particles`
+    galaxy : `~galml.mocks.Galaxy`
+        n galaxies.
+    share : float
+        Share of the mass of the gas, between 0 and 1.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,), in kpc, of a sphere.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there is no gas.
+    """
+    gas = galaxy.gas
+    distance, order = torch.linalg.vector_norm(gas.position, dim=-1).sort(1)
+    inside = gas.mass.gather(1, order).cumsum(1)
+    place = (inside < share * inside[:, -1:]).sum(1, keepdim=True)
+    return distance.gather(1, place)[:, 0]
+
+
+def observe_gas(galaxy, radius, beams_across, n_pixels, generator, noisy=True):
+    """Observe the gas of galaxies as the surveys do.
+
+    Parameters
+    ----------
+    galaxy : `~galml.mocks.Galaxy`
         n galaxies, turned as they are seen.
     radius : `torch.Tensor`
-        Shape (n,): radius of the gas, in kpc.
+        Shape (n,): radius of the gas in kpc, see `gas_radius`.
     beams_across : `torch.Tensor`
         Shape (n,): diameter of the gas, in beams.
     n_pixels : int
@@ -152,7 +214,24 @@ def observe_gas(particles, radius, beams_across, n_pixels, generator, noisy=True
     -------
     `GasMaps`
         The maps and the truth about what they cover.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there is no gas.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from galml.mocks import build_stars, draw_stars, gas_radius, observe_gas
+    >>> generator = torch.Generator().manual_seed(1)
+    >>> galaxy = build_stars(draw_stars(2, generator), 4000, generator)
+    >>> across = torch.tensor([12.0, 12.0])
+    >>> maps = observe_gas(galaxy, gas_radius(galaxy), across, 40, generator)
+    >>> maps.velocity.shape, maps.truth.kappa.shape
+    (torch.Size([2, 40, 40]), torch.Size([2]))
     """
+    gas = galaxy.gas
     n = len(radius)
 
     def uniform(low, high):
@@ -167,7 +246,7 @@ def observe_gas(particles, radius, beams_across, n_pixels, generator, noisy=True
     beam = (n_pixels / extent * radius / beams_across).clamp_min(SAMPLING)
     beams_across = n_pixels / extent * radius / beam
     flux, velocity, dispersion = project_gas(
-        particles,
+        gas,
         n_pixels,
         extent,
         beam,
@@ -182,8 +261,8 @@ def observe_gas(particles, radius, beams_across, n_pixels, generator, noisy=True
     if noisy:
         mask = _ragged(mask, x, y, generator)
     mask &= torch.isfinite(velocity)
-    inside = gas_aperture(particles, mask, x, y, extent, n_pixels)
-    truth = kinematics(particles, inside)
+    inside = gas_aperture(gas, mask, x, y, extent, n_pixels)
+    truth = kinematics(gas, inside)
 
     instrument = 0.3 * trait["channel"] * uniform(0, 1)
     dispersion = torch.sqrt(dispersion**2 + instrument[:, None, None] ** 2)
@@ -224,7 +303,7 @@ def _traits(survey):
 
 
 def _footprint(x, y, reach, trait):
-    """Field of view of each galaxy: a circle, a hexagon or a square."""
+    """Find the field of view of each galaxy: a circle, a hexagon or a square."""
     circle = torch.hypot(x, y)
     hexagon = (
         torch.maximum(x.abs() * math.sqrt(3) / 2 + y.abs() / 2, y.abs())
@@ -238,7 +317,7 @@ def _footprint(x, y, reach, trait):
 
 
 def _smooth_field(n, size, waves, generator):
-    """Random field of unit variance on the grid, with a typical number of waves."""
+    """Draw a random field of unit variance with a typical number of waves."""
     modes = 6
     k = torch.randn(n, modes, 2, generator=generator) * waves[:, None, None]
     grid = torch.linspace(-0.5, 0.5, size) * 2 * math.pi
@@ -271,20 +350,38 @@ def _ragged(mask, x, y, generator):
     return torch.where(enough, ragged, mask)
 
 
-def gas_aperture(particles, mask, x, y, extent, n_pixels):
-    """Particles inside the deprojected radius of the mask.
+def gas_aperture(galaxy, mask, x, y, extent, n_pixels):
+    """Find the particles of gas inside the deprojected radius of a mask.
 
     A disk's mask reaches its deprojected radius along the major axis, so that this is
     the distance which only the outermost two per cent of the mask exceed.
+
+    Parameters
+    ----------
+    galaxy : `~galml.mocks.Galaxy`
+        n galaxies, turned as they are seen.
+    mask : `torch.Tensor`
+        Boolean, shape (n, n_pixels, n_pixels): True where something was measured.
+    x, y : `torch.Tensor`
+        Shape (n_pixels, n_pixels): place of the pixels from the center, in pixels.
+    extent : `torch.Tensor`
+        Shape (n,): half the side of the map, in kpc.
+    n_pixels : int
+        Pixels along a side.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Boolean, of a column for each particle of gas.
     """
     distance = torch.where(mask, torch.hypot(x, y), torch.nan).flatten(1)
     reach = torch.nanquantile(distance, 0.98, dim=1) + 0.5
     limit = reach * 2 * extent / n_pixels
-    return (particles.position**2).sum(-1) <= limit[:, None] ** 2
+    return (galaxy.gas.position**2).sum(-1) <= limit[:, None] ** 2
 
 
 def _add_noise(velocity, dispersion, flux, mask, snr, beam, survey, generator):
-    """Noise that grows as light fades: smooth, heavy-tailed or in Voronoi bins."""
+    """Add noise that grows as light fades: smooth, heavy-tailed or in Voronoi bins."""
     n, size = len(velocity), velocity.shape[-1]
 
     def share(name):
@@ -325,7 +422,7 @@ def _correlate(noise, beam):
 
 
 def _mean(image):
-    """Mean of the finite pixels of each image, with the axes kept."""
+    """Average the finite pixels of each image, with the axes kept."""
     return torch.nanmean(image, dim=(1, 2), keepdim=True)
 
 
@@ -367,7 +464,7 @@ def _bin(image, flux, assignment):
 
 
 def _damage(velocity, mask, generator):
-    """Absurd outliers in a few maps, and velocities that saturate in others."""
+    """Add absurd outliers to a few maps, and let velocities saturate in others."""
     n, size = len(velocity), velocity.shape[-1]
     struck = torch.rand(n, generator=generator) < 0.15
     shape = (int(struck.sum()), size, size)

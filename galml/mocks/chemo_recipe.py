@@ -1,0 +1,498 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Recipe of galaxies of single stars that know their metals: population and stars.
+
+What follows from the mass has the published scatter. Most of it follows in turn from
+three properties of a galaxy that its stars show: how old it is for its mass, how slowly
+its star formation faded, and how rich in metals it is. Older galaxies have larger
+bulges and thick disks and are smaller (Shen et al. 2003; van der Wel et al. 2014, ApJ
+788, 28), their halos are more concentrated (Wechsler et al. 2002, ApJ 568, 52); the
+smaller are richer in metals (Barone et al. 2018, ApJ 856, 64). That these trends are
+as tight as here is our choice: the scatter that no property of the stars at large
+tells is `UNEXPLAINED_SCATTER`, and real galaxies have more of it.
+
+Disks are as hot as their height demands (isothermal sheets in the field of bulge and
+halo), rotate slower than the circular speed by asymmetric drift, and warm up with age.
+The bulge obeys the axisymmetric Jeans equations, the halo those of a sphere.
+"""
+
+import math
+
+import torch
+
+from galml.mocks import dynamics
+from galml.mocks import scaling_relations as relations
+from galml.mocks.chemistry import (
+    OLDEST,
+    abundances,
+    iron_gradient,
+    mean_offset,
+    stellar_age,
+)
+from galml.mocks.galaxy import GAS, HALO, SPHEROID, THICK, THIN, DustDisk, Galaxy
+from galml.mocks.gas_disk import build_gas_disk, gas_parameters
+from galml.mocks.profiles import (
+    disk_mass,
+    interpolate,
+    radius_table,
+    sersic_projected_mass,
+    spheroid_mass,
+    table_place,
+)
+from galml.physics.seeds import generator_for
+
+__all__ = [
+    "STAR_TABLE_POPULATION",
+    "UNEXPLAINED_SCATTER",
+    "build_star_galaxies",
+    "disk_stars",
+    "draw_star_galaxies",
+    "gravity",
+    "halo_stars",
+    "heating",
+    "spheroid_stars",
+]
+
+#: Name of the population, part of the identity of what is trained on it.
+STAR_TABLE_POPULATION = "chemo-1"
+#: Range of log10 of the stellar mass.
+MASSES = (7.5, 11.2)
+#: Scatter (standard deviation) that no property of the stars at large tells: log10 of
+#: size, log odds of the bulge, log10 of thick over thin disk, of the thickness, of the
+#: halo's mass, and of the mass of the stellar halo.
+UNEXPLAINED_SCATTER = {
+    "size": 0.04,
+    "bulge": 0.15,
+    "thick": 0.05,
+    "height": 0.03,
+    "dark": 0.05,
+    "halo": 0.10,
+}
+#: Golden ratio: steps of masses that fill their range evenly.
+GOLDEN = 0.6180339887498949
+#: Scale length of the thick disk in those of the thin (Bovy et al. 2012, ApJ 753, 148).
+THICK_LENGTH = 0.75
+#: Dispersions grow as a power of age + 0.1 Gyr, radial and vertical ones, and are given
+#: at 10 Gyr (Sharma et al. 2021, MNRAS 506, 1761).
+RADIAL_POWER, VERTICAL_POWER = 0.251, 0.441
+#: 1 - (tangential over radial dispersion)^2 of the stellar halo, and how far it
+#: reaches in its scale radii.
+HALO_ANISOTROPY, HALO_EDGE = 0.4, 20.0
+
+
+def draw_star_galaxies(first, n, seed):
+    """Draw the parameters of galaxies.
+
+    Parameters
+    ----------
+    first : int
+        Number of the first galaxy; each depends on its number and the seed alone.
+    n : int
+        How many.
+    seed : int
+        Seed of the population.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        Of shape (n,) unless stated, lengths in kpc:
+
+        - ``log_mass``: log10 of the stellar mass, even from 7.5 to 11.2;
+          ``evolved``: 0 in dwarfs to 1 in giants;
+        - ``age_residual``, ``timescale_residual``, ``metallicity_residual``: standard
+          normal numbers, how old a galaxy is for its mass, how slowly its star
+          formation faded, and how rich in metals it is;
+        - ``fraction``, ``component_age``, ``age_shape`` (n, 4): by component, share
+          of the mass, median age (Gyr), and shape of
+          `~galml.mocks.chemistry.stellar_age`;
+        - ``iron``: [Fe/H] that the galaxy now forms, ``iron_gradient``: dex per
+          scale length;
+        - ``size``: half-mass radius face-on, ``disk_length``, ``disk_height`` (over
+          the length, of sech^2 and stars of 10 Gyr), ``thick_height``: height of the
+          thick disk over that, ``inside_out``: share of the length that stars lose in
+          8 Gyr of age;
+        - ``spheroid_radius``, ``sersic_index``, ``flattening``, ``anisotropy``,
+          ``rotation``: of the bulge, see `~galml.mocks.draw_stars`; ``halo_scale``: of
+          the stellar halo;
+        - ``dispersion_ratio``: vertical over radial, of disks of 10 Gyr;
+        - ``dark_mass``: log10 of the halo's mass, ``dark_radius``: its scale radius,
+          ``concentration``;
+        - ``dust_depth``, ``dust_length``, ``dust_height``: see
+          `~galml.mocks.draw_stars`;
+        - ``gas_mass`` (solar masses), ``gas_length``, ``gas_dispersion`` (km/s): of
+          the cold gas.
+    """
+    index = torch.arange(first, first + n).double()
+    generator = generator_for(seed, "masses of star galaxies")
+    start = torch.rand(1, generator=generator).double()
+    mass = MASSES[0] + (MASSES[1] - MASSES[0]) * ((start + GOLDEN * index) % 1).float()
+    sources = [
+        generator_for(seed, "parameters of a star galaxy", i)
+        for i in range(first, first + n)
+    ]
+    draws = torch.stack([torch.randn(16, generator=g) for g in sources])
+    draws = draws.clamp(-2.5, 2.5)
+    old, slow, rich = draws[:, :3].unbind(1)
+    own = zip(UNEXPLAINED_SCATTER.items(), draws[:, 3:9].T, strict=True)
+    scatter = {key: width * draw for (key, width), draw in own}
+    evolved = torch.sigmoid((mass - 9.5) / 0.4)
+    p = {"log_mass": mass, "evolved": evolved}
+    p["age_residual"], p["timescale_residual"] = old, slow
+    p["metallicity_residual"] = rich
+    p["fraction"] = _fractions(mass, old, scatter)
+    p |= _history(mass, old, slow)
+    p |= _structure(p, scatter)
+    p |= _dark_halo(mass, old, scatter)
+    p["iron_gradient"] = iron_gradient(evolved)
+    # Giants are measured by all metals, dwarfs by iron.
+    target = relations.mass_metallicity(mass) + 0.11 * rich + 0.03 * old
+    alpha = 0.02 + 0.11 * torch.sigmoid((mass - 9.1) / 0.2)
+    p["iron"] = target - alpha - mean_offset(p, p["fraction"])
+    # Dust goes with metals and recent star formation.
+    p["dust_depth"] = 1.2 * evolved * torch.exp(-0.4 * old)
+    p["dust_length"] = 1.2 * p["disk_length"]
+    p["dust_height"] = 0.15 * p["disk_height"] * p["disk_length"]
+    # Galaxies that are old for their mass have used up their gas.
+    gas = relations.gas_mass(mass) - 0.5 * old + 0.25 * draws[:, 9]
+    return p | gas_parameters(gas, p["disk_length"], draws[:, 10:12].T)
+
+
+def _fractions(mass, old, scatter):
+    """Find the shares of thin disk, thick disk, spheroid and halo in the mass."""
+    bulge = torch.sigmoid(-1.3 + 1.7 * (mass - 10.7) + 0.5 * old + scatter["bulge"])
+    # Mergers build halos: one or two hundredths, more in giants.
+    halo = 0.012 * 10 ** (0.2 * (mass - 9.5) + 0.05 * old + scatter["halo"])
+    ratio = relations.thick_to_thin(mass) * 10 ** (0.12 * old + scatter["thick"])
+    disk = 1 - bulge - halo
+    thick = disk * ratio / (1 + ratio)
+    return torch.stack([disk - thick, thick, bulge, halo], 1)
+
+
+def _history(mass, old, slow):
+    """Find the distributions of age of the components."""
+    one = torch.ones_like(old)
+    # Downsizing, where Gallazzi et al. (2005) see it.
+    early = torch.sigmoid((mass - 10.2) / 0.35)
+    share = torch.stack(
+        [0.23 + 0.27 * early, 0.52 + 0.23 * early, 0.75 * one, 0.82 * one], 1
+    )
+    pull = old[:, None] * torch.tensor([0.42, 0.25, 0.25, 0.1])
+    shape = torch.stack([1.6 * torch.exp(0.3 * slow), 3 * one, 2.5 * one, 3 * one], 1)
+    age = OLDEST * torch.sigmoid(torch.logit(share) + pull)
+    return {"component_age": age, "age_shape": shape}
+
+
+def _structure(p, scatter):
+    """Find lengths and shapes of the components."""
+    mass, old, evolved = p["log_mass"], p["age_residual"], p["evolved"]
+    size = relations.half_light_radius(mass) + scatter["size"]
+    size = size + 0.02 * p["timescale_residual"]
+    # The older, the closer to early types.
+    size = size - (0.10 + 0.03 * evolved) * old
+    size = size - (0.13 - 0.03 * evolved) * p["metallicity_residual"]
+    size = 10**size
+    index = 2 + 0.5 * old
+    bulge = 0.26 * torch.exp(0.25 * old)
+    length = size / _half_mass(p["fraction"], bulge, index)
+    flattening = torch.full_like(mass, 0.65)
+    # Dwarfs are puffy.
+    height = 0.24 + 0.8 * (1 - evolved)
+    return {
+        "size": size,
+        "disk_length": length,
+        "disk_height": height * torch.exp(0.12 * old) * 10 ** scatter["height"],
+        "thick_height": 1.3 + 0.9 * evolved,
+        "inside_out": 0.3 * evolved,
+        "spheroid_radius": bulge * size,
+        "sersic_index": index.clamp(0.8, 3.5),
+        "flattening": flattening,
+        "anisotropy": 0.4 * (1 - flattening),
+        "rotation": torch.full_like(mass, 0.75),
+        "halo_scale": size,
+        "dispersion_ratio": 0.55 + 0.1 * (1 - evolved),
+    }
+
+
+def _half_mass(fraction, bulge, index):
+    """Find the half-mass radius in scale lengths of the thin disk."""
+    radius = torch.logspace(-1, 1, 256)[None]
+    size = 1.6 * torch.ones(len(fraction), 1)
+    for _ in range(4):
+        spheroid = sersic_projected_mass(
+            radius / (bulge[:, None] * size), index[:, None]
+        )
+        # A Hernquist halo has half of its mass inside 1.8 of its scales, projected.
+        halo = radius**2 / (radius**2 + (1.8 * size) ** 2)
+        disks = [disk_mass(radius), disk_mass(radius / THICK_LENGTH)]
+        parts = torch.broadcast_tensors(*disks, spheroid, halo)
+        inside = (torch.stack(parts, -1) * fraction[:, None]).sum(-1)
+        place = (inside < 0.5).sum(1, keepdim=True)
+        size = radius.expand_as(inside).gather(1, place)
+    return size[:, 0]
+
+
+def _dark_halo(mass, old, scatter):
+    """Find the dark halos of Navarro, Frenk & White (1997)."""
+    dark = relations.halo_mass(mass) + scatter["dark"]
+    concentration = 10 ** (relations.concentration(dark) + 0.05 * old)
+    return {
+        "dark_mass": dark,
+        "concentration": concentration,
+        "dark_radius": relations.virial_radius(dark) / concentration,
+    }
+
+
+def build_star_galaxies(p, n_stars, *, seed, first=0, n_gas=None):
+    """Turn parameters into single stars, face-on: the spin is along +z.
+
+    Parameters
+    ----------
+    p : dict of str to `torch.Tensor`
+        Parameters of n galaxies, as `draw_star_galaxies` returns them.
+    n_stars : int
+        Stars of each galaxy, all of one mass, in random order.
+    seed : int
+        Seed of the population.
+    first : int
+        Number of the first galaxy; the stars of each depend on its number, the seed
+        and their number alone.
+    n_gas : int, optional
+        Number of particles of gas; 0 for none. By default a quarter of the stars.
+
+    Returns
+    -------
+    `~galml.mocks.Galaxy`
+        Particles that are single stars, without dispersion, which know [Fe/H] and
+        [O/Fe]; and a disk of gas.
+
+    Examples
+    --------
+    >>> from galml.mocks import build_star_galaxies, draw_star_galaxies
+    >>> p = draw_star_galaxies(0, 2, seed=1)
+    >>> galaxy = build_star_galaxies(p, 1000, seed=1)
+    >>> galaxy.stars.fe_h.shape, galaxy.gas.mass.shape
+    (torch.Size([2, 1000]), torch.Size([2, 250]))
+    """
+    numbers = range(first, first + len(p["log_mass"]))
+    sources = [generator_for(seed, "stars of a star galaxy", i) for i in numbers]
+    even = torch.stack([torch.rand(5, n_stars, generator=g) for g in sources], 1)
+    noise = torch.stack([torch.randn(6, n_stars, generator=g) for g in sources], 1)
+    even = even.clamp(1e-6, 1 - 1e-6)
+    edges = p["fraction"].cumsum(1)[:, None, :3]
+    component = (even[0, ..., None] > edges).sum(-1)
+    age = stellar_age(
+        even[1],
+        p["component_age"].gather(1, component),
+        p["age_shape"].gather(1, component),
+    )
+    field = gravity(p)
+    row = torch.arange(len(component))[:, None].expand_as(component)
+    parts = torch.empty(6, *component.shape)
+    flat = (component == THIN) | (component == THICK)
+    parts[:, flat] = disk_stars(
+        p, row[flat], component[flat], age[flat], even[2:, flat], noise[:3, flat], field
+    )
+    for part, stars in ((SPHEROID, spheroid_stars), (HALO, halo_stars)):
+        chosen = component == part
+        parts[:, chosen] = stars(
+            p, row[chosen], even[2:, chosen], noise[:3, chosen], field
+        )
+    own = {
+        key: p[key][:, None] for key in ("log_mass", "evolved", "iron", "iron_gradient")
+    }
+    radius = parts[0] / p["disk_length"][:, None]
+    metals, fe_h, o_fe = abundances(own, component, age, radius, noise[3:])
+    radius, azimuth, z, v_r, v_phi, v_z = parts
+    cosine, sine = azimuth.cos(), azimuth.sin()
+    mass = 10 ** p["log_mass"] / n_stars
+    particles = {
+        "position": torch.stack([radius * cosine, radius * sine, z], -1),
+        "velocity": torch.stack(
+            [v_r * cosine - v_phi * sine, v_r * sine + v_phi * cosine, v_z], -1
+        ),
+        "mass": mass[:, None].expand_as(radius),
+        "dispersion": torch.zeros(()).expand_as(radius),
+        "component": component.to(torch.int8),
+    }
+    n_gas = n_stars // 4 if n_gas is None else n_gas
+    if n_gas:
+        shift = torch.stack([torch.rand(2, generator=g) for g in sources])
+        gas = build_gas_disk(p, field[1:], _surface(p, field[0]), n_gas, shift)
+        gas = dict(
+            zip(("position", "velocity", "mass", "dispersion"), gas[:4], strict=True)
+        )
+        gas["component"] = torch.full_like(gas["mass"], GAS, dtype=torch.int8)
+        particles = {
+            key: torch.cat([value, gas[key]], 1) for key, value in particles.items()
+        }
+    dust = DustDisk(p["dust_depth"], p["dust_length"], p["dust_height"])
+    return Galaxy(
+        **particles, age=age, metallicity=metals, fe_h=fe_h, o_fe=o_fe, dust=(dust,)
+    )
+
+
+def gravity(p):
+    """Find the squared circular speed in the plane, of stars and dark halo.
+
+    Parameters
+    ----------
+    p : dict of str to `torch.Tensor`
+        Parameters of n galaxies, see `~galml.mocks.draw_star_galaxies`.
+
+    Returns
+    -------
+    radius, total, smooth : `torch.Tensor`
+        Shape (n, m): radii in kpc; squared speeds in (km/s)^2 of everything, and of
+        all but the disks.
+    """
+    radius = dynamics.radius_grid(p["size"])
+    thin, thick, spheroid, halo = (10 ** p["log_mass"] * p["fraction"].T)[..., None]
+    length, scale = p["disk_length"][:, None], p["halo_scale"][:, None]
+    disk = dynamics.disk_speed2(radius, thin, length)
+    disk = disk + dynamics.disk_speed2(radius, thick, THICK_LENGTH * length)
+    mass = spheroid * spheroid_mass(
+        radius / p["spheroid_radius"][:, None], p["sersic_index"][:, None]
+    )
+    mass = mass + halo * (radius / (radius + scale)) ** 2
+    share = dynamics.nfw_mass(radius / p["dark_radius"][:, None])
+    whole = dynamics.nfw_mass(p["concentration"])[:, None]
+    mass = mass + 10 ** p["dark_mass"][:, None] * share / whole
+    smooth = dynamics.GRAVITY * mass / radius
+    return radius, smooth + disk, smooth
+
+
+def heating(age, power):
+    """Find the dispersion of thin disk stars of an age over that at 10 Gyr."""
+    return ((age + 0.1) / 10.1) ** power
+
+
+def disk_stars(p, row, component, age, u, noise, field):
+    """Draw stars of thin and thick disks.
+
+    Parameters
+    ----------
+    p : dict of str to `torch.Tensor`
+        Parameters of n galaxies.
+    row, component : `torch.Tensor`
+        Shape (N,), integer: galaxy and component of each star.
+    age : `torch.Tensor`
+        Shape (N,), in Gyr.
+    u, noise : `torch.Tensor`
+        Shape (3, N): even numbers between 0 and 1, and standard normal ones.
+    field : tuple of `torch.Tensor`
+        What `gravity` gives.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (6, N): R, azimuth and z, and the velocities along them.
+    """
+    thick = (component == THICK).long()
+    # Young stars reach further (Frankel et al. 2019, ApJ 884, 99).
+    late = (p["component_age"][row, 0] - age) / 8
+    stretch = (1 + p["inside_out"][row] * late).clamp_min(0.4)
+    length = p["disk_length"][row]
+    length = length * torch.where(thick > 0, THICK_LENGTH, stretch)
+    radius = interpolate(radius_table(), torch.zeros_like(row), table_place(u[0]))
+    radius = radius[:, 0].exp() * length
+
+    table = _disk_table(p, field)
+    place = dynamics.grid_place(radius, p["size"][row])
+    motions = interpolate(table, 2 * row + thick, place)
+    rotation, spread, total = motions[:, 0], motions[:, 1:4], motions[:, 4]
+    thin = thick == 0
+    radial = torch.where(thin, heating(age, RADIAL_POWER), 1)
+    vertical = torch.where(thin, heating(age, VERTICAL_POWER), 1)
+    # Asymmetric drift goes with the square of the dispersion.
+    drift = total * (total / rotation**2 - 1) * radial**2
+    rotation = total * (total + drift).rsqrt()
+    height = p["disk_height"][row] * p["disk_length"][row]
+    height = height * torch.where(thin, vertical**2, p["thick_height"][row])
+    z = 0.5 * height * torch.logit(u[2])
+    return torch.stack(
+        [
+            radius,
+            2 * math.pi * u[1],
+            z,
+            radial * spread[:, 0] * noise[0],
+            rotation + radial * spread[:, 1] * noise[1],
+            vertical * spread[:, 2] * noise[2],
+        ]
+    )
+
+
+def _disk_table(p, field):
+    """Find rotation, dispersions at 10 Gyr, and squared circular speed, (2 n, m, 5)."""
+    radius, total, smooth = field
+    length = p["disk_length"][:, None]
+    lengths = length, THICK_LENGTH * length
+    surface = _surface(p, radius)
+    height = p["disk_height"][:, None] * length
+    heights = height, p["thick_height"][:, None] * height
+    parts = [
+        dynamics.disk_motions(
+            radius, total, smooth, surface, own, high, p["dispersion_ratio"][:, None]
+        )
+        for own, high in zip(lengths, heights, strict=True)
+    ]
+    parts = [torch.cat([part, total[..., None]], -1) for part in parts]
+    return torch.stack(parts, 1).flatten(0, 1)
+
+
+def _surface(p, radius):
+    """Sum the surface densities of the disks on the grid of radii, shape (n, m)."""
+    mass = 10 ** p["log_mass"][:, None] * p["fraction"]
+    length = p["disk_length"][:, None]
+    return sum(
+        mass[:, i : i + 1] * torch.exp(-radius / own) / (2 * math.pi * own**2)
+        for i, own in enumerate((length, THICK_LENGTH * length))
+    )
+
+
+def spheroid_stars(p, row, u, noise, field):
+    """Draw stars of spheroids; see `disk_stars`."""
+    index = p["sersic_index"]
+    radius = interpolate(radius_table(index), row, table_place(u[0]))[:, 0].exp()
+    cosine = 1 - 2 * u[2]
+    plane = radius * (1 - cosine**2).sqrt()
+    height = radius * cosine * p["flattening"][row]
+    motions = dynamics.plane_values(
+        dynamics.spheroid_motions(p, field[1]), row, plane, height
+    )
+    rotation, spread = motions[:, 0], motions[:, 1:] * noise.T
+    scale = p["spheroid_radius"][row]
+    return torch.stack(
+        [
+            plane * scale,
+            2 * math.pi * u[1],
+            height * scale,
+            spread[:, 0],
+            rotation + spread[:, 1],
+            spread[:, 2],
+        ]
+    )
+
+
+def halo_stars(p, row, u, noise, field):
+    """Draw stars of halos of Hernquist (1990, ApJ 356, 359); see `disk_stars`."""
+    scale = p["halo_scale"]
+    reach = (u[0] * (HALO_EDGE / (1 + HALO_EDGE)) ** 2).sqrt()
+    radius = reach / (1 - reach) * scale[row]
+    grid, total, _ = field
+    density = 1 / (grid * (grid + scale[:, None]) ** 3)
+    table = dynamics.radial_dispersion2(total, density, grid, HALO_ANISOTROPY)
+    place = dynamics.grid_place(radius, p["size"][row])
+    sigma = interpolate(table[..., None], row, place)[:, 0].sqrt()
+    across = math.sqrt(1 - HALO_ANISOTROPY) * sigma
+    cosine = 1 - 2 * u[2]
+    sine = (1 - cosine**2).sqrt()
+    outward, polar = sigma * noise[0], across * noise[2]
+    return torch.stack(
+        [
+            radius * sine,
+            2 * math.pi * u[1],
+            radius * cosine,
+            outward * sine + polar * cosine,
+            across * noise[1],
+            outward * cosine - polar * sine,
+        ]
+    )
