@@ -6,11 +6,14 @@ Run ``python benchmarks/lambda_r_tables.py``. R is the distance from the center 
 ATLAS3D (Emsellem et al. 2007, 2011) and the semi-major axis of the ellipse through the
 spaxel for SAMI (van de Sande et al. 2017). Which one a table used shows in κ of
 λ_R = κ V/σ / √(1 + κ² (V/σ)²), which is 1.1 by distance (Emsellem et al. 2011) and less
-by semi-major axis. Both are measured with `galml.lambda_r` on a simulated galaxy.
+by semi-major axis. Both are measured with `galml.lambda_r` on a simulated galaxy, and
+λ_R of two observed galaxies on maps of SAURON and of CALIFA.
 """
 
+import astropy.units as u
 import numpy as np
-from astropy.table import Table
+from astropy.io import fits
+from astropy.table import QTable, Table
 from common import shared_data, write_figures
 
 from galml.stellar_kinematics import lambda_r
@@ -32,6 +35,25 @@ ATLAS3D = (
     "class_1",
     "class_2",
 )
+#: Files of observed spaxels, with their columns of position; effective radius of the
+#: circle (arcsec), position angle (degrees), and parts of the radius, with ellipticity
+#: and λ_R of ATLAS3D. The map of NGC 4570 ends at 0.7 effective radii.
+OBSERVED = {
+    "ngc4570_sauron": (
+        "XS",
+        "YS",
+        20.0,
+        159.3,
+        {0.7: (0.626, 0.603), 0.5: (0.551, 0.498)},
+    ),
+    "ngc6278_califa": (
+        "X",
+        "Y",
+        16.6,
+        305.5,
+        {1.0: (0.409, 0.576), 0.5: (0.401, 0.411)},
+    ),
+}
 
 
 def read_atlas3d(folder):
@@ -149,6 +171,36 @@ def simulated(folder):
     return figures
 
 
+def observed(folder):
+    """λ_R of observed galaxies beside what ATLAS3D published."""
+    figures = {}
+    for name, (x, y, size, angle, parts) in OBSERVED.items():
+        data = fits.getdata(folder / f"{name}.fits.gz", 1)
+        spaxels = QTable(
+            {
+                "x": data[x] * u.arcsec,
+                "y": data[y] * u.arcsec,
+                "flux": data["FLUX"].astype(float),
+                "velocity": data["VPXF"] * u.km / u.s,
+                "dispersion": data["SPXF"] * u.km / u.s,
+            }
+        )
+        for part, (ellipticity, published) in parts.items():
+            row = lambda_r(
+                spaxels,
+                r_eff=part * size / np.sqrt(1 - ellipticity) * u.arcsec,
+                center=(0, 0),
+                ellipticity=ellipticity,
+                position_angle=angle * u.deg,
+            )[0]
+            figures[f"{name}_within_{part}_r_eff"] = {
+                "lambda_r": round(float(row["lambda_r"]), 3),
+                "atlas3d": published,
+                "coverage": round(float(row["coverage"]), 3),
+            }
+    return figures
+
+
 def half_light(x, y, mass):
     """Radius of the circle that holds half the mass on the image."""
     radius = np.hypot(x, y)
@@ -190,6 +242,7 @@ def main():
         ),
         "slow_rotators_sami": slow_fractions(spin["lambdar_re_mge"], spin["epsmge_re"]),
         "simulated_galaxy": simulated(shared_data("stars")),
+        "observed_galaxies": observed(shared_data("ifu_maps")),
     }
     write_figures("lambda_r_tables", figures)
 

@@ -175,7 +175,7 @@ def cutout_grid(model):
         raise UsageError(f"{model.name}: a model whose images have no fixed size")
     cells = max(spec.grid)
     # Wider than the grid where an image is turned before it is shown.
-    n_pixels = int(spec.parameters.get("wide_grid", cells))
+    n_pixels = int(spec.parameters.get("wide_cells", cells))
     return 2 * spec.half_width * n_pixels / cells, n_pixels
 
 

@@ -78,7 +78,7 @@ def spin(monkeypatch):
         grid=(48, 48),
         half_width=2 * np.sqrt(2),
         width_unit="r_eff",
-        parameters={"wide_grid": 72},
+        parameters={"wide_cells": 72},
     )
     model = types.SimpleNamespace(name="m", sha256="s", input_spec=spec)
     monkeypatch.setitem(vars(galml), "spin", fake)
