@@ -12,14 +12,22 @@ from galml.core.exceptions import InputError
 from galml.core.flags import Flag
 from galml.cutouts import targets
 from galml.cutouts.matching import match
-from galml.cutouts.psf_plan import join_psfs
+from galml.cutouts.reprojection import (
+    Piece,
+    adaptive_weights,
+    coadd,
+    resample_adaptive,
+)
 from galml.cutouts.resampling import (
     NODES,
+    Resampled,
     correlation,
     grid_positions,
+    nodes,
+    pixel_areas,
     resample,
-    weights_bilinear,
     weights_exact,
+    weights_interp,
 )
 from galml.cutouts.stack import CutoutStack
 
@@ -35,206 +43,607 @@ _MASKED = 0.01
 _PATCH = 8
 
 # Pixels of windows that are held at once.
-_WORKING_SET = 2**18
+_WORKING_SET = 2**20
+
+# Usable part of an output pixel from which on it has a value, alone and in a coadd.
+_LEAST_COVERAGE, _LEAST_IN_COADD = 0.5, 1e-3
+
+# Corners of pixels less than this beyond the edge of an image (in pixels) are on it.
+_EDGE = 0.01
+
+# A mapping is torn where it advances this many times farther from one point to the next
+# than it usually does.
+_TORN = 4.0
 
 
 @dataclass
 class Job:
-    """What is the same for all chunks."""
+    """What is the same for all chunks.
+
+    Attributes
+    ----------
+    bands : list of `~galml.cutouts.images.Band`
+        The images.
+    psfs : list of list of `~galml.cutouts.matching.PSFPlan`
+        For each image of each band.
+    levels : list of list of float
+        Level of saturation of each image.
+    n_pixels : int
+        Side of the cutouts.
+    orientation, resampling, coadd : str
+        As for `galml.cutouts.extract_cutouts`.
+    match_background, per_pixel : bool
+        As for `galml.cutouts.extract_cutouts`.
+    dtype : `~numpy.dtype`
+        Precision of the cutouts.
+    """
 
     bands: list
     psfs: list
     levels: list
     n_pixels: int
     orientation: str
-    method: str
+    resampling: str
+    coadd: str
+    match_background: bool
     per_pixel: bool
     dtype: np.dtype
 
 
 @dataclass
-class _Geometry:
-    """How cutouts lie on the pixels of one image, or of several that are alike.
+class _Layout:
+    """How n cutouts lie on the pixels of an image, or of several that are alike.
 
-    ``nodes`` (n, 2, k, k) are pixel positions (x, y) of the nodes, ``first`` and
-    ``width`` tell the windows, ``ratio`` is the side of the output pixels, ``center``
-    and ``jacobian`` are where the cutouts' centers lie and how a step of one output
-    pixel goes, all in input pixels; ``rows`` are the galaxies that touch the image.
+    Positions are in pixels of the image.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the image.
+    rows : `~numpy.ndarray` of int
+        Which cutouts these are; all other arrays are theirs.
+    nodes : `~numpy.ndarray`
+        Shape (n, 2, k, k): positions (x, y) of the nodes.
+    first, width : `~numpy.ndarray` of int
+        First pixels, shape (n, 2), and sides of the windows that they need.
+    ratio : `~numpy.ndarray`
+        Side of the output pixels.
+    center, jacobian : `~numpy.ndarray`
+        Where the centers lie, shape (n, 2), and how a step of one output pixel goes,
+        shape (n, 2, 2).
+    touching, whole : `~numpy.ndarray` of bool
+        Which have a part on the image, and which lie on it entirely.
+    depth : `~numpy.ndarray`
+        How far the center is from the edge of the image.
+    torn : `~numpy.ndarray` of bool
+        Which of them a gap of the projection, or its wrapping, tears apart.
     """
 
     shape: tuple
+    rows: np.ndarray
     nodes: np.ndarray
     first: np.ndarray
     width: np.ndarray
     ratio: np.ndarray
     center: np.ndarray
     jacobian: np.ndarray
-    rows: np.ndarray
+    touching: np.ndarray
+    whole: np.ndarray
+    depth: np.ndarray
+    torn: np.ndarray
+
+
+@dataclass
+class _Placement:
+    """Where output pixels lie in windows, of which ``first`` are the first pixels.
+
+    ``corners`` has shape (n, 2, ny + 1, nx + 1); ``centers``, (n, 2, ny, nx), is there
+    for interpolation. ``window`` names the window of each of the n, where not each has
+    its own.
+    """
+
+    corners: np.ndarray
+    centers: np.ndarray | None
+    first: np.ndarray
+    width: int
+    window: np.ndarray | None = None
+
+    @property
+    def areas(self):
+        """Areas of the output pixels, flattened, in pixels of the image."""
+        return pixel_areas(self.corners).ravel()
+
+    def weights(self, dtype):
+        """Compute the weights of all pixels."""
+        options = {"window": self.window, "dtype": dtype}
+        if self.centers is not None:
+            x, y = self.centers[:, 0], self.centers[:, 1]
+            return weights_interp(x, y, self.width, **options)
+        x, y = self.corners[:, 0], self.corners[:, 1]
+        return weights_exact(x, y, self.width, **options)
+
+    def patch(self):
+        """Take some pixels from the middle of each image, or one of all."""
+        corners, centers = self.corners, self.centers
+        if self.window is not None:
+            middle = slice(len(corners) // 2, len(corners) // 2 + 1)
+            corners = corners[middle]
+            centers = None if centers is None else centers[middle]
+        else:
+            y, x = (size // 2 for size in corners.shape[2:])
+            corners = corners[..., y : y + _PATCH + 1, x : x + _PATCH + 1]
+            if centers is not None:
+                y, x = (size // 2 for size in centers.shape[2:])
+                centers = centers[..., y : y + _PATCH, x : x + _PATCH]
+        return _Placement(corners, centers, self.first, self.width)
+
+
+@dataclass
+class _Choice:
+    """Which images of one band make each of n cutouts.
+
+    ``single`` is the number of the one image, -1 for none; ``on_seam`` tells where all
+    images that it touches are coadded, ``touched`` how many there are, and ``whole``
+    where one of them holds all of it.
+    """
+
+    single: np.ndarray
+    on_seam: np.ndarray
+    touched: np.ndarray
+    whole: np.ndarray
+
+
+@dataclass
+class _Task:
+    """Cutouts ``take`` of a layout, and the images (band, tile) to take them from."""
+
+    layout: _Layout
+    take: np.ndarray
+    is_piece: bool
     members: list = field(default_factory=list)
 
 
 class Chunk:
-    """The cutouts of some galaxies, as they are being made."""
+    """The cutouts of some galaxies, as they are being made.
+
+    Parameters
+    ----------
+    job : Job
+        What is the same for all chunks.
+    sky : `~astropy.coordinates.SkyCoord`
+        Shape (n,): ICRS positions; NaN where there is none.
+    scales : `~numpy.ndarray`
+        Shape (n,): pixel scales in arcsec; NaN where there is none.
+    flags : `~numpy.ndarray` of int
+        Shape (n,): bits that are known already.
+    """
 
     def __init__(self, job, sky, scales, flags):
         self.job, self.sky, self.scales = job, sky, scales
         self.flags = np.array(flags, dtype=np.int32)
-        n, side = len(sky), job.n_pixels
-        shape = (n, len(job.bands), side, side)
+        n, n_bands = len(sky), len(job.bands)
+        shape = (n, n_bands, job.n_pixels, job.n_pixels)
         self.values = np.full(shape, np.nan, job.dtype)
         self.std = None
-        if any(band.uncertainty is not None for band in job.bands):
+        tiles = [tile for band in job.bands for tile in band.tiles]
+        if any(tile.uncertainty is not None for tile in tiles):
             self.std = np.full(shape, np.nan, job.dtype)
+        side = job.psfs[0][0].side
+        self.psf = np.full((n, n_bands, side, side), np.nan)
+        self.fwhm = np.full((n, n_bands), np.nan)
         usable = np.isfinite(sky.ra.deg) & np.isfinite(scales)
         self.known = np.flatnonzero(usable)
         self.axes = np.zeros((n, 2, 2))
-        self.psfs = [plan.empty(n) for plan in job.psfs]
+        if len(self.known):
+            self.axes[self.known] = targets.axes_on_sky(
+                sky[self.known],
+                getattr(job.bands[0].tiles[0], "wcs", None),
+                job.orientation,
+            )
+        self.wcs = targets.cutout_wcs(sky, self.axes, scales, job.n_pixels)
+        # Of each galaxy and band on a seam: what the images contribute, and which
+        # corners of the pixels lie on one of them.
+        self._pieces, self._covered = {}, {}
+        self._unreadable = set()
+        # Variances are kept in a unit of each band in which they are about 1.
+        self._variance_unit = [None] * n_bands
         if len(self.known):
             self._fill()
 
     def _fill(self):
-        job, known = self.job, self.known
-        sky, scales = self.sky[known], self.scales[known]
-        axes = targets.axes_on_sky(sky, job.bands[0].wcs, job.orientation)
-        self.axes[known] = axes
-        grid = targets.pixel_grids(sky, axes, scales, job.n_pixels)
-        geometries = []
-        for index, band in enumerate(job.bands):
-            nodes = np.stack(targets.to_pixels(band.wcs, grid), axis=1)
-            for geometry in geometries:
-                if geometry.shape == band.shape and np.array_equal(
-                    geometry.nodes, nodes, equal_nan=True
-                ):
-                    break
+        """Take all cutouts from the images."""
+        layouts, count = self._lay_out(), len(self.known)
+        choices = [_choose(some, count, self.job.coadd) for some in layouts]
+        for index, (band, choice) in enumerate(zip(self.job.bands, choices, strict=True)):
+            if band.is_healpix:
+                self._take_from_healpix(index)
             else:
-                geometry, truncated = _lay_out(nodes, job.n_pixels, band.shape)
-                geometries.append(geometry)
-                self.flags[known[truncated]] |= int(Flag.TRUNCATED)
-            geometry.members.append(index)
-        for geometry in geometries:
-            kernels = [self._kernels(geometry, index) for index in geometry.members]
-            for group in self._groups(geometry):
-                self._resample(geometry, group, kernels)
+                outside = self.known[~choice.whole & ~choice.on_seam]
+                self.flags[outside] |= int(Flag.TRUNCATED)
+        self._take_all(layouts, choices)
+        # An image may be blank where its frame holds a galaxy.
+        for index, choice in enumerate(choices):
+            blank = np.isnan(self.values[self.known, index]).mean(axis=(1, 2)) > _MASKED
+            choice.single = np.full(count, -1)
+            choice.on_seam = blank & (choice.touched > 1) & ~choice.on_seam
+        if any(choice.on_seam.any() for choice in choices):
+            self._take_all(layouts, choices)
 
-    def _groups(self, geometry):
-        """Split galaxies by method and size, so that little is read in vain."""
-        side, rows = self.job.n_pixels, geometry.rows
-        finer = geometry.ratio[rows] < _FINER
-        if self.job.method != "auto":
-            finer[:] = self.job.method == "bilinear"
-        for bilinear in (True, False):
-            left = rows[finer == bilinear]
-            left = left[np.argsort(-geometry.width[left], kind="stable")]
-            while len(left):
-                largest = max(geometry.width[left[0]], 2 * side)
-                count = max(int(_WORKING_SET // largest**2), 1)
-                yield bilinear, left[:count]
-                left = left[count:]
-
-    def _resample(self, geometry, group, all_kernels):
-        """Resample one group of galaxies in all bands of the same geometry."""
-        bilinear, rows = group
-        side, width = self.job.n_pixels, int(geometry.width[rows].max())
-        first = geometry.first[rows]
-        local = geometry.nodes[rows] - first[..., None, None]
-        points = grid_positions(local, side, corners=True)
-        weigh, areas = weights_exact, None
-        if bilinear:
-            areas = torch.as_tensor(_areas(points).ravel())
-            points, weigh = grid_positions(local, side, corners=False), weights_bilinear
-        dtype = torch.from_numpy(self.values[:0]).dtype
-        weights = list(weigh(points[:, 0], points[:, 1], width, dtype=dtype))
-        places = np.searchsorted(geometry.rows, rows)
-        for index, (kernels, matched) in zip(
-            geometry.members, all_kernels, strict=True
-        ):
-            matched = matched[places]
-            if kernels is not None and len(kernels) > 1:
-                kernels = kernels[places]
-            windows = self._read(index, rows, first, width, kernels)
-            values, variance = resample(
-                *windows, weights, per_pixel=self.job.per_pixel, areas=areas
-            )
-            shape = (len(rows), side, side)
-            keep = self.known[rows][matched]
-            self.values[keep, index] = values.reshape(shape)[matched]
-            if variance is not None:
-                std = variance.sqrt().reshape(shape)
-                if kernels is not None:
-                    # A patch in the middle stands for all that pixels meet.
-                    some = points[..., side // 2 :, side // 2 :][..., :_PATCH, :_PATCH]
-                    some = list(weigh(some[:, 0], some[:, 1], width))
-                    factor = correlation(some, kernels, len(rows))
-                    std *= factor.sqrt()[:, None, None]
-                self.std[keep, index] = std[matched]
-
-    def _kernels(self, geometry, index):
-        """Give the kernels of one band, and whether there is one for each galaxy."""
-        known = self.known[geometry.rows]
-        kernels, matched = self.job.psfs[index].kernels(
-            self.psfs[index],
-            known,
-            self.sky[known],
-            geometry.center[geometry.rows],
-            geometry.jacobian[geometry.rows],
+    def _points(self, rows, at):
+        """Compute sky positions, counted in half sides from the center, of cutouts."""
+        return targets.pixel_grids(
+            self.sky[rows], self.axes[rows], self.scales[rows], self.job.n_pixels, at
         )
-        self.flags[known[~matched]] |= int(Flag.FAILED)
-        return kernels, matched
 
-    def _read(self, index, rows, first, width, kernels):
-        """Read the windows of one band and convolve them."""
-        band, level = self.job.bands[index], self.job.levels[index]
+    def _lay_out(self):
+        """Find how the cutouts lie on all images that they may touch."""
+        known = self.known
+        grid = self._points(known, nodes())
+        vectors = self.sky[known].cartesian.xyz.value.T
+        reach = np.radians(self.scales[known] / 3600.0) * self.job.n_pixels
+        shared, found = [], []
+        for band in self.job.bands:
+            found.append([])
+            for number, tile in enumerate([] if band.is_healpix else band.tiles):
+                rows = np.arange(len(known))
+                if len(band.tiles) > 1:
+                    rows = tile.near(vectors, reach)
+                if not len(rows):
+                    continue
+                some = grid if len(rows) == len(known) else grid[rows]
+                at = np.stack(targets.to_pixels(tile.wcs, some), axis=1)
+                for layout in shared:
+                    if (
+                        layout.shape == tile.shape
+                        and np.array_equal(layout.rows, rows)
+                        and np.array_equal(layout.nodes, at, equal_nan=True)
+                    ):
+                        break
+                else:
+                    layout = _lay_out(at, rows, self.job.n_pixels, tile.shape)
+                    shared.append(layout)
+                found[-1].append((number, layout))
+        return found
+
+    def _take_all(self, layouts, choices):
+        """Take cutouts from the images that were chosen for them."""
+        tasks = {}
+        for index, (some, choice) in enumerate(zip(layouts, choices, strict=True)):
+            for number, layout in some:
+                alone = choice.single[layout.rows] == number
+                piece = choice.on_seam[layout.rows] & layout.touching
+                for place in np.flatnonzero((alone | piece) & layout.torn):
+                    self._take_torn(index, number, layout.rows[place])
+                for is_piece, these in ((False, alone), (True, piece)):
+                    take = np.flatnonzero(these & ~layout.torn)
+                    if len(take):
+                        key = id(layout), is_piece, take.tobytes()
+                        task = tasks.setdefault(key, _Task(layout, take, is_piece))
+                        task.members.append((index, number))
+        for task in tasks.values():
+            psfs = []
+            for index, number in task.members:
+                rows = self.known[task.layout.rows[task.take]]
+                center, jacobian = task.layout.center, task.layout.jacobian
+                psf = self.job.psfs[index][number].at(
+                    self.sky[rows], center[task.take], jacobian[task.take]
+                )
+                psfs.append(psf)
+            for method, part in self._groups(task):
+                self._take(task, method, part, psfs)
+        self._join()
+
+    def _groups(self, task):
+        """Split cutouts by method and size, so that little is read in vain."""
+        layout, side = task.layout, self.job.n_pixels
+        methods = np.full(len(task.take), self.job.resampling, dtype="U8")
+        if self.job.resampling == "auto":
+            finer = layout.ratio[task.take] < _FINER
+            methods = np.where(finer, "interp", "exact")
+        widths = layout.width[task.take]
+        for method in ("interp", "exact", "adaptive"):
+            rest = np.flatnonzero(methods == method)
+            rest = rest[np.argsort(-widths[rest], kind="stable")]
+            while len(rest):
+                largest = max(widths[rest[0]], 2 * side)
+                count = max(int(_WORKING_SET // largest**2), 1)
+                yield method, rest[:count]
+                rest = rest[count:]
+
+    def _take(self, task, method, part, psfs):
+        """Take one group of cutouts from all images of the same layout."""
+        layout, side, take = task.layout, self.job.n_pixels, task.take[part]
+        first, width = layout.first[take], int(layout.width[take].max())
+        local = layout.nodes[take] - first[..., None, None]
+        centers = None
+        if method == "interp":
+            centers = grid_positions(local, side, corners=False)
+        corners = grid_positions(local, side, corners=True)
+        place = _Placement(corners, centers, first, width)
+        rows = self.known[layout.rows[take]]
+        psfs = [psf[part] for psf in psfs]
+        shape = (len(take), side, side)
+        results = self._resample(
+            task.members, rows, method, place, layout.jacobian[take], psfs, task.is_piece
+        )
+        on_image = None
+        if task.is_piece:
+            on_image = _on_image(corners + first[..., None, None], layout.shape)
+        for (index, _), psf, result in zip(task.members, psfs, results, strict=True):
+            arrays = [None if v is None else v.reshape(shape) for v in result]
+            if task.is_piece:
+                self._collect(index, rows, psf, arrays, on_image)
+            else:
+                self._store(index, rows, psf, arrays)
+
+    def _take_torn(self, index, number, row):
+        """Take a cutout from an image on which it lies in several places."""
+        tile, side, row = self.job.bands[index].tiles[number], self.job.n_pixels, [row]
+        row = self.known[row]
+        at = (np.linspace(-1.0, 1.0, side + 1), (np.arange(side) + 0.5) * 2 / side - 1)
+        corners, centers = (
+            np.stack(targets.to_pixels(tile.wcs, self._points(row, one)), axis=1)
+            for one in at
+        )
+        on_image = _on_image(corners, tile.shape)
+        for own in _parts(corners[0]):
+            # Each pixel with its four corners stands by itself.
+            quads = np.stack(
+                [
+                    np.stack([corners[0, :, y, x] for x in (slice(-1), slice(1, None))])
+                    for y in (slice(-1), slice(1, None))
+                ]
+            )[..., own]
+            quads = quads.transpose(3, 2, 0, 1)
+            low, high = quads.min(axis=(0, 2, 3)), quads.max(axis=(0, 2, 3))
+            limit = np.array(tile.shape[::-1]) - 0.5
+            if (high < -0.5).any() or (low > limit).any():
+                continue
+            first = np.floor(low).astype(int)[None] - 1
+            width = int((np.ceil(high) + 2 - first).max()) + 1
+            steps = quads[:, :, 0, 1] - quads[:, :, 0, 0], quads[..., 1, 0]
+            steps = steps[0], steps[1] - quads[..., 0, 0]
+            jacobian = np.median(np.stack(steps, axis=-1), axis=0)[None]
+            method = self.job.resampling
+            if method in ("auto", "adaptive"):
+                ratio = np.sqrt(np.abs(np.linalg.det(jacobian[0])))
+                method = "interp" if ratio < _FINER else "exact"
+            inside = quads - first[0][:, None, None]
+            middle = None
+            if method == "interp":
+                middle = centers[0][:, own].T[..., None, None] - first[0][:, None, None]
+            window = np.zeros(len(inside), int)
+            place = _Placement(inside, middle, first, width, window)
+            psf = self.job.psfs[index][number].at(
+                self.sky[row], quads.mean(axis=(0, 2, 3))[None], jacobian
+            )
+            ((result),) = self._resample(
+                [(index, number)], row, method, place, jacobian, [psf], True
+            )
+            arrays = []
+            for flat in result:
+                full = None
+                if flat is not None:
+                    full = np.full((1, side, side), np.nan)
+                    full[0, own] = flat
+                arrays.append(full)
+            arrays[2] = np.nan_to_num(arrays[2])
+            self._collect(index, row, psf, arrays, on_image)
+
+    def _resample(self, members, rows, method, place, jacobian, psfs, is_piece):
+        """Resample windows of several images that lie alike.
+
+        Gives, for each image, values, variances, coverage and inverse variances of the
+        output pixels, flattened; the last two for pieces only.
+        """
+        areas = place.areas if self.job.per_pixel else None
+        least = _LEAST_IN_COADD if is_piece else _LEAST_COVERAGE
+        weights, count = None, place.corners[:, 0, 1:, 1:].size
+        if method != "adaptive":
+            weights = place.weights(self.job.dtype)
+            weights = list(weights) if is_piece else weights
+
+        def run(members, stacks, areas):
+            if method != "adaptive":
+                return resample(stacks, weights, count, areas=areas, least=least)
+            return [
+                self._adapt(member, rows, place, jacobian, stack, areas, least)
+                for member, stack in zip(members, stacks, strict=True)
+            ]
+
+        stacks = [
+            self._read(member, rows, place, psf.kernels)
+            for member, psf in zip(members, psfs, strict=True)
+        ]
+        found = []
+        for k, result in enumerate(run(members, stacks, areas)):
+            weight, coverage = None, result.coverage
+            if is_piece and coverage is None:
+                coverage = np.ones(count)
+            if is_piece and stacks[k][1] is not None:
+                (weight,) = run([members[k]], [_inverse(*stacks[k])], None)
+                weight = weight.values if areas is None else weight.values / areas**2
+            if result.variances is not None and psfs[k].kernels is not None:
+                self._correlate(result, method, place, jacobian, psfs[k].kernels)
+            found.append([result.values, result.variances, coverage, weight])
+        return found
+
+    def _adapt(self, member, rows, place, jacobian, stack, areas, least):
+        """Resample windows of one image with reproject, one by one."""
+        index, number = member
+        tile = self.job.bands[index].tiles[number]
+        made = [
+            resample_adaptive(
+                [None if v is None else v[k] for v in stack],
+                place.first[k],
+                tile,
+                self.wcs[row],
+                jacobian[k],
+                areas=None if areas is None else areas.reshape(len(rows), -1)[k],
+                least=least,
+            )
+            for k, row in enumerate(rows)
+        ]
+        parts = zip(*((r.values, r.variances, r.coverage) for r in made), strict=True)
+        return Resampled(
+            *(None if p[0] is None else np.concatenate(p) for p in parts)
+        )
+
+    def _correlate(self, result, method, place, jacobian, kernels):
+        """Enlarge variances by what a convolution before has correlated."""
+        count = len(jacobian)
+        if method == "adaptive":
+            some = [adaptive_weights(jacobian)]
+        else:
+            some = list(place.patch().weights(np.float64))
+        factor = correlation(some, kernels, count)
+        result.variances *= np.repeat(factor, len(result.variances) // count)
+
+    def _read(self, member, rows, place, kernels):
+        """Read the windows of one image and convolve them."""
+        index, number = member
+        tile, level = self.job.bands[index].tiles[number], self.job.levels[index][number]
         edge = 0 if kernels is None else kernels.shape[-1] // 2
-        shape = (len(rows), width + 2 * edge, width + 2 * edge)
+        shape = (len(rows), place.width + 2 * edge, place.width + 2 * edge)
         values, good = np.zeros(shape, self.job.dtype), np.zeros(shape, bool)
-        variance = None
-        if band.uncertainty is not None:
-            variance = np.zeros(shape, self.job.dtype)
-        for k, row in enumerate(self.known[rows]):
-            x, y = first[k] - edge
-            var = None if variance is None else variance[k]
-            nonfinite, peak = band.read(int(x), int(y), values[k], var, good[k])
+        variance = scratch = None
+        if tile.uncertainty is None:
+            self.flags[rows] |= int(Flag.NO_UNCERTAINTY)
+        else:
+            variance, scratch = np.zeros(shape, self.job.dtype), np.zeros(shape[1:])
+        for k, row in enumerate(rows):
+            x, y = place.first[k] - edge
+            if scratch is not None:
+                scratch[:] = 0.0
+            try:
+                nonfinite, peak = tile.read(int(x), int(y), values[k], scratch, good[k])
+            except InputError:
+                self._unreadable.add(row)
+                continue
+            if scratch is not None:
+                variance[k] = scratch / self._unit_of(index, scratch)
             self.flags[row] |= int(Flag.NONFINITE) * nonfinite
             self.flags[row] |= int(Flag.SATURATED) * bool(peak >= level)
-        bad = None if good.all() else torch.from_numpy(~good)
-        values = torch.from_numpy(values)
-        variance = None if variance is None else torch.from_numpy(variance)
+        good = None if good.all() else good
         if kernels is not None:
             values, variance, gaps = match(
                 values[:, None],
                 kernels[:, None],
                 variance=None if variance is None else variance[:, None],
-                mask=None if bad is None else bad[:, None],
+                mask=None if good is None else ~good[:, None],
             )
-            if bad is None:
-                return values, variance, None
-            bad = gaps
-            values.nan_to_num_(0.0)
-            if variance is not None:
-                variance.nan_to_num_(0.0)
-        if bad is None:
-            return values, variance, None
-        return values, variance, (~bad).to(values.dtype)
+            values = values[:, 0].numpy()
+            variance = None if variance is None else variance[:, 0].numpy()
+            if good is not None:
+                good = ~gaps[:, 0].numpy()
+                values[~good] = 0.0
+                if variance is not None:
+                    variance[~good] = 0.0
+        return values, variance, None if good is None else good.astype(values.dtype)
+
+    def _unit_of(self, index, variance):
+        """Choose the unit of the variances of a band, a power of two."""
+        if self._variance_unit[index] is None:
+            positive = variance[variance > 0]
+            if not len(positive):
+                return 1.0
+            power = np.round(np.log2(np.median(positive)))
+            self._variance_unit[index] = 2.0**power
+        return self._variance_unit[index]
+
+    def _store(self, index, rows, psf, arrays):
+        """Keep cutouts that come from one image."""
+        values, variances = arrays[:2]
+        keep = psf.matched
+        self.flags[rows[~keep]] |= int(Flag.FAILED)
+        self.values[rows[keep], index] = values[keep]
+        self.psf[rows, index], self.fwhm[rows, index] = psf.images, psf.fwhm
+        if variances is not None:
+            self._store_std(index, rows[keep], variances[keep])
+
+    def _store_std(self, index, rows, variances):
+        """Keep standard deviations in the unit of the values."""
+        unit = self._variance_unit[index] or 1.0
+        self.std[rows, index] = np.sqrt(variances) * np.sqrt(unit)
+
+    def _collect(self, index, rows, psf, arrays, on_image):
+        """Keep what one image contributes to cutouts on seams."""
+        for k, row in enumerate(rows):
+            key = int(row), index
+            covered = self._covered.setdefault(key, np.zeros(on_image.shape[1:], bool))
+            covered |= on_image[k]
+            pieces = self._pieces.setdefault(key, [])
+            if not psf.matched[k]:
+                continue
+            parts = [None if v is None else v[k] for v in arrays]
+            pieces.append(Piece(*parts, psf.images[k], psf.fwhm[k]))
+
+    def _join(self):
+        """Coadd what was collected."""
+        for (row, index), pieces in self._pieces.items():
+            if not self._covered[row, index].all():
+                self.flags[row] |= int(Flag.TRUNCATED)
+            if not pieces:
+                self.flags[row] |= int(Flag.FAILED)
+                continue
+            made = coadd(
+                pieces, self.wcs[row], match_background=self.job.match_background
+            )
+            self.values[row, index] = made.values
+            self.psf[row, index], self.fwhm[row, index] = made.psf, made.fwhm
+            if self.std is not None:
+                self.std[row, index] = np.nan
+                if made.variances is not None:
+                    self._store_std(index, row, made.variances)
+        self._pieces, self._covered = {}, {}
+
+    def _take_from_healpix(self, index):
+        """Take all cutouts from a HEALPix map."""
+        tile, side = self.job.bands[index].tiles[0], self.job.n_pixels
+        ratio = self.scales[self.known] / tile.pixel_scale.to_value(u.arcsec)
+        jacobian = ratio[:, None, None] * np.eye(2)
+        psf = self.job.psfs[index][0].at(None, np.zeros((len(ratio), 2)), jacobian)
+        self.psf[self.known, index] = psf.images
+        self.fwhm[self.known, index] = psf.fwhm
+        for row, size in zip(self.known, ratio, strict=True):
+            values, coverage = tile.resample(
+                self.wcs[row], side, interpolate=self.job.resampling == "interp"
+            )
+            values[coverage < _LEAST_COVERAGE] = np.nan
+            self.values[row, index] = values * (size**2 if self.job.per_pixel else 1.0)
 
     def stack(self, catalog):
-        """Put everything together."""
+        """Put everything together.
+
+        Parameters
+        ----------
+        catalog : `~astropy.table.QTable`
+            The rows of these galaxies, which get a column ``masked_fraction``.
+
+        Returns
+        -------
+        `~galml.cutouts.CutoutStack`
+        """
         job = self.job
         mask = np.isnan(self.values)
         counts = np.count_nonzero(mask, axis=(1, 2, 3))
         fraction = counts / np.prod(mask.shape[1:])
         self.flags[fraction > _MASKED] |= int(Flag.MASKED)
         self.flags[fraction == 1.0] |= int(Flag.FAILED)
+        for row in self._unreadable:
+            if self.flags[row] & int(Flag.FAILED):
+                self.flags[row] |= int(Flag.UNREADABLE)
         catalog["masked_fraction"] = fraction
-        psf, fwhm = join_psfs(self.psfs)
+        has_psf = self.psf.shape[-1] > 0
         return CutoutStack(
-            u.Quantity(self.values, job.bands[0].unit, copy=False),
-            bands=[band.band for band in job.bands],
-            wcs=targets.cutout_wcs(self.sky, self.axes, self.scales, job.n_pixels),
+            u.Quantity(self.values, job.bands[0].tiles[0].unit, copy=False),
+            bands=[band.name for band in job.bands],
+            wcs=self.wcs,
             pixel_scale=self.scales * u.arcsec,
             uncertainty=self.std,
             mask=mask,
-            psf=psf,
-            psf_fwhm=fwhm,
+            psf=self.psf.astype(np.float32) if has_psf else None,
+            psf_fwhm=self.fwhm * u.arcsec if has_psf else None,
             catalog=catalog,
             flags=self.flags,
             meta={
@@ -242,62 +651,139 @@ class Chunk:
                 "OPERATN": "extract_cutouts",
                 "PERPIXEL": job.per_pixel,
                 "ORIENT": job.orientation,
+                "RESAMPLE": job.resampling,
             },
         )
 
-    def reason(self, row, number):
-        """Say why a galaxy has no cutout."""
+    def explain(self, row, number):
+        """Explain why a galaxy has no cutout.
+
+        Parameters
+        ----------
+        row, number : int
+            Row of the chunk, and of the catalog.
+
+        Returns
+        -------
+        `~galml.core.InputError`
+        """
+        argument = f"catalog row {number}"
         if row not in self.known:
-            return InputError(
-                f"catalog row {number}", "no position or size", "finite numbers"
-            )
+            return InputError(argument, "no position or size", "finite numbers")
+        if row in self._unreadable:
+            return InputError(argument, "an image that cannot be read", "FITS images")
         if not self.flags[row] & int(Flag.TRUNCATED):
             return InputError(
-                f"catalog row {number}",
+                argument,
                 "no usable pixel, or a PSF broader than target_psf",
                 "a galaxy that can be seen",
             )
-        return InputError(
-            f"catalog row {number}", "a position outside the images", "one inside"
-        )
+        return InputError(argument, "a position outside the images", "one inside")
 
 
-def _lay_out(nodes, side, shape):
-    """Find the windows that cutouts need, and which reach beyond the image."""
-    outline = grid_positions(nodes, 8, corners=True).reshape(len(nodes), 2, -1)
+def _lay_out(at, rows, side, shape):
+    """Find how cutouts, given by positions of their nodes, lie on an image."""
+    outline = grid_positions(at, 8, corners=True).reshape(len(at), 2, -1)
     low, high = outline.min(axis=2), outline.max(axis=2)
     limit = np.array(shape[::-1]) - 0.5
-    with np.errstate(invalid="ignore"):
-        inside = ((low >= -0.5) & (high <= limit)).all(axis=1)
-        touching = ((low < limit) & (high > -0.5)).all(axis=1)
-    rows = np.flatnonzero(touching)
-    # The outline is known at some points only: one more pixel on either side.
-    first = np.floor(np.where(touching[:, None], low, 0.0)).astype(int) - 1
-    last = np.ceil(np.where(touching[:, None], high, 0.0)).astype(int) + 2
     middle = NODES // 2
-    steps = grid_positions(nodes, side, corners=True)[..., side // 2 :, side // 2 :]
+    center = at[..., middle, middle]
+    torn = _are_torn(at)
+    with np.errstate(invalid="ignore"):
+        whole = ((low >= -0.5) & (high <= limit)).all(axis=1) & ~torn
+        touching = ((low < limit) & (high > -0.5)).all(axis=1) | torn
+        depth = np.minimum(center + 0.5, limit - center).min(axis=1)
+    # The outline is known at some points only: one more pixel on either side.
+    plain = (touching & ~torn)[:, None]
+    first = np.floor(np.where(plain, low, 0.0)).astype(int) - 1
+    last = np.ceil(np.where(plain, high, 0.0)).astype(int) + 2
+    steps = grid_positions(at, side, corners=True)[..., side // 2 :, side // 2 :]
     jacobian = np.stack(
         [steps[..., 0, 1] - steps[..., 0, 0], steps[..., 1, 0] - steps[..., 0, 0]],
         axis=-1,
     )
     with np.errstate(invalid="ignore"):
         ratio = np.sqrt(np.abs(np.linalg.det(jacobian)))
-    geometry = _Geometry(
+    return _Layout(
         shape=shape,
-        nodes=nodes,
+        rows=rows,
+        nodes=at,
         first=first,
         width=(last - first).max(axis=1) + 1,
         ratio=ratio,
-        center=nodes[..., middle, middle],
+        center=center,
         jacobian=jacobian,
-        rows=rows,
+        touching=touching,
+        whole=whole,
+        depth=depth,
+        torn=torn,
     )
-    return geometry, ~inside
 
 
-def _areas(corners):
-    """Give the areas of the pixels between these corners."""
-    x, y = corners[:, 0], corners[:, 1]
-    across = x[:, 1:, 1:] - x[:, :-1, :-1], y[:, 1:, 1:] - y[:, :-1, :-1]
-    other = x[:, 1:, :-1] - x[:, :-1, 1:], y[:, 1:, :-1] - y[:, :-1, 1:]
-    return np.abs(across[0] * other[1] - across[1] * other[0]) / 2.0
+def _are_torn(at):
+    """Find mappings, known at the nodes, that are not smooth."""
+    torn = np.zeros(len(at), bool)
+    for axis in (2, 3):
+        spacing = np.diff(nodes())
+        spacing = spacing[:, None] if axis == 2 else spacing
+        pace = np.hypot(*np.moveaxis(np.diff(at, axis=axis), 1, 0)) / spacing
+        pace = pace.reshape(len(at), -1)
+        known = np.isfinite(pace)
+        some = known.any(axis=1)
+        usual = np.full(len(at), np.nan)
+        usual[some] = np.nanmedian(pace[some], axis=1)
+        with np.errstate(invalid="ignore"):
+            torn |= (pace > _TORN * usual[:, None]).any(axis=1)
+        # Where only some of the nodes have a place, the others lie in a gap.
+        torn |= some & ~known.all(axis=1)
+    return torn
+
+
+def _parts(corners):
+    """Find the parts, masks of pixels, in which corners (2, m, m) hang together."""
+    from scipy.ndimage import label
+
+    whole = np.isfinite(corners).all(axis=0)
+    whole = whole[1:, 1:] & whole[1:, :-1] & whole[:-1, 1:] & whole[:-1, :-1]
+    for axis in (0, 1):
+        step = np.hypot(*np.diff(corners, axis=axis + 1))
+        with np.errstate(invalid="ignore"):
+            near = step < _TORN * np.nanmedian(step)
+        whole &= near[:, 1:] & near[:, :-1] if axis == 0 else near[1:] & near[:-1]
+    labels, count = label(whole)
+    return [labels == k for k in range(1, count + 1)]
+
+
+def _choose(layouts, count, coadd):
+    """Choose the images of each cutout: one that holds all of it, or all of them."""
+    single, depth = np.full(count, -1), np.full(count, -np.inf)
+    touched, torn = np.zeros(count, int), np.zeros(count, bool)
+    last = single.copy()
+    for number, layout in layouts:
+        rows = layout.rows
+        deeper = layout.whole & (layout.depth > depth[rows])
+        single[rows[deeper]] = number
+        depth[rows[deeper]] = layout.depth[deeper]
+        last[rows[layout.touching]] = number
+        touched[rows] += layout.touching
+        torn[rows] |= layout.torn
+    whole = single >= 0
+    on_seam = (touched > 1) & (~whole | (coadd == "all")) | (torn & ~whole)
+    single = np.where(whole, single, last)
+    return _Choice(np.where(on_seam, -1, single), on_seam, touched, whole)
+
+
+def _on_image(corners, shape):
+    """Find corners (n, 2, ny, nx) that lie on an image."""
+    limit = np.array(shape[::-1])[:, None, None] - 0.5 + _EDGE
+    with np.errstate(invalid="ignore"):
+        return ((corners >= -0.5 - _EDGE) & (corners <= limit)).all(axis=1)
+
+
+def _inverse(values, variance, good):
+    """Make a stack of inverse variances, in place of the values."""
+    positive = variance[variance > 0]
+    # Pixels without noise count as the best of the others do.
+    least = positive.min() if len(positive) else 1.0
+    inverse = 1.0 / np.maximum(variance, least)
+    return (inverse if good is None else inverse * good), None, good

@@ -3,8 +3,8 @@
 
 import itertools
 import math
+import os
 import warnings
-from contextlib import ExitStack
 
 import astropy.units as u
 import numpy as np
@@ -16,7 +16,8 @@ from galml.core.flags import Flag
 from galml.core.geometry import arrange, celestial, pixel_scale, sky_angle
 from galml.core.inputs import read
 from galml.core.results import build_table
-from galml.cutouts.images import open_image
+from galml.cutouts.allsky import is_hips
+from galml.cutouts.images import OpenFiles, open_image
 from galml.cutouts.psf import SIGMA
 from galml.cutouts.shapes import APERTURE, measure, psf_width
 
@@ -115,7 +116,9 @@ def detect(
             raise InputError(argument, f"{value}", "a whole number above zero")
     unit = None if unit is None else parse_unit(unit, "unit")
     rows, usable = [], False
-    with ExitStack() as files:
+    if isinstance(image, str | os.PathLike) and is_hips(image):
+        raise InputError("image", "a HiPS", "one image")
+    with OpenFiles() as files:
         data = open_image(image, files, unit=unit, hdu=hdu, argument="image")
         shape = tuple(data.data.shape)
         axes, wcs = arrange(data.wcs, shape, 2, "image")
@@ -184,6 +187,8 @@ def _window(data, shape, axes, part):
     if uncertainty is not None:
         uncertainty = type(uncertainty)(cut(uncertainty.array), unit=uncertainty.unit)
     mask = None if data.mask is None else cut(data.mask)
+    if getattr(data, "mask_bits", None) is not None:
+        mask = mask & mask.dtype.type(data.mask_bits)
     return NDData(cut(data.data), unit=data.unit, mask=mask, uncertainty=uncertainty)
 
 

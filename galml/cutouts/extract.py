@@ -2,11 +2,10 @@
 """Images and a catalog made into a stack of aligned cutouts."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 
 import astropy.units as u
 import numpy as np
-from astropy.io import fits
+from astropy.table import vstack
 from tqdm import tqdm
 
 from galml.core.exceptions import InputError, InputUnitError
@@ -14,40 +13,66 @@ from galml.core.flags import Flag
 from galml.core.results import warn_batch
 from galml.cutouts import targets
 from galml.cutouts.assembly import Chunk, Job
-from galml.cutouts.images import is_per_pixel, open_images
-from galml.cutouts.psf_plan import plan_psfs
+from galml.cutouts.images import OpenFiles, is_per_pixel, open_images
+from galml.cutouts.matching import plan_psfs
 from galml.cutouts.stack import CutoutStack
 
 __all__ = ["extract_cutouts", "iter_cutouts"]
 
 
-def extract_cutouts(images, catalog=None, **options):
+def extract_cutouts(
+    images,
+    catalog=None,
+    *,
+    size,
+    n_pixels=None,
+    pixel_scale=None,
+    psf=None,
+    target_psf=None,
+    orientation="north",
+    resampling="auto",
+    coadd="seams",
+    match_background=False,
+    per_pixel=None,
+    saturation=None,
+    unit=None,
+    hdu=None,
+    chunk=256,
+    dtype="float32",
+    progress=False,
+):
     """Cut galaxies out of images, aligned in all bands.
 
     Every cutout is resampled once, from the original pixels, onto its own tangent
-    plane with the galaxy in the center. Where output pixels are as large as those of
-    the image or larger, the exact overlap of both is used, which conserves flux;
-    where they are smaller, bilinear interpolation. Surface brightness is averaged,
-    flux per pixel is summed, after the unit of the images or ``per_pixel``. The
-    variance is propagated with the weights squared; the correlation of neighboring
-    pixels, which resampling brings, is not in it. Masked and non-finite pixels are left
-    out, and an output pixel of which less than half is left is masked. With
-    ``target_psf``, images are convolved before they are resampled, on the pixels
-    that sample the PSF best.
+    plane with the galaxy in the center. Surface brightness is averaged, flux per pixel
+    is summed, after the unit of the images or ``per_pixel``. The variance is
+    propagated with the weights squared; the correlation of neighboring pixels, which
+    resampling brings, is not in it. Masked and non-finite pixels are left out, and an
+    output pixel of which less than half is left is masked. With ``target_psf``, images
+    are convolved before they are resampled, on the pixels that sample the PSF best.
 
     Parameters
     ----------
     images : object, dict of str to object, or list of objects
-        `~astropy.nddata.CCDData` or other `~astropy.nddata.NDData`, image HDU,
-        `~astropy.io.fits.HDUList` or path to a FITS file: one, one per band, or a
-        list named by their ``BAND`` or ``FILTER``. Each has its own celestial WCS
-        with any projection, distortion, rotation and parity, unit, mask, uncertainty
-        and PSF. Of files, no more is read than the galaxies need.
+        One image, one for each band, or a list of images: those of a dict's entry are
+        tiles or exposures of that band, those of a plain list belong to the bands that
+        their ``BAND`` or ``FILTER`` name (all to one where none has either). Each has
+        its own celestial WCS with any projection, distortion, rotation and parity,
+        unit, mask, uncertainty and PSF. Of files, no more is read than the galaxies
+        need. An image is one of:
+
+        - `~astropy.nddata.CCDData` or other `~astropy.nddata.NDData`; the WCS may be
+          any of the astropy interface (APE 14), such as a gwcs;
+        - ``(array, WCS)`` or ``(array, header)``;
+        - image HDU, `~astropy.io.fits.HDUList`, or path to a FITS file;
+        - HEALPix map: ``(array, frame, nested)``, ``(array, HEALPix)`` with
+          `astropy_healpix.HEALPix`, or a FITS table with ``ORDERING`` and ``COORDSYS``;
+        - path to the folder of a HiPS with FITS tiles.
     catalog : `~astropy.table.Table` or `~astropy.coordinates.SkyCoord`, optional
         With a SkyCoord column, ``ra`` and ``dec``, or pixels ``x`` and ``y`` of the
         first image, and optionally ``r_eff`` (an angle, or pixels of the first
-        image). By default, the galaxies are detected on the first image, tile by
-        tile, with `galml.cutouts.detect`.
+        image). By default, the galaxies are detected on the images of the first band
+        with `galml.cutouts.detect`.
     size : int or `~astropy.units.Quantity`
         Side of the cutouts: pixels, an angle, or multiples of the effective radius
         such as ``8.48 * galml.cutouts.R_EFF``.
@@ -59,25 +84,39 @@ def extract_cutouts(images, catalog=None, **options):
     psf : object or dict of str to object, optional
         PSF of the images, or of each band, as `galml.cutouts.psf.to_psf_image` takes
         it: array on the pixels of the image, FWHM, photutils model, or function of
-        position. By default the ``psf`` of each NDData, if it has one.
+        position; a list has one for each image of a band. By default the ``psf`` of
+        each NDData, if it has one.
     target_psf : `~astropy.units.Quantity` or tuple, optional
         PSF to which all bands are brought: FWHM of a Gaussian as an angle, or
         ``(array, pixel scale)``. By default, nothing is convolved.
     orientation : {"north", "image"}, optional
         North up and east left, or along the pixels of the first image.
+    resampling : {"auto", "exact", "interp", "adaptive"}, optional
+        "exact" takes from each pixel of the image the area that it shares with the
+        output pixel (as `reproject.reproject_exact` does, conserving flux), "interp"
+        interpolates linearly (`reproject.reproject_interp`), "adaptive" is the
+        smoothing `reproject.reproject_adaptive`. "auto" interpolates where output
+        pixels are smaller than those of the image, and is exact elsewhere.
+    coadd : {"seams", "all"}, optional
+        Which galaxies are made of several images of a band: those that no single image
+        holds entirely (or only with more than 1 % of blank pixels), as for the tiles
+        of a survey; or all, as for exposures that are independent of each other. The
+        mean is weighted with the inverse variance, where all images have an
+        uncertainty.
+    match_background : bool, optional
+        Whether the backgrounds of images that are coadded are made equal, by constants
+        whose mean is zero.
     per_pixel : bool, optional
         Whether values are flux in a pixel (to be summed) or surface brightness (to be
         averaged). By default after the unit: counts, electrons, maggies and flux
         densities are flux in a pixel; per solid angle or per beam, surface brightness.
-    method : {"auto", "bilinear", "exact"}, optional
-        Resampling, instead of the choice by pixel scale.
     saturation : float, `~astropy.units.Quantity` or dict, optional
         Level from which on pixels are saturated, of all images or of each band; by
         default ``SATURATE`` of the headers.
     unit : `~astropy.units.UnitBase` or str, optional
         Unit of images that have none.
-    hdu : int or str, optional
-        Extension of FITS files.
+    hdu : int, str or tuple, optional
+        Extension of FITS files; ``(extension, column)`` of HEALPix maps.
     chunk : int, optional
         Galaxies worked on at once.
     dtype : {"float32", "float64"}, optional
@@ -88,19 +127,19 @@ def extract_cutouts(images, catalog=None, **options):
     Returns
     -------
     `galml.cutouts.CutoutStack`
-        One entry for each row of the catalog, in the same order, in the unit of
-        the first image. The catalog gets a column ``masked_fraction``. Flags:
-        ``FAILED`` (no usable pixel in any band, no position or no size, or a PSF
-        that cannot be matched), ``TRUNCATED``, ``MASKED`` (more than 1 % of the
-        pixels), ``NONFINITE``, ``NEIGHBORS`` (another entry of the catalog within
-        half a side), ``SATURATED``, ``NO_UNCERTAINTY`` (of any band) and
-        ``SIZE_MEASURED``.
+        One entry for each row of the catalog, in the same order, in the unit of the
+        first image. The catalog gets a column ``masked_fraction``. Flags: ``FAILED``
+        (no usable pixel in any band, no position or no size, or a PSF that cannot be
+        matched), ``TRUNCATED`` (a part lies on no image), ``MASKED`` (more than 1 % of
+        the pixels), ``NONFINITE``, ``NEIGHBORS`` (another entry of the catalog within
+        half a side), ``SATURATED``, ``NO_UNCERTAINTY`` (of any image), ``UNREADABLE``
+        and ``SIZE_MEASURED``.
 
     Raises
     ------
     galml.core.InputError
-        For images without WCS, equal names of bands, a PSF broader than the target,
-        catalogs without positions, and sizes that are zero or contradictory.
+        For images without WCS, a PSF broader than the target, catalogs without
+        positions, and sizes that are zero or contradictory.
     galml.core.InputTypeError
         For objects of a kind that is not understood.
     galml.core.InputUnitError
@@ -110,8 +149,56 @@ def extract_cutouts(images, catalog=None, **options):
     -----
     galml.core.GalmlWarning
         Once, when galaxies have no usable pixels.
+
+    Examples
+    --------
+    A galaxy in an image of which north is not up:
+
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> from astropy.coordinates import SkyCoord
+    >>> from astropy.modeling.models import Gaussian2D
+    >>> from astropy.nddata import CCDData
+    >>> from astropy.wcs import WCS
+    >>> from galml.cutouts import extract_cutouts
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    >>> wcs.wcs.crval, wcs.wcs.crpix = (150, 2), (100.5, 100.5)
+    >>> wcs.wcs.cd = [[-0.8e-4, 0.6e-4], [0.6e-4, 0.8e-4]]
+    >>> y, x = np.mgrid[:200, :200]
+    >>> galaxy = Gaussian2D(100, 120, 90, x_stddev=6, y_stddev=4)
+    >>> image = CCDData(galaxy(x, y), unit="nJy", wcs=wcs)
+    >>> stack = extract_cutouts(
+    ...     {"r": image}, wcs.pixel_to_world([120], [90]), size=24 * u.arcsec
+    ... )
+    >>> stack
+    <CutoutStack: 1 x (r) x 67 x 67, nJy, 0.36 arcsec>
+    >>> stack.data.sum().round()
+    <Quantity 15080. nJy>
+    >>> round(float(image.data.sum()))
+    15080
     """
-    return CutoutStack.concatenate(iter_cutouts(images, catalog, **options))
+    stacks = iter_cutouts(
+        images,
+        catalog,
+        size=size,
+        n_pixels=n_pixels,
+        pixel_scale=pixel_scale,
+        psf=psf,
+        target_psf=target_psf,
+        orientation=orientation,
+        resampling=resampling,
+        coadd=coadd,
+        match_background=match_background,
+        per_pixel=per_pixel,
+        saturation=saturation,
+        unit=unit,
+        hdu=hdu,
+        chunk=chunk,
+        dtype=dtype,
+        progress=progress,
+    )
+    return CutoutStack.concatenate(stacks)
 
 
 def iter_cutouts(
@@ -124,8 +211,10 @@ def iter_cutouts(
     psf=None,
     target_psf=None,
     orientation="north",
+    resampling="auto",
+    coadd="seams",
+    match_background=False,
     per_pixel=None,
-    method="auto",
     saturation=None,
     unit=None,
     hdu=None,
@@ -139,9 +228,9 @@ def iter_cutouts(
     ----------
     images, catalog
         As for `extract_cutouts`, as all others.
-    size, n_pixels, pixel_scale, psf, target_psf, orientation, per_pixel, method
+    size, n_pixels, pixel_scale, psf, target_psf, orientation, resampling, coadd
         As for `extract_cutouts`.
-    saturation, unit, hdu, dtype, progress
+    match_background, per_pixel, saturation, unit, hdu, dtype, progress
         As for `extract_cutouts`.
     chunk : int, optional
         Galaxies in a stack.
@@ -151,33 +240,31 @@ def iter_cutouts(
     `galml.cutouts.CutoutStack`
         Of consecutive rows of the catalog; a single empty one where it has none.
     """
-    _choice("orientation", orientation, ("north", "image"))
-    _choice("method", method, ("auto", "bilinear", "exact"))
-    _choice("dtype", dtype, ("float32", "float64"))
-    if not isinstance(chunk, int | np.integer) or chunk < 1:
+    _check_choice("orientation", orientation, ("north", "image"))
+    _check_choice("resampling", resampling, ("auto", "exact", "interp", "adaptive"))
+    _check_choice("coadd", coadd, ("seams", "all"))
+    _check_choice("dtype", dtype, ("float32", "float64"))
+    if isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1:
         raise InputError("chunk", repr(chunk), "a whole number above zero")
-    with ExitStack() as files:
+    with OpenFiles() as files:
         bands = open_images(images, files, psf=psf, unit=unit, hdu=hdu)
+        first = bands[0].tiles[0]
         if per_pixel is None:
-            per_pixel = is_per_pixel(bands[0].unit)
+            per_pixel = is_per_pixel(first.unit)
         if per_pixel is None:
             raise InputError(
-                "per_pixel", f"None with the unit {bands[0].unit}", "True or False"
+                "per_pixel", f"None with the unit {first.unit}", "True or False"
             )
+        _check_maps(bands, orientation, resampling)
         flags = 0
         if catalog is None:
-            catalog = _detect(images, unit, hdu)
+            catalog = _detect(bands[0], unit, hdu)
             flags = np.asarray(catalog["flags"]) | int(Flag.SIZE_MEASURED)
-        if any(band.uncertainty is None for band in bands):
+        if not all(band.has_uncertainty for band in bands):
             flags = flags | int(Flag.NO_UNCERTAINTY)
-        catalog, sky, r_eff = targets.read_catalog(catalog, bands[0])
+        catalog, sky, r_eff = targets.read_catalog(catalog, first)
         n_pixels, scales = targets.plan_sizes(
-            size,
-            n_pixels,
-            pixel_scale,
-            targets.native_scale(bands[0]),
-            r_eff,
-            len(sky),
+            size, n_pixels, pixel_scale, targets.native_scale(first), r_eff, len(sky)
         )
         job = Job(
             bands=bands,
@@ -185,11 +272,13 @@ def iter_cutouts(
             levels=_levels(saturation, bands),
             n_pixels=n_pixels,
             orientation=orientation,
-            method=method,
+            resampling=resampling,
+            coadd=coadd,
+            match_background=bool(match_background),
             per_pixel=bool(per_pixel),
             dtype=np.dtype(dtype),
         )
-        flags = flags | _neighbors(sky, scales * n_pixels / 2.0)
+        flags = flags | _flag_neighbors(sky, scales * n_pixels / 2.0)
         all_flags, errors = [], []
         starts = range(0, max(len(sky), 1), int(chunk))
         for start in tqdm(starts, unit="chunk", disable=not progress):
@@ -199,49 +288,83 @@ def iter_cutouts(
             all_flags.extend(stack.flags)
             failed = np.flatnonzero(stack.flags & int(Flag.FAILED))
             if len(failed) and not errors:
-                errors.append(part.reason(failed[0], start + failed[0]))
+                errors.append(part.explain(failed[0], start + failed[0]))
             yield stack
         warn_batch(all_flags, errors, stacklevel=3)
 
 
-def _choice(argument, value, known):
+def _check_choice(argument, value, known):
     """Check a keyword that has a few values."""
     if value not in known:
         expected = " or ".join(repr(name) for name in known)
         raise InputError(argument, repr(value), expected)
 
 
-def _detect(images, unit, hdu):
-    """Detect galaxies on the first image."""
+def _check_maps(bands, orientation, resampling):
+    """Check what cannot be asked of HEALPix maps."""
+    for band in bands:
+        if band.is_healpix and resampling in ("exact", "adaptive"):
+            raise InputError(
+                "resampling",
+                f"{resampling!r} with the HEALPix map {band.name!r}",
+                "'auto' or 'interp'",
+            )
+    if bands[0].is_healpix and orientation == "image":
+        raise InputError(
+            "orientation", "'image' with a HEALPix map as first image", "'north'"
+        )
+
+
+def _detect(band, unit, hdu):
+    """Detect galaxies on all images of a band; those on several count once."""
     from galml.cutouts.detection import detect
 
-    if isinstance(images, Mapping):
-        images = next(iter(images.values()))
-    elif isinstance(images, list | tuple) and not isinstance(images, fits.HDUList):
-        images = images[0]
-    return detect(images, unit=unit, hdu=hdu)
+    if band.is_healpix or "hips_order" in band.tiles[0].meta:
+        raise InputError("catalog", "None with a map of the sphere", "positions")
+    tables = []
+    for tile in band.tiles:
+        table = detect(tile.source, unit=unit, hdu=hdu)
+        if len(band.tiles) > 1:
+            # Pixels of one image mean nothing on the others.
+            table.remove_columns(["id", "x", "y"])
+        least = 2.0 * targets.native_scale(tile)
+        for other in tables:
+            if len(table) and len(other):
+                _, distance, _ = table["sky"].match_to_catalog_sky(other["sky"])
+                table = table[distance > least]
+        tables.append(table)
+    return vstack(tables, metadata_conflicts="silent")
 
 
 def _levels(saturation, bands):
-    """Give the level of saturation of each band in its own unit."""
-    levels = []
-    for band in bands:
-        level = saturation
-        if isinstance(saturation, Mapping):
-            level = saturation.get(band.band)
-        if level is None:
-            level = band.meta.get("SATURATE", np.inf)
-        if isinstance(level, u.Quantity):
-            if not level.unit.is_equivalent(band.unit):
-                raise InputUnitError("saturation", f"{level.unit}", f"{band.unit}")
-            level = level.to_value(band.unit)
-        if isinstance(level, str) or np.ndim(level):
-            raise InputError("saturation", repr(level), "one number")
-        levels.append(float(level))
-    return levels
+    """Look up the level of saturation of each image in its own unit."""
+    if isinstance(saturation, Mapping):
+        names = [band.name for band in bands]
+        if unknown := [name for name in saturation if str(name).strip() not in names]:
+            raise InputError(
+                "saturation", f"bands {unknown}", f"bands out of {names}"
+            )
+        saturation = {str(name).strip(): level for name, level in saturation.items()}
+    return [[_level(saturation, tile) for tile in band.tiles] for band in bands]
 
 
-def _neighbors(sky, reach):
+def _level(saturation, tile):
+    """Look up the level of saturation of one image."""
+    level = saturation
+    if isinstance(saturation, Mapping):
+        level = saturation.get(tile.band)
+    if level is None:
+        level = tile.meta.get("SATURATE", np.inf)
+    if isinstance(level, u.Quantity):
+        if not level.unit.is_equivalent(tile.unit):
+            raise InputUnitError("saturation", f"{level.unit}", f"{tile.unit}")
+        level = level.to_value(tile.unit)
+    if isinstance(level, str) or np.ndim(level):
+        raise InputError("saturation", repr(level), "one number")
+    return float(level)
+
+
+def _flag_neighbors(sky, reach):
     """Flag positions that have another one within reach (arcsec)."""
     flags = np.zeros(len(sky), np.int32)
     known = np.flatnonzero(np.isfinite(sky.ra.deg) & np.isfinite(sky.dec.deg))

@@ -1,18 +1,25 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Large images, of which only small windows are read."""
 
+import copy
+import io
 import os
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.nddata import (
     InverseVariance,
+    NDData,
     StdDevUncertainty,
     VarianceUncertainty,
 )
+from astropy.wcs import WCS
+from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import (
@@ -26,8 +33,9 @@ from galml.core.files import (
 )
 from galml.core.geometry import arrange, celestial
 from galml.core.inputs import as_nddata
+from galml.cutouts import allsky
 
-__all__ = ["BandImage", "is_per_pixel", "open_image", "open_images"]
+__all__ = ["Band", "OpenFiles", "Tile", "is_per_pixel", "open_image", "open_images"]
 
 # Variance from the numbers of each kind of uncertainty.
 _VARIANCE = {
@@ -47,15 +55,67 @@ _FLUXES = {
     "energy flux",
 }
 
+# Bit DO_NOT_USE of the DQ extension of JWST.
+_JWST_BAD = 1
+# Points along each side at which the outline of an image is followed on the sky, and
+# what is added to the circle around it (rad).
+_OUTLINE, _SLACK = 9, 1e-4
+_WCS_TYPES = (WCS, BaseLowLevelWCS, BaseHighLevelWCS, fits.Header)
+
+
+class OpenFiles:
+    """FITS files kept open between reads, a few at a time.
+
+    A context manager; at its end all files are closed.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Files open at once: beyond it, the one unused for longest is closed.
+    """
+
+    def __init__(self, limit=16):
+        self.limit = limit
+        self._open = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def open(self, path):
+        """Open a file, or take the one that is open.
+
+        Parameters
+        ----------
+        path : str
+            Of a FITS file.
+
+        Returns
+        -------
+        `~astropy.io.fits.HDUList`
+            Valid until the next call.
+        """
+        hdus = self._open.pop(path, None)
+        if hdus is None:
+            if len(self._open) >= self.limit:
+                self._open.pop(next(iter(self._open))).close()
+            # Reading rows when they are wanted leaves no mapped pages behind.
+            hdus = fits.open(path, memmap=False)
+        self._open[path] = hdus
+        return hdus
+
 
 @dataclass
-class BandImage:
-    """One image, read window by window.
+class Tile:
+    """One image of a band, read window by window.
 
     Attributes
     ----------
     band : str
-        Its name.
+        Name of the band.
     shape : tuple of int
         Rows and columns.
     unit : `~astropy.units.UnitBase`
@@ -70,6 +130,10 @@ class BandImage:
         What windows are cut from; they may have leading axes of length 1.
     kind : type or None
         Kind of the uncertainty.
+    mask_bits : int or None
+        Bits of the mask that make a pixel unusable; None when any value does.
+    source : object
+        The image as it was given.
     factor : float
         Turns values into the unit wanted.
     std_factor : float
@@ -86,17 +150,63 @@ class BandImage:
     uncertainty: object
     kind: type | None
     mask: object
+    mask_bits: int | None = None
+    source: object = None
     factor: float = 1.0
     std_factor: float = 1.0
 
     def convert_to(self, unit):
-        """Have all windows read in another unit."""
-        if not self.unit.is_equivalent(unit):
-            raise InputUnitError(
-                "images", f"{self.unit} in band {self.band!r}", f"{unit}, as the first"
-            )
-        self.factor = self.unit.to(unit)
+        """Have all windows read in another unit.
+
+        Parameters
+        ----------
+        unit : `~astropy.units.UnitBase`
+            Unit of the first image.
+
+        Raises
+        ------
+        galml.core.InputUnitError
+            When the units cannot be converted into each other.
+        """
+        self.factor = allsky.unit_factor(self.unit, unit, self.band)
         self.std_factor *= self.factor
+
+    @cached_property
+    def circle(self):
+        """Center (unit vector) and radius (rad) of a circle around the image."""
+        ny, nx = self.shape
+        x, y = (np.linspace(-0.5, n - 0.5, _OUTLINE) for n in (nx, ny))
+        low, high = np.full((2, _OUTLINE), -0.5)
+        x = np.concatenate([[(nx - 1) / 2], x, x, low, high + nx])
+        y = np.concatenate([[(ny - 1) / 2], low, high + ny, y, y])
+        sky = self.wcs.pixel_to_world(x, y).icrs
+        points = sky.cartesian.xyz.value
+        radius = np.arccos(np.clip(points[:, 0] @ points, -1.0, 1.0)).max()
+        # Of maps that reach around the sky, the outline says nothing.
+        if not radius < 1.0:
+            radius = np.pi
+        return points[:, 0], radius + _SLACK
+
+    def near(self, points, reach):
+        """Find positions from which the image may be within reach.
+
+        Parameters
+        ----------
+        points : `~numpy.ndarray`
+            Shape (n, 3): unit vectors of ICRS positions.
+        reach : `~numpy.ndarray`
+            Shape (n,), in rad.
+
+        Returns
+        -------
+        `~numpy.ndarray` of int
+            Which of them.
+        """
+        center, radius = self.circle
+        if radius > np.pi:
+            return np.arange(len(points))
+        distance = np.arccos(np.clip(points @ center, -1.0, 1.0))
+        return np.flatnonzero(distance < radius + reach)
 
     def read(self, x, y, values, variance, good):
         """Read a window into arrays that hold zeros.
@@ -129,7 +239,10 @@ class BandImage:
         usable = np.isfinite(pixels)
         nonfinite = not usable.all()
         if self.mask is not None:
-            clear = ~_cut(self.mask, rows, columns).astype(bool)
+            mask = _cut(self.mask, rows, columns)
+            if self.mask_bits is not None:
+                mask = mask & mask.dtype.type(self.mask_bits)
+            clear = ~mask.astype(bool)
             nonfinite = bool((~usable & clear).any())
             usable &= clear
         if variance is not None and self.uncertainty is not None:
@@ -148,19 +261,44 @@ class BandImage:
         return nonfinite, float(peak)
 
 
-def open_images(images, stack, *, psf=None, unit=None, hdu=None):
-    """Open one image, or one per band.
+@dataclass
+class Band:
+    """All images of one band.
+
+    Attributes
+    ----------
+    name : str
+        Name of the band.
+    tiles : list of Tile, or of one `~galml.cutouts.allsky.HealpixMap`
+        At least one.
+    """
+
+    name: str
+    tiles: list = field(default_factory=list)
+
+    @property
+    def has_uncertainty(self):
+        """Whether any of the images has an uncertainty."""
+        return any(tile.uncertainty is not None for tile in self.tiles)
+
+    @property
+    def is_healpix(self):
+        """Whether this is a HEALPix map."""
+        return isinstance(self.tiles[0], allsky.HealpixMap)
+
+
+def open_images(images, files, *, psf=None, unit=None, hdu=None):
+    """Open the images of one band or of several.
 
     Parameters
     ----------
     images : object, mapping of str to object, or sequence of objects
-        `~astropy.nddata.CCDData` or other `~astropy.nddata.NDData`, image HDU,
-        `~astropy.io.fits.HDUList` or path to a FITS file. The images of a sequence
-        are named by their ``BAND`` or ``FILTER``.
-    stack : `contextlib.ExitStack`
+        As for `galml.cutouts.extract_cutouts`.
+    files : OpenFiles
         What closes the files in the end.
     psf : object or mapping, optional
-        PSF of all images, or of each band; by default that of the NDData.
+        PSF of all images, or of each band, where a list has one for each image; by
+        default that of the NDData.
     unit : `~astropy.units.UnitBase` or str, optional
         Of images that have none.
     hdu : int or str, optional
@@ -168,49 +306,64 @@ def open_images(images, stack, *, psf=None, unit=None, hdu=None):
 
     Returns
     -------
-    list of BandImage
-        All in the unit of the first.
+    list of Band
+        All in the unit of the first image.
 
     Raises
     ------
     galml.core.InputError
-        For no bands, two of one name, or an image without a celestial WCS.
+        For no images, images of which some only name a band, or an image without a
+        celestial WCS.
     galml.core.InputTypeError
         For an image of another kind.
     galml.core.InputUnitError
         For units that are missing or differ in kind.
     """
     unit = None if unit is None else parse_unit(unit, "unit")
-    named = isinstance(images, Mapping)
-    single = not named and not isinstance(images, list | tuple)
-    if single or isinstance(images, fits.HDUList):
-        images = [images]
-    entries = images.items() if named else [(None, image) for image in images]
-    opened = []
-    for band, image in entries:
-        data = open_image(image, stack, unit=unit, hdu=hdu)
-        opened.append(_band_image(band, data, unit))
-    bands = [image.band for image in opened]
-    if not bands or len(set(bands)) < len(bands):
-        raise InputError("images", f"the bands {bands}", "bands that are all different")
-    psfs = psf if isinstance(psf, Mapping) else dict.fromkeys(bands, psf)
-    if unknown := [band for band in psfs if str(band).strip() not in bands]:
-        raise InputError("psf", f"bands {unknown}", f"bands out of {bands}")
-    psfs = {str(band).strip(): value for band, value in psfs.items()}
-    for image in opened:
-        image.psf = image.psf if psfs.get(image.band) is None else psfs[image.band]
-        image.convert_to(opened[0].unit)
-    return opened
+    bands = {}
+    if isinstance(images, Mapping):
+        for name, image in images.items():
+            name = str(name).strip()
+            if name in bands:
+                raise InputError("images", f"the band {name!r} twice", "each once")
+            members = image if _is_list(image) else [image]
+            bands[name] = [_open(one, files, unit, hdu, name) for one in members]
+    else:
+        opened = [
+            _open(one, files, unit, hdu, None)
+            for one in (images if _is_list(images) else [images])
+        ]
+        names = [_band_name(image) for image in opened]
+        if None in names and len(set(names)) > 1:
+            missing = names.count(None)
+            raise InputError(
+                "images",
+                f"{missing} of {len(names)} without BAND or FILTER",
+                "a band for all, or a dict of bands",
+            )
+        for name, image in zip(names, opened, strict=True):
+            bands.setdefault(name or "image", []).append(image)
+    if not bands or not all(bands.values()):
+        raise InputError("images", f"no image of {list(bands)}", "at least one")
+    bands = [Band(name, tiles) for name, tiles in bands.items()]
+    _check_maps(bands)
+    _assign_psfs(bands, psf)
+    for band in bands:
+        for tile in band.tiles:
+            tile.band = band.name
+            tile.convert_to(bands[0].tiles[0].unit)
+    return bands
 
 
-def open_image(image, stack, *, unit=None, hdu=None, argument="images"):
+def open_image(image, files, *, unit=None, hdu=None, argument="images"):
     """Bring an image into the shape of NDData without reading its pixels.
 
     Parameters
     ----------
     image : object
-        What `open_images` takes, or anything else that is in memory.
-    stack : `contextlib.ExitStack`
+        One image as `galml.cutouts.extract_cutouts` takes it, or anything else that is
+        in memory.
+    files : OpenFiles
         What closes the file in the end.
     unit : `~astropy.units.UnitBase`, optional
         Of an image that has none.
@@ -226,16 +379,20 @@ def open_image(image, stack, *, unit=None, hdu=None, argument="images"):
         and can be indexed with slices, which reads no more than these.
     """
     if isinstance(image, str | os.PathLike):
-        with readable(argument, str(image)):
-            # Reading rows when they are wanted leaves no mapped pages behind.
-            image = stack.enter_context(fits.open(image, memmap=False))
+        if allsky.is_hips(image):
+            return allsky.open_hips(image, unit, argument)
+        path = str(image)
+        with readable(argument, path):
+            return _Lazy(files.open(path), unit, hdu, argument, files, path)
     if isinstance(image, (fits.HDUList, *IMAGE_HDUS)):
         return _Lazy(image, unit, hdu, argument)
+    if _is_pair(image):
+        return _from_pair(image, unit, argument)
     return as_nddata(image, argument, unit, hdu, (2,))
 
 
 def is_per_pixel(unit):
-    """Tell whether values are flux in a pixel, rather than surface brightness.
+    """Whether values are flux in a pixel, rather than surface brightness.
 
     Parameters
     ----------
@@ -264,12 +421,102 @@ def is_per_pixel(unit):
     return None
 
 
+def _is_list(images):
+    """Whether these are several images."""
+    if isinstance(images, fits.HDUList) or not isinstance(images, list | tuple):
+        return False
+    return not (_is_pair(images) or allsky.is_healpix_tuple(images))
+
+
+def _is_pair(image):
+    """Whether this is an array with its WCS or header, as reproject takes them."""
+    return (
+        isinstance(image, tuple)
+        and len(image) == 2
+        and np.ndim(image[0]) >= 2
+        and isinstance(image[1], _WCS_TYPES)
+    )
+
+
+def _from_pair(image, unit, argument):
+    """Make NDData of an array and its WCS or header."""
+    array, wcs = image
+    meta = {}
+    if isinstance(wcs, fits.Header):
+        meta, wcs = dict(wcs), header_wcs(wcs, None)
+        unit = header_unit(meta, unit, argument)
+    if isinstance(array, u.Quantity):
+        array, unit = array.value, array.unit
+    return NDData(array, unit=unit, wcs=wcs, meta=meta)
+
+
+def _open(image, files, unit, hdu, name):
+    """Open one image of a band."""
+    argument = "images" if name is None else f"images[{name!r}]"
+    healpix = allsky.open_healpix(image, files, unit, hdu, argument)
+    if healpix is not None:
+        return healpix
+    tile = _tile(open_image(image, files, unit=unit, hdu=hdu), unit, argument)
+    tile.source = image
+    return tile
+
+
+def _band_name(image):
+    """Read the band of an image from its header; None where it does not say."""
+    found = next((image.meta[k] for k in ("BAND", "FILTER") if image.meta.get(k)), None)
+    return None if found is None else str(found).strip()
+
+
+def _check_maps(bands):
+    """Check that maps of the sphere are alone in their bands."""
+    for band in bands:
+        maps = [isinstance(tile, allsky.HealpixMap) for tile in band.tiles]
+        if any(maps) and len(maps) > 1:
+            raise InputError(
+                "images", f"a HEALPix map among images of {band.name!r}", "it alone"
+            )
+
+
+def _assign_psfs(bands, psf):
+    """Give each image the PSF that is given for it, or for its band, or for all."""
+    names = [band.name for band in bands]
+    psfs = psf if isinstance(psf, Mapping) else dict.fromkeys(names, psf)
+    psfs = {str(name).strip(): value for name, value in psfs.items()}
+    if unknown := [name for name in psfs if name not in names]:
+        raise InputError("psf", f"bands {unknown}", f"bands out of {names}")
+    for band in bands:
+        own = psfs.get(band.name)
+        if not isinstance(own, list):
+            own = [own] * len(band.tiles)
+        if len(own) != len(band.tiles):
+            raise InputError(
+                "psf",
+                f"{len(own)} for {len(band.tiles)} images of {band.name!r}",
+                "one for each",
+            )
+        for tile, one in zip(band.tiles, own, strict=True):
+            tile.psf = tile.psf if one is None else one
+
+
+class _FilePixels:
+    """Pixels of one HDU of a file, which is opened when they are wanted."""
+
+    def __init__(self, files, path, index, shape):
+        self.shape = shape
+        self._files, self._path, self._index = files, path, index
+
+    def __getitem__(self, key):
+        with readable("images", self._path):
+            return _pixels(self._files.open(self._path)[self._index])[key]
+
+
 class _Lazy:
     """An HDU with its partners in the shape of NDData, pixels still on disk."""
 
     psf = None
 
-    def __init__(self, source, unit, hdu, argument):
+    def __init__(self, source, unit, hdu, argument, files=None, path=None):
+        self._files, self._path = files, path
         hdus = source if isinstance(source, fits.HDUList) else [source]
         image = source
         if isinstance(source, fits.HDUList):
@@ -277,14 +524,24 @@ class _Lazy:
         if not image.shape:
             raise InputError(argument, "an HDU without data", "an image")
         header = image.header
-        self.data, self.shape = _pixels(image), image.shape
+        self.data, self.shape = self._pixels(image, hdus), image.shape
         self.unit = header_unit(header, unit, argument)
         self.meta = {**hdus[0].header, **header}
         lookup = source if isinstance(source, fits.HDUList) else None
         self.wcs = header_wcs(header, lookup)
-        self.uncertainty, self.mask = None, None
+        self.uncertainty, self.mask, self.mask_bits = None, None, None
+        self.needs = None
         if lookup is not None:
             self._add_partners(lookup, image, argument)
+            if "ASDF" in lookup:
+                self._add_jwst(lookup, image)
+
+    def _pixels(self, image, hdus):
+        """Take the pixels of an HDU without reading them."""
+        if self._path is None:
+            return _pixels(image)
+        index = next(i for i, one in enumerate(hdus) if one is image)
+        return _FilePixels(self._files, self._path, index, image.shape)
 
     def _add_partners(self, hdus, image, argument):
         """Find the uncertainty and the mask that the header names."""
@@ -297,7 +554,7 @@ class _Lazy:
         errors, quality = (
             hdus[n] if n is not None and n in hdus else None for n in names
         )
-        self.mask = None if quality is None else _pixels(quality)
+        self.mask = None if quality is None else self._pixels(quality, hdus)
         if errors is None:
             return
         kind = errors.header.get("HDUCLAS3", errors.header.get("UTYPE"))
@@ -312,12 +569,43 @@ class _Lazy:
         std = kind([1.0], unit=own).represent_as(StdDevUncertainty)
         if self.unit is None or not std.unit.is_equivalent(self.unit):
             own = None
-        self.uncertainty = kind([1.0], unit=own)
-        self.uncertainty.array = _pixels(errors)
+        self._set_uncertainty(kind, own, errors, hdus)
+
+    def _set_uncertainty(self, kind, unit, errors, hdus):
+        """Make an uncertainty whose numbers are still on disk."""
+        self.uncertainty = kind([1.0], unit=unit)
+        self.uncertainty.array = self._pixels(errors, hdus)
+
+    def _add_jwst(self, hdus, image):
+        """Take errors, quality and the generalized WCS of a JWST product."""
+        if image.name == "SCI" and self.uncertainty is None:
+            if "ERR" in hdus and hdus["ERR"].shape == image.shape:
+                self._set_uncertainty(StdDevUncertainty, None, hdus["ERR"], hdus)
+            if "DQ" in hdus and hdus["DQ"].shape == image.shape:
+                self.mask = self._pixels(hdus["DQ"], hdus)
+                self.mask_bits = _JWST_BAD
+        try:
+            self.wcs = _read_asdf_wcs(hdus["ASDF"])
+        except ImportError:
+            # The WCS of the header approximates it, where there is one.
+            self.needs = "galml[jwst]"
+
+
+def _read_asdf_wcs(hdu):
+    """Read the generalized WCS out of the ASDF extension of a FITS file."""
+    import asdf
+    import gwcs  # noqa: F401
+
+    tree = io.BytesIO(hdu.data["ASDF_METADATA"].tobytes())
+    with warnings.catch_warnings():
+        # Schemas of the mission that are not installed are not needed.
+        warnings.simplefilter("ignore")
+        with asdf.open(tree, lazy_load=False, memmap=False) as metadata:
+            return metadata["meta"]["wcs"]
 
 
 def _pixels(image):
-    """Give the pixels of an HDU without reading them."""
+    """Take the pixels of an HDU without reading them."""
     return image.data if "data" in vars(image) else image.section
 
 
@@ -327,13 +615,9 @@ def _cut(pixels, rows, columns):
     return np.asarray(pixels[leading + (rows, columns)])
 
 
-def _band_image(band, data, unit):
+def _tile(data, unit, argument):
     """Check one image and take its parts."""
     meta = data.meta or {}
-    if band is None:
-        band = next((meta[k] for k in ("BAND", "FILTER") if meta.get(k)), "image")
-    band = str(band).strip()
-    argument = f"images[{band!r}]"
     if data.unit is None and unit is None:
         raise InputUnitError(argument, "data without a unit", "a unit, or unit=")
     shape = tuple(data.data.shape)
@@ -346,25 +630,42 @@ def _band_image(band, data, unit):
     axes, wcs = arrange(data.wcs, shape, 2, argument)
     wcs = celestial(wcs) if len(axes) == 2 else None
     if wcs is None:
-        raise InputError(argument, "an image without celestial WCS", "a celestial WCS")
-    image = BandImage(
-        band=band,
+        expected = "a celestial WCS"
+        if needs := getattr(data, "needs", None):
+            expected = f"{needs} to be installed, for that of its ASDF extension"
+        raise InputError(argument, "an image without celestial WCS", expected)
+    tile = Tile(
+        band="image",
         shape=shape[-2:],
         unit=unit if data.unit is None else data.unit,
-        wcs=wcs,
+        wcs=_unbounded(wcs),
         meta=meta,
         psf=getattr(data, "psf", None),
         pixels=data.data,
         uncertainty=None,
         kind=None,
         mask=_same_shape(data.mask, shape, argument, "a mask"),
+        mask_bits=getattr(data, "mask_bits", None),
     )
     if data.uncertainty is not None:
-        _add_uncertainty(image, data.uncertainty, shape, argument)
-    return image
+        _add_uncertainty(tile, data.uncertainty, shape, argument)
+    return tile
 
 
-def _add_uncertainty(image, uncertainty, shape, argument):
+def _unbounded(wcs):
+    """Let a generalized WCS tell of positions beyond the edge of its image.
+
+    Cutouts that reach beyond it need to know where their pixels lie.
+    """
+    low = getattr(wcs, "low_level_wcs", wcs)
+    if hasattr(low, "pipeline") and low.bounding_box is not None:
+        low = copy.deepcopy(low)
+        low.bounding_box = None
+        return low
+    return wcs
+
+
+def _add_uncertainty(tile, uncertainty, shape, argument):
     """Take an uncertainty of a kind that is understood."""
     kind = next((k for k in _VARIANCE if isinstance(uncertainty, k)), None)
     if kind is None:
@@ -375,9 +676,9 @@ def _add_uncertainty(image, uncertainty, shape, argument):
         )
     std = kind([1.0], unit=uncertainty.unit).represent_as(StdDevUncertainty)
     if std.unit is not None:
-        image.std_factor = std.unit.to(image.unit)
-    image.kind = kind
-    image.uncertainty = _same_shape(
+        tile.std_factor = std.unit.to(tile.unit)
+    tile.kind = kind
+    tile.uncertainty = _same_shape(
         uncertainty.array, shape, argument, "an uncertainty"
     )
 

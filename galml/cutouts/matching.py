@@ -1,13 +1,27 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Bring images to one PSF: kernels, and their convolution with stacks of images."""
 
+import math
+from dataclasses import dataclass
+
+import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.exceptions import InputError
-from galml.cutouts.psf import fwhm_of
+from galml.core.exceptions import InputError, InputTypeError
+from galml.cutouts.psf import fwhm_of, to_psf_image
+from galml.cutouts.resampling import resample, weights_exact
+from galml.cutouts.targets import native_scale
 
-__all__ = ["margin", "match", "matching_kernel", "matching_kernels"]
+__all__ = [
+    "LocalPSF",
+    "PSFPlan",
+    "margin",
+    "match",
+    "matching_kernel",
+    "matching_kernels",
+    "plan_psfs",
+]
 
 #: A PSF may be broader than the target by this fraction: FWHM are not known better.
 TOLERANCE = 0.01
@@ -19,6 +33,8 @@ REGULARIZATION = 1e-6
 BORDER = 1e-4
 #: Least share of the kernel's weight on measured pixels that makes a usable pixel.
 COVERED = 0.5
+# Largest side of the PSF images of a stack.
+_LARGEST = 65
 
 
 def matching_kernel(source, target, *, window=None, regularization=REGULARIZATION):
@@ -70,7 +86,9 @@ def matching_kernel(source, target, *, window=None, regularization=REGULARIZATIO
     return _crop(kernel)
 
 
-def matching_kernels(sources, targets, **options):
+def matching_kernels(
+    sources, targets, *, window=None, regularization=REGULARIZATION
+):
     """Make the kernels of many images and bands.
 
     Parameters
@@ -80,8 +98,10 @@ def matching_kernels(sources, targets, **options):
         share the work.
     targets : array_like
         PSF images whose leading axes broadcast with those of ``sources``.
-    **options
-        Passed to `matching_kernel`.
+    window : callable, optional
+        As for `matching_kernel`.
+    regularization : float, optional
+        As for `matching_kernel`.
 
     Returns
     -------
@@ -101,7 +121,12 @@ def matching_kernels(sources, targets, **options):
         key = sources[index].tobytes(), targets[index].tobytes()
         if key not in known:
             try:
-                known[key] = matching_kernel(sources[index], targets[index], **options)
+                known[key] = matching_kernel(
+                    sources[index],
+                    targets[index],
+                    window=window,
+                    regularization=regularization,
+                )
             except InputError:
                 known[key] = None
         matched[index] = known[key] is not None
@@ -112,7 +137,7 @@ def matching_kernels(sources, targets, **options):
 
 
 def margin(kernels):
-    """Give the pixels that an image needs around the part that is wanted.
+    """Compute how many pixels an image needs around the part that is wanted.
 
     Parameters
     ----------
@@ -133,8 +158,8 @@ def match(values, kernels, *, variance=None, mask=None):
     Pixels that are masked or not finite are left out, and each sum is divided by the
     kernel's weight on the pixels that are left: an estimate from the neighbors, as
     `astropy.convolution.convolve_fft` makes it. The variance is carried along with
-    the square of these weights; neighboring pixels are correlated afterwards, which
-    it does not tell.
+    the square of these weights; that neighboring pixels are correlated afterwards is
+    not in it.
 
     Parameters
     ----------
@@ -183,6 +208,220 @@ def match(values, kernels, *, variance=None, mask=None):
     if variance is not None:
         variance[rows] = variance[rows] / weight**2
     return values, variance, gaps
+
+
+@dataclass
+class LocalPSF:
+    """PSFs at the places of some cutouts, and the kernels that match them.
+
+    Attributes
+    ----------
+    kernels : `~numpy.ndarray` or None
+        Shape (n or 1, k, k); None where nothing is to be convolved.
+    matched : `~numpy.ndarray` of bool
+        Shape (n,): False where there is no kernel.
+    images : `~numpy.ndarray`
+        Shape (n, side, side): what the PSF becomes, on the pixels of the cutouts.
+    fwhm : `~numpy.ndarray`
+        Shape (n,): its full width at half maximum in arcsec.
+    """
+
+    kernels: np.ndarray | None
+    matched: np.ndarray
+    images: np.ndarray
+    fwhm: np.ndarray
+
+    def __getitem__(self, part):
+        kernels = self.kernels
+        if kernels is not None and len(kernels) > 1:
+            kernels = kernels[part]
+        others = self.matched[part], self.images[part], self.fwhm[part]
+        return LocalPSF(kernels, *others)
+
+
+@dataclass
+class PSFPlan:
+    """What is known about the PSF of one image.
+
+    Attributes
+    ----------
+    psf : object
+        As given; None where it is unknown.
+    scale : `~astropy.units.Quantity`
+        Pixel scale of the image.
+    varies : bool
+        Whether it depends on position.
+    image : `~numpy.ndarray` or None
+        PSF on the pixels of the image, in its center.
+    target : `~numpy.ndarray` or None
+        PSF wanted, on the same pixels.
+    kernel : `~numpy.ndarray` or None
+        From the one to the other where the PSF does not vary.
+    fwhm : float
+        Of what comes out where the PSF does not vary, in arcsec; else NaN.
+    side : int
+        Of the PSF images of the stack; 0 for none.
+    """
+
+    psf: object
+    scale: u.Quantity
+    varies: bool = False
+    image: np.ndarray | None = None
+    target: np.ndarray | None = None
+    kernel: np.ndarray | None = None
+    fwhm: float = math.nan
+    side: int = 0
+
+    def at(self, sky, center, jacobian):
+        """Work out the PSFs and kernels of some cutouts.
+
+        Parameters
+        ----------
+        sky : `~astropy.coordinates.SkyCoord`
+            Shape (n,): where they are.
+        center : `~numpy.ndarray`
+            Shape (n, 2): the same in pixels (x, y).
+        jacobian : `~numpy.ndarray`
+            Shape (n, 2, 2): how a step of one output pixel goes on the image.
+
+        Returns
+        -------
+        LocalPSF
+        """
+        count = len(center)
+        matched, fwhm = np.ones(count, bool), np.full(count, np.nan)
+        images = np.full((count, self.side, self.side), np.nan)
+        if self.image is None or not count:
+            return LocalPSF(None, matched, images, fwhm)
+        kernels = None if self.kernel is None else self.kernel[None]
+        local = self.image[None] if self.target is None else self.target[None]
+        fwhm[:] = self.fwhm
+        if self.varies:
+            sources = np.stack(
+                [self._sample(*place) for place in zip(center, sky, strict=True)]
+            )
+            if self.target is None:
+                local = sources
+                fwhm = np.array([fwhm_of(s) for s in sources]) * self.scale.value
+            else:
+                kernels, matched = matching_kernels(sources, self.target)
+        images[:] = _resample_psfs(local, jacobian, self.side)
+        images[~matched], fwhm[~matched] = np.nan, np.nan
+        if kernels is not None and kernels.shape[-1] == 1:
+            kernels = None
+        return LocalPSF(kernels, matched, images, fwhm)
+
+    def _sample(self, center, sky):
+        """Sample the PSF at one place."""
+        place = tuple(float(v) for v in center)
+        return to_psf_image(self.psf, self.scale, place, len(self.image), sky=sky)
+
+
+def plan_psfs(bands, target_psf, scales):
+    """Prepare the PSFs of all images.
+
+    Parameters
+    ----------
+    bands : list of `~galml.cutouts.images.Band`
+        The images.
+    target_psf : `~astropy.units.Quantity`, tuple or None
+        FWHM as an angle, or ``(array, pixel scale)``.
+    scales : `~numpy.ndarray`
+        Pixel scales of the cutouts in arcsec.
+
+    Returns
+    -------
+    list of list of PSFPlan
+        For each image of each band.
+
+    Raises
+    ------
+    galml.core.InputError
+        For an image without PSF where there is a target, for a PSF broader than it,
+        and for a HEALPix map, which cannot be convolved.
+    galml.core.InputTypeError
+        For another kind of target.
+    """
+    if target_psf is not None and not isinstance(target_psf, u.Quantity | tuple):
+        raise InputTypeError(
+            "target_psf",
+            f"an object of type {type(target_psf).__name__}",
+            "a FWHM as an angle, or (array, pixel scale)",
+        )
+    known = {}
+    plans = [
+        [_plan(tile, band.is_healpix, target_psf, known) for tile in band.tiles]
+        for band in bands
+    ]
+    flat = [plan for one in plans for plan in one if plan.image is not None]
+    reach = [
+        len(plan.image if plan.target is None else plan.target) * plan.scale.value
+        for plan in flat
+    ]
+    sizes = scales[np.isfinite(scales)]
+    if reach and len(sizes):
+        half = math.ceil(max(reach) / np.median(sizes) / 2.0)
+        for one in plans:
+            for plan in one:
+                plan.side = min(2 * half + 1, _LARGEST)
+    return plans
+
+
+def _plan(tile, healpix, target_psf, known):
+    """Prepare the PSF of one image, once for all that are alike."""
+    plan = PSFPlan(tile.psf, native_scale(tile))
+    if tile.psf is None:
+        if target_psf is not None:
+            raise InputError("psf", f"none of band {tile.band!r}", "one to be matched")
+        return plan
+    if healpix and target_psf is not None:
+        raise InputError(
+            "target_psf", f"one, with the HEALPix map {tile.band!r}", "None"
+        )
+    model = hasattr(tile.psf, "param_names")
+    plan.varies = hasattr(tile.psf, "grid_xypos") if model else callable(tile.psf)
+    if healpix and plan.varies:
+        raise InputError("psf", f"one that varies, of {tile.band!r}", "a fixed one")
+    # Equal to a millionth is equal: tiles of a survey differ by their distortion.
+    key = id(tile.psf), f"{plan.scale.value:.6g}"
+    if not plan.varies and key in known:
+        return known[key]
+    center = sky = None
+    if plan.varies:
+        ny, nx = tile.shape
+        center = (nx - 1) / 2.0, (ny - 1) / 2.0
+        sky = tile.wcs.pixel_to_world(*center)
+    plan.image = to_psf_image(tile.psf, plan.scale, center, sky=sky)
+    result = plan.image
+    if target_psf is not None:
+        result = plan.target = to_psf_image(target_psf, plan.scale)
+        if not plan.varies:
+            plan.kernel = matching_kernel(plan.image, plan.target)
+    if not plan.varies or target_psf is not None:
+        plan.fwhm = fwhm_of(result) * plan.scale.value
+    return known.setdefault(key, plan)
+
+
+def _resample_psfs(images, jacobian, side):
+    """Resample PSF images onto the pixels of cutouts, averaging over these."""
+    # The same to a thousandth of a pixel per pixel is the same.
+    jacobian = np.round(jacobian, 3)
+    which = np.arange(len(jacobian))
+    if len(images) == 1:
+        jacobian, which = np.unique(jacobian, axis=0, return_inverse=True)
+    edges = np.arange(side + 1) - side / 2.0
+    steps = np.stack(np.meshgrid(edges, edges))
+    corners = np.einsum("nij,jyx->niyx", jacobian, steps)
+    size = images.shape[-1]
+    half = max(math.ceil(np.abs(corners).max()) + 2, size // 2)
+    padded = np.pad(images, ((0, 0),) + ((half - size // 2,) * 2,) * 2)
+    x, y = np.moveaxis(corners + half, 1, 0)
+    window = np.arange(len(corners)) % len(images)
+    weights = weights_exact(x, y, padded.shape[-1], window=window)
+    stack = padded, None, None
+    (made,) = resample([stack], weights, len(x) * side**2)
+    made = made.values.reshape(-1, side, side)
+    return (made / made.sum(axis=(1, 2), keepdims=True))[which]
 
 
 def _unusable(values, variance, mask):

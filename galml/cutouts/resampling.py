@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Many images resampled at once, on tensors.
+"""Windows of many images resampled at once.
 
 Every output pixel is a weighted sum of the few input pixels that it touches. The
 weights are those of bilinear interpolation, or the exact areas in which the output
@@ -7,30 +7,33 @@ pixel, a quadrilateral on the input image, overlaps the squares of the input pix
 Interpolation is right where output pixels are smaller than those of the input (an
 exact overlap would print the squares of the input pixels); where they are as large or
 larger, only the overlap sees every input pixel and conserves flux, also of a star on
-a single pixel.
+a single pixel. Both give what `reproject.reproject_interp` and
+`reproject.reproject_exact` give, to 1e-5 of the peak.
 """
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 __all__ = [
+    "Resampled",
     "Weights",
     "correlation",
     "grid_positions",
     "nodes",
+    "pixel_areas",
     "resample",
-    "weights_bilinear",
     "weights_exact",
+    "weights_interp",
 ]
 
 #: Nodes along one side at which the mapping between two images is evaluated exactly.
 NODES = 5
 
-# Numbers held at once while overlaps are computed, so that they stay in the cache.
-_WORKING_SET = 50_000
+# Output pixels worked on at once: enough to make the overhead of the calls small, few
+# enough for the cache.
+_BLOCK = 8192
 
 # Output pixels of which less than this part is covered by usable pixels are masked.
 _LEAST_COVERAGE = 0.5
@@ -39,6 +42,10 @@ _LEAST_COVERAGE = 0.5
 # run, in pixels, given to edges that run along the columns.
 _SLANT, _TRACE = 3e-8, 1e-30
 
+# Areas are divided by the slant of the edges (pixels per pixel): from this one on,
+# single precision is good to 1e-6 of a pixel.
+_SINGLE_PRECISION = 0.15
+
 
 @dataclass
 class Weights:
@@ -46,28 +53,56 @@ class Weights:
 
     Attributes
     ----------
-    pixels : `torch.Tensor` of int
+    pixels : `~numpy.ndarray` of int
         Shape ``(p,)``: which of the flattened output pixels.
-    base : `torch.Tensor` of int
+    base : `~numpy.ndarray` of int
         Shape ``(p,)``: index of the first input pixel that counts for each of them,
         in the flattened stack of windows.
-    values : `torch.Tensor`
+    values : `~numpy.ndarray`
         Shape ``(rows, columns, p)``: weight of the input pixels from there on.
-    total : `torch.Tensor`
+    total : `~numpy.ndarray`
         Shape ``(p,)``: sum of these weights.
     width : int
         Side of the windows.
     """
 
-    pixels: torch.Tensor
-    base: torch.Tensor
-    values: torch.Tensor
-    total: torch.Tensor
+    pixels: np.ndarray
+    base: np.ndarray
+    values: np.ndarray
+    total: np.ndarray
     width: int
 
 
+@dataclass
+class Resampled:
+    """Output pixels of all images of a stack, flattened.
+
+    Attributes
+    ----------
+    values : `~numpy.ndarray`
+        Shape ``(p,)``: mean over the usable part of each output pixel, or the flux in
+        it; NaN where too little is usable.
+    variances : `~numpy.ndarray` or None
+        Shape ``(p,)``: variance of the values, from the weights squared. What
+        neighboring output pixels have in common, their correlation, is not in it.
+    coverage : `~numpy.ndarray` or None
+        Shape ``(p,)``: usable part of each output pixel, from 0 to 1; None when
+        everything is usable.
+    """
+
+    values: np.ndarray
+    variances: np.ndarray | None = None
+    coverage: np.ndarray | None = None
+
+
 def nodes():
-    """Give the Chebyshev nodes in [-1, 1] at which mappings are evaluated."""
+    """Compute the Chebyshev nodes in [-1, 1] at which mappings are evaluated.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape ``(NODES,)``.
+    """
     return -np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
 
 
@@ -85,7 +120,8 @@ def grid_positions(values, size, *, corners):
     size : int
         Pixels on a side.
     corners : bool
-        Whether to give the ``size + 1`` corners of the pixels, else their centers.
+        Whether to interpolate to the ``size + 1`` corners of the pixels, else to their
+        centers.
 
     Returns
     -------
@@ -108,14 +144,27 @@ def grid_positions(values, size, *, corners):
     return basis @ values @ basis.T
 
 
-def _first_pixels(x, y, width):
-    """Index the pixels with these coordinates in the flattened stack of windows."""
-    window = torch.arange(len(x), dtype=x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
-    return torch.add(x, y, alpha=width).add_(window, alpha=width**2).long().flatten()
+def pixel_areas(corners):
+    """Compute the areas of the pixels between corners.
+
+    Parameters
+    ----------
+    corners : `~numpy.ndarray`
+        Shape ``(n, 2, ny + 1, nx + 1)``: positions (x, y).
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape ``(n, ny, nx)``.
+    """
+    x, y = corners[:, 0], corners[:, 1]
+    across = x[:, 1:, 1:] - x[:, :-1, :-1], y[:, 1:, 1:] - y[:, :-1, :-1]
+    other = x[:, 1:, :-1] - x[:, :-1, 1:], y[:, 1:, :-1] - y[:, :-1, 1:]
+    return np.abs(across[0] * other[1] - across[1] * other[0]) / 2.0
 
 
-def weights_bilinear(x, y, width, *, dtype=torch.float64):
-    """Weights of bilinear interpolation.
+def weights_interp(x, y, width, *, window=None, dtype=np.float64):
+    """Compute the weights of bilinear interpolation.
 
     Parameters
     ----------
@@ -124,26 +173,34 @@ def weights_bilinear(x, y, width, *, dtype=torch.float64):
         windows, from 0 to less than ``width - 1``.
     width : int
         Side of the windows.
-    dtype : `torch.dtype`, optional
+    window : `~numpy.ndarray` of int, optional
+        Shape ``(n,)``: window of each image; by default each has its own.
+    dtype : `~numpy.dtype`, optional
         Of the weights.
 
     Yields
     ------
     Weights
-        For all output pixels.
+        For some of the output pixels.
     """
-    x, y = torch.as_tensor(x), torch.as_tensor(y)
-    x0, y0 = x.floor(), y.floor()
-    base = _first_pixels(x0, y0, width)
-    right, up = ((v - v0).flatten().to(dtype) for v, v0 in ((x, x0), (y, y0)))
-    columns = torch.stack([1.0 - right, right])
-    rows = torch.stack([1.0 - up, up])
-    values = rows[:, None] * columns
-    yield Weights(torch.arange(len(base)), base, values, torch.ones_like(up), width)
+    x0, y0 = np.floor(x), np.floor(y)
+    base = _first_pixels(x0, y0, width, window)
+    x, y = ((v - v0).ravel().astype(dtype) for v, v0 in ((x, x0), (y, y0)))
+    for start in range(0, len(base), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        columns = np.stack([1.0 - x[part], x[part]])
+        rows = np.stack([1.0 - y[part], y[part]])
+        yield Weights(
+            np.arange(len(base))[part],
+            base[part],
+            rows[:, None] * columns,
+            np.ones_like(x[part]),
+            width,
+        )
 
 
-def weights_exact(x, y, width, *, dtype=torch.float64):
-    """Areas in which quadrilaterals overlap the unit squares of pixels.
+def weights_exact(x, y, width, *, window=None, dtype=np.float64):
+    """Compute the areas in which quadrilaterals overlap the unit squares of pixels.
 
     Green's theorem: the area of a polygon above a line and between two columns is the
     sum, over the edges of the polygon, of the integral along x of the edge's height
@@ -157,131 +214,198 @@ def weights_exact(x, y, width, *, dtype=torch.float64):
         windows, where pixel 0 reaches from -0.5 to 0.5. All lie inside the window.
     width : int
         Side of the windows.
-    dtype : `torch.dtype`, optional
-        Of the weights, which are computed in the precision of the positions.
+    window : `~numpy.ndarray` of int, optional
+        Shape ``(n,)``: window of each image; by default each has its own.
+    dtype : `~numpy.dtype`, optional
+        Of the weights. They are computed in single precision only where that is good
+        enough.
 
     Yields
     ------
     Weights
-        For the output pixels that touch as many rows and columns of the input.
+        For some of the output pixels that touch as many rows and columns of the input.
     """
-    x, y = torch.as_tensor(x) + 0.5, torch.as_tensor(y) + 0.5
+    x, y = x + 0.5, y + 0.5
     (x0, columns), (y0, rows) = _spans(x), _spans(y)
-    base = _first_pixels(x0, y0, width)
-    first = torch.arange(x.numel()).reshape(x.shape)[:, :-1, :-1].flatten()
-    # Corners in order around the pixel, back to the first.
+    base = _first_pixels(x0, y0, width, window)
+    first = np.arange(x.size).reshape(x.shape)[:, :-1, :-1].ravel()
+    # Corners in order around the pixel.
     line = x.shape[-1]
-    around = torch.tensor([0, 1, line + 1, line, 0])[:, None]
-    x0, y0, x, y = (v.flatten() for v in (x0, y0, x, y))
+    around = (0, 1, line + 1, line)
+    single = np.dtype(dtype) == np.float32 and _are_slanted(x, y)
+    x0, y0, x, y = (v.ravel() for v in (x0, y0, x, y))
     # Most pixels touch fewer others than those that lie worst: each kind by itself.
-    spans = (range(int(v.min()), int(v.max()) + 1) for v in (rows, columns))
-    for shape in itertools.product(*spans):
-        alike = np.flatnonzero((rows == shape[0]) & (columns == shape[1]))
-        if not len(alike):
-            continue
-        alike = torch.from_numpy(alike)
-        values = torch.empty(*shape, len(alike), dtype=dtype)
-        total = torch.empty(len(alike), dtype=dtype)
-        size = max(_WORKING_SET // (shape[0] * (shape[1] + 1)), 1)
-        for start in range(0, len(alike), size):
-            part = slice(start, start + size)
-            pixels = alike[part]
-            corners = first.index_select(0, pixels) + around
-            xs, ys = (
-                v.index_select(0, corners.view(-1)).view(corners.shape)
-                - v0.index_select(0, pixels)
-                for v, v0 in ((x, x0), (y, y0))
-            )
-            values[..., part], total[part] = _overlaps(xs, ys, *shape)
-        yield Weights(alike, base.index_select(0, alike), values, total, width)
+    kinds = rows * (columns.max(initial=0) + 1) + columns
+    for kind in np.flatnonzero(np.bincount(kinds)):
+        alike = np.flatnonzero(kinds == kind)
+        shape = int(rows[alike[0]]), int(columns[alike[0]])
+        size = min(_BLOCK, len(alike))
+        overlaps = _Overlaps(shape, size, np.float32 if single else np.float64)
+        for start in range(0, len(alike), _BLOCK):
+            pixels = alike[start : start + _BLOCK]
+            corner = first.take(pixels)
+            for v, v0, out in zip((x, y), (x0, y0), overlaps.corners, strict=True):
+                low = v0.take(pixels)
+                for step, one in zip(around, out, strict=True):
+                    np.subtract(
+                        v[step:].take(corner),
+                        low,
+                        out=one[: len(pixels)],
+                        casting="same_kind",
+                    )
+            values, total = overlaps.compute(len(pixels))
+            values, total = (v.astype(dtype, copy=False) for v in (values, total))
+            yield Weights(pixels, base.take(pixels), values, total, width)
+
+
+def _first_pixels(x, y, width, window):
+    """Index the pixels with these coordinates in the flattened stack of windows."""
+    if window is None:
+        window = np.arange(len(x))
+    return (x + width * y + width**2 * window[:, None, None]).astype(np.int64).ravel()
 
 
 def _spans(x):
-    """Give the first pixel that quadrilaterals touch along one axis, and how many."""
+    """Find the first pixel that quadrilaterals touch along one axis, and how many."""
     low, high = (
         extreme(beside[:, 1:], beside[:, :-1])
-        for extreme in (torch.minimum, torch.maximum)
+        for extreme in (np.minimum, np.maximum)
         for beside in [extreme(x[..., 1:], x[..., :-1])]
     )
-    first = low.floor_()
-    return first, high.ceil_().sub_(first).clamp_(min=1.0).flatten().numpy()
+    first = np.floor(low, out=low)
+    count = np.maximum(np.ceil(high, out=high) - first, 1.0)
+    return first, count.astype(np.int64).ravel()
 
 
-def _overlaps(xs, ys, rows, columns):
-    """Overlap closed quadrilaterals, corners (5, p), with (rows, columns) unit squares.
+def _are_slanted(x, y):
+    """Whether no edge between corners runs nearly along the rows."""
+    return all(
+        (np.abs(np.diff(y, axis=axis)) > _SINGLE_PRECISION * np.abs(run)).all()
+        for axis in (1, 2)
+        for run in [np.diff(x, axis=axis)]
+    )
 
-    Gives the areas, shape (rows, columns, p), and their sum.
+
+class _Overlaps:
+    """Overlaps of quadrilaterals with ``shape`` (rows, columns) of unit squares.
+
+    The large arrays are kept from one block of pixels to the next, as fresh memory
+    costs as much as the work. ``corners``, shape (2, 4, size), are to be filled.
     """
-    # Edges without run or rise get a trace of it: they need no case apart.
-    run = (xs[1:] - xs[:-1]).add_(_TRACE)
-    rise = ys[1:] - ys[:-1]
-    slant = _SLANT * columns
-    rise = torch.where(rise.abs() < slant, slant, rise)
-    # Where the edges meet the columns' borders, from 0 to 1, and their height there.
-    slope = run.reciprocal()
-    lines = torch.arange(columns + 1, dtype=xs.dtype)[:, None]
-    height = torch.addcmul((xs[:-1] * -slope)[:, None], slope[:, None], lines)
-    height = torch.addcmul(ys[:-1, None], height.clamp_(0.0, 1.0), rise[:, None])
-    # Integral of the height above each row's bottom.
-    factor = run.abs_().div_(rise).mul_(0.5)[:, None]
-    total = xs.new_empty(rows, columns + 1, xs.shape[1])
-    above = torch.empty_like(height)
-    for row in range(rows):
-        torch.sub(height, row, out=above).relu_().square_().mul_(factor)
-        torch.sum(above, 0, out=total[row])
-    area = (total[0, -1] - total[0, 0]).abs_()
-    areas = total[:, 1:] - total[:, :-1]
-    for row in range(rows - 1):
-        areas[row] -= areas[row + 1]
-    return areas.abs_(), area
+
+    def __init__(self, shape, size, dtype):
+        rows, columns = shape
+        self.corners = np.empty((2, 4, size), dtype)
+        self.edges = np.empty((4, 4, size), dtype)
+        self.heights = np.empty((2, columns + 1, 4, size), dtype)
+        self.total = np.empty((rows, columns + 1, size), dtype)
+        self.one = np.dtype(dtype).type(1.0)
+        self.slant = np.dtype(dtype).type(_SLANT * columns)
+
+    def compute(self, count):
+        """Compute the areas, shape (rows, columns, count), and their sum, (count,)."""
+        one, total = self.one, self.total[..., :count]
+        xs, ys = self.corners[..., :count]
+        run, rise, slope, start = self.edges[..., :count]
+        height, square = self.heights[..., :count]
+        for corners, step in ((xs, run), (ys, rise)):
+            np.subtract(corners[1:], corners[:-1], out=step[:-1])
+            np.subtract(corners[0], corners[-1], out=step[-1])
+        # Edges without run or rise get a trace of it: they need no case apart.
+        run += one * _TRACE
+        np.copyto(rise, self.slant, where=np.abs(rise) < self.slant)
+        # Where the edges meet the columns' borders, from 0 to 1, and their height.
+        np.reciprocal(run, out=slope)
+        np.multiply(xs, slope, out=start)
+        np.negative(start, out=height[0])
+        for line in range(1, len(height)):
+            np.add(height[line - 1], slope, out=height[line])
+        np.clip(height, 0.0 * one, one, out=height)
+        height *= rise
+        height += ys
+        # Integral of the height above each row's bottom.
+        factor = np.abs(run, out=run)
+        factor /= rise
+        for row in range(len(total)):
+            if row:
+                height -= one
+                np.clip(height, 0.0 * one, np.inf * one, out=height)
+            np.multiply(height, height, out=square)
+            square *= factor
+            np.add.reduce(square, axis=1, out=total[row])
+        area = np.abs(total[0, -1] - total[0, 0])
+        areas = total[:, 1:] - total[:, :-1]
+        areas[:-1] -= areas[1:].copy()
+        np.abs(areas, out=areas)
+        areas *= 0.5 * one
+        return areas, area * (0.5 * one)
 
 
-def resample(values, variances, good, weights, *, per_pixel, areas=None):
-    """Resample windows of images.
+def resample(stacks, weights, count, *, areas=None, least=_LEAST_COVERAGE):
+    """Resample windows of images of one or several bands.
 
     Parameters
     ----------
-    values : `torch.Tensor`
-        Shape ``(n, width, width)``; 0 where not good.
-    variances : `torch.Tensor` or None
-        The same shape; 0 where not good.
-    good : `torch.Tensor` or None
-        The same shape and type: 1 for usable pixels, else 0; None when all are.
-    weights : sequence of Weights
-        Of the output pixels, in the type of the values.
-    per_pixel : bool
-        Whether values are flux in a pixel, to be multiplied by the number of input
-        pixels in an output pixel; else they are averaged.
-    areas : `torch.Tensor`, optional
-        Shape ``(p,)``: area of each output pixel in input pixels, for ``per_pixel``;
-        by default the sum of its weights.
+    stacks : sequence of tuple
+        ``(values, variances, good)`` of each band, of shape ``(n, width, width)`` and
+        one dtype. ``values`` and ``variances`` are 0 where not good; ``good`` is 1 for
+        usable pixels, else 0. ``variances`` may be None, ``good`` when all are usable.
+    weights : iterable of Weights
+        Of the output pixels, in the same dtype.
+    count : int
+        Number of output pixels.
+    areas : `~numpy.ndarray`, optional
+        Shape ``(count,)``: area of each output pixel in input pixels, where values are
+        flux in a pixel, to be summed; by default they are averaged.
+    least : float, optional
+        Usable part of an output pixel below which it is NaN.
 
     Returns
     -------
-    values : `torch.Tensor`
-        Shape ``(p,)``: mean over the usable part of each output pixel; NaN where that
-        part is less than one half.
-    variances : `torch.Tensor` or None
-        Variance of the values with weights squared; what neighboring output pixels
-        have in common, their correlation, is not in it.
+    list of Resampled
+        One for each band.
     """
-    stacks = [None if v is None else v.view(-1) for v in (values, variances, good)]
-    mean = torch.empty(sum(len(part.pixels) for part in weights), dtype=values.dtype)
-    variance = None if variances is None else torch.empty_like(mean)
+    results = [
+        Resampled(*(None if v is None else np.empty(count, v.dtype) for v in stack))
+        for stack in stacks
+    ]
+    flat = [[None if v is None else v.reshape(-1) for v in stack] for stack in stacks]
     for part in weights:
-        total, squares, usable = _combine(*stacks, part)
-        factor = 1.0 / usable
-        if per_pixel:
-            area = part.total if areas is None else areas[part.pixels].to(factor)
-            factor *= area
-        mean.scatter_(0, part.pixels, total.mul_(factor))
-        if variance is not None:
-            variance.scatter_(0, part.pixels, squares.mul_(factor.square_()))
-    return mean, variance
+        for (values, variances, good), result in zip(flat, results, strict=True):
+            usable = part.total
+            if good is not None:
+                usable = _weighted_sum(good, part)
+                coverage = usable / part.total
+                result.coverage[part.pixels] = coverage
+                usable = np.where(coverage >= least, usable, np.nan)
+            factor = np.reciprocal(usable)
+            if areas is not None:
+                factor *= areas.take(part.pixels)
+            result.values[part.pixels] = _weighted_sum(values, part) * factor
+            if variances is not None:
+                squares = _weighted_sum(variances, part, squared=True)
+                result.variances[part.pixels] = squares * factor**2
+    return results
+
+
+def _weighted_sum(stack, weights, squared=False):
+    """Sum the pixels of a flattened stack, times their weights or these squared."""
+    total = np.zeros_like(weights.total)
+    picked = np.empty_like(total)
+    for row, taps in enumerate(weights.values):
+        for column, tap in enumerate(taps):
+            # Starting later in the stack is cheaper than adding to all indices.
+            start = row * weights.width + column
+            stack[start:].take(weights.base, out=picked, mode="clip")
+            picked *= tap
+            if squared:
+                picked *= tap
+            total += picked
+    return total
 
 
 def correlation(weights, kernels, count):
-    """Tell by how much a convolution before has correlated what is resampled.
+    """Compute by how much a convolution before has correlated what is resampled.
 
     Parameters
     ----------
@@ -294,15 +418,16 @@ def correlation(weights, kernels, count):
 
     Returns
     -------
-    `torch.Tensor`
+    `~numpy.ndarray`
         Shape (n,): mean factor on variances that were propagated as if the pixels
         were independent, for white noise before the convolution; from 1 up.
     """
-    shapes = torch.tensor([part.values.shape for part in weights])
-    taps = torch.zeros(int(shapes[:, 2].sum()), *shapes[:, :2].amax(0).tolist())
+    shapes = np.array([part.values.shape for part in weights])
+    taps = np.zeros((shapes[:, 2].sum(), *shapes[:, :2].max(axis=0)), np.float32)
     for part, (rows, columns, _) in zip(weights, shapes, strict=True):
-        taps[part.pixels, :rows, :columns] = part.values.permute(2, 0, 1).to(taps)
-    kernels = torch.as_tensor(kernels).to(taps)
+        taps[part.pixels, :rows, :columns] = part.values.transpose(2, 0, 1)
+    kernels = torch.as_tensor(np.asarray(kernels, np.float32))
+    taps = torch.from_numpy(taps)
     side = kernels.shape[-1]
     taps = taps.reshape(len(kernels), -1, *taps.shape[1:]).transpose(0, 1)
     both = torch.nn.functional.conv2d(
@@ -310,29 +435,4 @@ def correlation(weights, kernels, count):
     )
     together = both.square().sum((-2, -1))
     apart = taps.square().sum((-2, -1)) * kernels.square().sum((-2, -1))
-    return (together / apart).T.reshape(count, -1).mean(1)
-
-
-def _combine(values, variances, good, weights):
-    """Sum the weighted values, variances and weights of one part of the pixels."""
-    total = torch.zeros_like(weights.total)
-    variance = None if variances is None else torch.zeros_like(total)
-    usable = weights.total if good is None else torch.zeros_like(total)
-    picked = torch.empty_like(total)
-
-    def pick(stack):
-        # Starting later in the stack is cheaper than adding to all indices.
-        return torch.index_select(stack[start:], 0, weights.base, out=picked)
-
-    for row, taps in enumerate(weights.values):
-        for column, tap in enumerate(taps):
-            start = row * weights.width + column
-            total.addcmul_(pick(values), tap)
-            if good is not None:
-                usable.addcmul_(pick(good), tap)
-            if variances is not None:
-                variance.addcmul_(pick(variances).mul_(tap), tap)
-    if good is not None:
-        covered = usable >= _LEAST_COVERAGE * weights.total
-        usable = torch.where(covered, usable, torch.nan)
-    return total, variance, usable
+    return (together / apart).T.reshape(count, -1).mean(1).numpy()

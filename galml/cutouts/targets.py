@@ -11,7 +11,6 @@ from astropy.wcs import WCS
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.geometry import pixel_scale as scale_of
-from galml.cutouts.resampling import nodes
 
 __all__ = [
     "R_EFF",
@@ -39,7 +38,7 @@ def read_catalog(catalog, reference):
     catalog : `~astropy.table.Table` or `~astropy.coordinates.SkyCoord`
         With a SkyCoord column, columns ``ra`` and ``dec`` (degrees unless they have a
         unit), or pixels ``x`` and ``y`` of the reference image; optionally ``r_eff``.
-    reference : `~galml.cutouts.images.BandImage`
+    reference : `~galml.cutouts.images.Tile` or `~galml.cutouts.allsky.HealpixMap`
         The first image.
 
     Returns
@@ -66,7 +65,7 @@ def read_catalog(catalog, reference):
         kind = type(catalog).__name__
         raise InputTypeError("catalog", f"a {kind}", "a QTable, or a SkyCoord")
     catalog = QTable(catalog, copy=True)
-    sky = _positions(catalog, reference.wcs)
+    sky = _positions(catalog, getattr(reference, "wcs", None))
     if "r_eff" not in catalog.colnames:
         return catalog, sky, None
     radius = _numbers(catalog["r_eff"], None, "catalog['r_eff']")
@@ -178,8 +177,8 @@ def axes_on_sky(sky, wcs, orientation):
     return np.stack([along_x, along_y], axis=-1)
 
 
-def pixel_grids(sky, axes, scales, n_pixels):
-    """Give the sky positions of the nodes of all cutouts.
+def pixel_grids(sky, axes, scales, n_pixels, at):
+    """Compute sky positions on a grid of points in each cutout.
 
     Parameters
     ----------
@@ -191,6 +190,8 @@ def pixel_grids(sky, axes, scales, n_pixels):
         Shape (n,): arcsec per pixel.
     n_pixels : int
         Pixels on a side.
+    at : `~numpy.ndarray`
+        Shape (k,): positions of the points along both sides, from -1 to 1.
 
     Returns
     -------
@@ -198,7 +199,6 @@ def pixel_grids(sky, axes, scales, n_pixels):
         Shape (n, k, k), on the tangent plane of each cutout.
     """
     half = np.radians(scales / 3600.0) * n_pixels / 2.0
-    at = nodes()
     x, y = np.meshgrid(at, at)
     plane = np.einsum("nij,jyx->niyx", axes * half[:, None, None], np.stack([x, y]))
     east, north = plane[:, 0], plane[:, 1]
@@ -259,7 +259,7 @@ def _positions(catalog, wcs):
                 for n in names
             )
             return _plain_sky(lon.value, lat.value)
-    for names in _PIXEL_NAMES:
+    for names in _PIXEL_NAMES if wcs is not None else ():
         if set(names) <= set(known):
             x, y = (
                 _numbers(catalog[known[n]], u.pix, f"catalog[{known[n]!r}]").value

@@ -1,6 +1,4 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-from contextlib import ExitStack
-
 import astropy.units as u
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ from astropy.nddata import (
 from astropy.wcs import WCS
 
 from galml.core import InputError, InputTypeError, InputUnitError
-from galml.cutouts.images import is_per_pixel, open_images
+from galml.cutouts.images import OpenFiles, is_per_pixel, open_images
 
 
 @pytest.fixture
@@ -39,8 +37,8 @@ def ccd(wcs):
 
 
 def read(images, x=-3, y=25, shape=(10, 12), uncertainty=True, **options):
-    with ExitStack() as stack:
-        image = open_images(images, stack, **options)[-1]
+    with OpenFiles() as files:
+        image = open_images(images, files, **options)[-1].tiles[-1]
         values, good = np.zeros(shape), np.zeros(shape, bool)
         variance = np.zeros(shape) if uncertainty else None
         nonfinite, peak = image.read(x, y, values, variance, good)
@@ -136,18 +134,18 @@ def test_degenerate_axes_are_dropped(ccd):
 
 def test_images_name_their_bands(ccd):
     ccd.meta["FILTER"] = "r "
-    with ExitStack() as stack:
-        names = [image.band for image in open_images([ccd], stack)]
+    with OpenFiles() as files:
+        names = [band.name for band in open_images([ccd], files)]
     assert names == ["r"]
 
 
 def test_psf_of_the_data_unless_given(ccd):
     data = NDData(ccd.data, unit="nJy", wcs=ccd.wcs, psf=np.ones((3, 3)))
     images = {"g": data, "r": data}
-    with ExitStack() as stack:
-        g, r = open_images(images, stack, psf={"r": 1 * u.arcsec})
-    assert g.psf.shape == (3, 3)
-    assert r.psf == 1 * u.arcsec
+    with OpenFiles() as files:
+        g, r = open_images(images, files, psf={"r": 1 * u.arcsec})
+    assert g.tiles[0].psf.shape == (3, 3)
+    assert r.tiles[0].psf == 1 * u.arcsec
 
 
 @pytest.mark.parametrize(
@@ -200,12 +198,11 @@ def test_bad_images(ccd, change, error, message):
 
 
 def test_bad_bands(ccd, wcs):
-    with pytest.raises(InputError, match="all different"):
+    with pytest.raises(InputError, match="the band 'g' twice"):
         read({"g": ccd, "g ": ccd})
-    with pytest.raises(InputError, match="all different"):
-        read([ccd, ccd])
-    with pytest.raises(InputError, match="all different"):
-        read({})
+    for nothing in ({}, [], {"g": []}):
+        with pytest.raises(InputError, match="no image"):
+            read(nothing)
     with pytest.raises(InputUnitError, match="band 'r'"):
         read({"g": ccd, "r": changed(ccd, unit="adu")})
     with pytest.raises(InputError, match="psf: got bands"):
