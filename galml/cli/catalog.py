@@ -94,7 +94,7 @@ def run(args):
                 **keywords,
             )
         if args.figures is not None:
-            keywords |= args.operation.command.drawn
+            keywords |= {"progress": False} | dict(args.operation.command.drawn)
             _write_figures(args, function(catalog, **keywords))
     for warning in {str(one.message): one for one in caught}.values():
         print(f"galml: {warning.message}", file=sys.stderr)
