@@ -20,13 +20,13 @@ class _Autoencoder(nn.Module):
     #: Latents of an image.
     n_latent = 16
     #: Pixels a side of the images.
-    pixels = 0
+    n_pixels = 0
 
     def __init__(self, channels, final):
         super().__init__()
-        pixels = self.pixels
+        n_pixels = self.n_pixels
         steps = list(itertools.pairwise((3, *channels)))
-        side = pixels // 2 ** len(steps)
+        side = n_pixels // 2 ** len(steps)
         flat = channels[-1] * side**2
         down, up = [], []
         for before, after in steps:
@@ -50,7 +50,7 @@ class _Autoencoder(nn.Module):
         Parameters
         ----------
         images : `torch.Tensor`
-            Shape (n, 3, pixels, pixels).
+            Shape (n, 3, n_pixels, n_pixels).
 
         Returns
         -------
@@ -71,7 +71,7 @@ class _Autoencoder(nn.Module):
         Returns
         -------
         `torch.Tensor`
-            Shape (n, 3, pixels, pixels).
+            Shape (n, 3, n_pixels, n_pixels).
         """
         return self.decoder(latents)
 
@@ -82,7 +82,7 @@ class _Autoencoder(nn.Module):
         Parameters
         ----------
         inputs : dict of `torch.Tensor`
-            ``image``, shape (n, 3, pixels, pixels).
+            ``image``, shape (n, 3, n_pixels, n_pixels).
 
         Returns
         -------
@@ -96,7 +96,7 @@ class _Autoencoder(nn.Module):
 class SmallEncoder(_Autoencoder):
     """The default: images of 64 by 64 pixels, 0.2 million parameters."""
 
-    pixels = 64
+    n_pixels = 64
 
     def __init__(self):
         super().__init__((16, 32, 64, 64), nn.Identity())
@@ -109,7 +109,7 @@ class GalacticForgeEncoder(_Autoencoder):
     Six convolutions to 2048 channels, 93 million parameters.
     """
 
-    pixels = 448
+    n_pixels = 448
 
     def __init__(self):
         super().__init__((64, 128, 256, 512, 1024, 2048), nn.Sigmoid())

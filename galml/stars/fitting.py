@@ -515,7 +515,7 @@ class StarRecipe:
         """Put stars and conditions together as a flow takes them."""
         if self.contexts is None:
             return {"stars": stars}
-        contexts = self.contexts.to(stars.device, stars.dtype)
+        contexts = self.contexts.to(stars.dtype).to(stars.device)
         return {"stars": stars, "context": contexts[galaxy]}
 
 
@@ -740,7 +740,7 @@ def _new_recipe(data, network, encoder, *, validation, seed, **training):
     if encoder is not None:
         from galml.stars.images import INPUT, encode_images
 
-        side = ENCODERS[encoder].pixels
+        side = ENCODERS[encoder].n_pixels
         spec = dataclasses.replace(INPUT, grid=(side, side), scalars=spec.scalars)
         names = ("epochs", "device", "checkpoint", "progress")
         trained = train_encoder(
