@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import astropy.units as u
 import numpy as np
-import torch
 
 import galml
 from galml.core.exceptions import InputError
@@ -42,8 +41,9 @@ _MASKED = 0.01
 # Side of the patch of pixels in which the correlation of the noise is worked out.
 _PATCH = 8
 
-# Pixels of windows that are held at once.
-_WORKING_SET = 2**20
+# Pixels of windows that are held at once, and that are read and convolved at once: small
+# arrays stay in the cache and are allocated without page faults.
+_WORKING_SET, _CONVOLVED = 2**20, 2**17
 
 # Usable part of an output pixel from which on it has a value, alone and in a coadd.
 _LEAST_COVERAGE, _LEAST_IN_COADD = 0.5, 1e-3
@@ -436,18 +436,21 @@ class Chunk:
         Gives, for each image, values, variances, coverage and inverse variances of the
         output pixels, flattened; the last two for pieces only.
         """
-        areas = place.areas if self.job.per_pixel else None
+        per_pixel, count = self.job.per_pixel, place.corners[:, 0, 1:, 1:].size
         least = _LEAST_IN_COADD if is_piece else _LEAST_COVERAGE
-        weights, count = None, place.corners[:, 0, 1:, 1:].size
+        weights = areas = None
         if method != "adaptive":
             weights = place.weights(self.job.dtype)
             weights = list(weights) if is_piece else weights
+        if per_pixel and (is_piece or method != "exact"):
+            areas = place.areas
 
-        def run(members, stacks, areas):
+        def run(members, stacks, per_pixel):
+            options = {"per_pixel": per_pixel, "areas": areas, "least": least}
             if method != "adaptive":
-                return resample(stacks, weights, count, areas=areas, least=least)
+                return resample(stacks, weights, count, **options)
             return [
-                self._adapt(member, rows, place, jacobian, stack, areas, least)
+                self._adapt(member, rows, place, jacobian, stack, **options)
                 for member, stack in zip(members, stacks, strict=True)
             ]
 
@@ -456,19 +459,19 @@ class Chunk:
             for member, psf in zip(members, psfs, strict=True)
         ]
         found = []
-        for k, result in enumerate(run(members, stacks, areas)):
+        for k, result in enumerate(run(members, stacks, per_pixel)):
             weight, coverage = None, result.coverage
             if is_piece and coverage is None:
                 coverage = np.ones(count)
             if is_piece and stacks[k][1] is not None:
-                (weight,) = run([members[k]], [_inverse(*stacks[k])], None)
-                weight = weight.values if areas is None else weight.values / areas**2
+                (weight,) = run([members[k]], [_inverse(*stacks[k])], False)
+                weight = weight.values / areas**2 if per_pixel else weight.values
             if result.variances is not None and psfs[k].kernels is not None:
                 self._correlate(result, method, place, jacobian, psfs[k].kernels)
             found.append([result.values, result.variances, coverage, weight])
         return found
 
-    def _adapt(self, member, rows, place, jacobian, stack, areas, least):
+    def _adapt(self, member, rows, place, jacobian, stack, per_pixel, areas, least):
         """Resample windows of one image with reproject, one by one."""
         index, number = member
         tile = self.job.bands[index].tiles[number]
@@ -479,7 +482,7 @@ class Chunk:
                 tile,
                 self.wcs[row],
                 jacobian[k],
-                areas=None if areas is None else areas.reshape(len(rows), -1)[k],
+                areas=areas.reshape(len(rows), -1)[k] if per_pixel else None,
                 least=least,
             )
             for k, row in enumerate(rows)
@@ -500,11 +503,34 @@ class Chunk:
         result.variances *= np.repeat(factor, len(result.variances) // count)
 
     def _read(self, member, rows, place, kernels):
-        """Read the windows of one image and convolve them."""
+        """Read the windows of one image and convolve them.
+
+        Gives values, variances (or None) and 1 for usable pixels (or None for all).
+        """
+        index, number = member
+        shape = (len(rows), place.width, place.width)
+        values, good = (np.empty(shape, self.job.dtype) for _ in range(2))
+        variance = None
+        if self.job.bands[index].tiles[number].uncertainty is not None:
+            variance = np.empty(shape, self.job.dtype)
+        size = max(_CONVOLVED // place.width**2, 1)
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            some = kernels
+            if kernels is not None and len(kernels) > 1:
+                some = kernels[part]
+            made = self._read_some(member, rows[part], place.first[part], shape[1], some)
+            for whole, one in zip((values, variance, good), made, strict=True):
+                if whole is not None:
+                    whole[part] = one
+        return values, variance, None if good.all() else good
+
+    def _read_some(self, member, rows, first, width, kernels):
+        """Read a few windows of one image and convolve them."""
         index, number = member
         tile, level = self.job.bands[index].tiles[number], self.job.levels[index][number]
         edge = 0 if kernels is None else kernels.shape[-1] // 2
-        shape = (len(rows), place.width + 2 * edge, place.width + 2 * edge)
+        shape = (len(rows), width + 2 * edge, width + 2 * edge)
         values, good = np.zeros(shape, self.job.dtype), np.zeros(shape, bool)
         variance = scratch = None
         if tile.uncertainty is None:
@@ -512,7 +538,7 @@ class Chunk:
         else:
             variance, scratch = np.zeros(shape, self.job.dtype), np.zeros(shape[1:])
         for k, row in enumerate(rows):
-            x, y = place.first[k] - edge
+            x, y = first[k] - edge
             if scratch is not None:
                 scratch[:] = 0.0
             try:
@@ -524,22 +550,19 @@ class Chunk:
                 variance[k] = scratch / self._unit_of(index, scratch)
             self.flags[row] |= int(Flag.NONFINITE) * nonfinite
             self.flags[row] |= int(Flag.SATURATED) * bool(peak >= level)
-        good = None if good.all() else good
-        if kernels is not None:
-            values, variance, gaps = match(
-                values[:, None],
-                kernels[:, None],
-                variance=None if variance is None else variance[:, None],
-                mask=None if good is None else ~good[:, None],
-            )
-            values = values[:, 0].numpy()
-            variance = None if variance is None else variance[:, 0].numpy()
-            if good is not None:
-                good = ~gaps[:, 0].numpy()
-                values[~good] = 0.0
-                if variance is not None:
-                    variance[~good] = 0.0
-        return values, variance, None if good is None else good.astype(values.dtype)
+        if kernels is None:
+            return values, variance, good
+        values, variance, gaps = match(
+            values[:, None],
+            kernels[:, None],
+            variance=None if variance is None else variance[:, None],
+            mask=None if good.all() else ~good[:, None],
+        )
+        for array in (values, variance):
+            if array is not None:
+                array[gaps] = 0.0
+        variance = None if variance is None else variance[:, 0]
+        return values[:, 0], variance, ~gaps[:, 0]
 
     def _unit_of(self, index, variance):
         """Choose the unit of the variances of a band, a power of two."""

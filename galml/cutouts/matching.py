@@ -3,10 +3,10 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import astropy.units as u
 import numpy as np
-import torch
 
 from galml.core.exceptions import InputError, InputTypeError
 from galml.cutouts.psf import fwhm_of, to_psf_image
@@ -141,7 +141,7 @@ def margin(kernels):
 
     Parameters
     ----------
-    kernels : array_like or `torch.Tensor`
+    kernels : `~numpy.ndarray`
         Shape (..., k, k).
 
     Returns
@@ -163,19 +163,19 @@ def match(values, kernels, *, variance=None, mask=None):
 
     Parameters
     ----------
-    values : array_like or `torch.Tensor`
+    values : array_like
         Shape (n, band, ny, nx), in floats, including `margin` pixels on each side
         beyond the part that is wanted; mask what lies outside the image.
-    kernels : array_like or `torch.Tensor`
+    kernels : array_like
         Shape (n, band, k, k) or one that broadcasts to it, with odd k.
-    variance : array_like or `torch.Tensor`, optional
+    variance : array_like, optional
         Shape of ``values``.
-    mask : array_like or `torch.Tensor` of bool, optional
+    mask : array_like of bool, optional
         Shape of ``values``; True where there is no usable value.
 
     Returns
     -------
-    values, variance, mask : `torch.Tensor`
+    values, variance, mask : `~numpy.ndarray`
         Shape (n, band, ny − k + 1, nx − k + 1). NaN and masked where less than half
         of the kernel's weight lies on usable pixels. ``variance`` is None where none
         was given.
@@ -185,28 +185,28 @@ def match(values, kernels, *, variance=None, mask=None):
     galml.core.InputError
         When the images are smaller than the kernels, or the kernels' side is even.
     """
-    values = _tensor(values)
-    kernels = _tensor(kernels).to(values)
+    values = _native(values)
+    kernels = _native(kernels).astype(values.dtype, copy=False)
     _check(values, kernels)
     kernels = kernels[(None,) * (4 - kernels.ndim)]
     unusable = _unusable(values, variance, mask)
     if variance is not None:
-        variance = _tensor(variance).to(values)
+        variance = _native(variance).astype(values.dtype, copy=False)
         variance = _convolve(_filled(variance, unusable), kernels**2)
         # Rounding of the transform can leave a trace below zero.
-        variance.clamp_(min=0.0)
+        np.maximum(variance, 0.0, out=variance)
     values = _convolve(_filled(values, unusable), kernels)
-    gaps = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    gaps = np.zeros(values.shape, bool)
     if unusable is None:
         return values, variance, gaps
-    rows = unusable.flatten(1).any(dim=1)
+    rows = unusable.any(axis=(1, 2, 3))
     own = kernels if len(kernels) == 1 else kernels[rows]
-    weight = _convolve((~unusable[rows]).to(values), own)
+    weight = _convolve((~unusable[rows]).astype(values.dtype), own)
     gaps[rows] = weight < COVERED
-    weight = torch.where(weight < COVERED, torch.nan, weight)
-    values[rows] = values[rows] / weight
+    weight[gaps[rows]] = np.nan
+    values[rows] /= weight
     if variance is not None:
-        variance[rows] = variance[rows] / weight**2
+        variance[rows] /= weight**2
     return values, variance, gaps
 
 
@@ -426,34 +426,29 @@ def _resample_psfs(images, jacobian, side):
 
 def _unusable(values, variance, mask):
     """Find the pixels that must not count; None where all may."""
-    unusable = None if mask is None else _tensor(mask)
+    unusable = None if mask is None else np.asarray(mask, bool)
     for array in (values, variance):
         # A sum is the fastest way to see that all are finite.
-        if array is not None and not _tensor(array).sum().isfinite():
-            bad = ~_tensor(array).isfinite()
+        if array is not None and not np.isfinite(np.sum(array)):
+            bad = ~np.isfinite(array)
             unusable = bad if unusable is None else unusable | bad
     return unusable if unusable is not None and unusable.any() else None
 
 
 def _filled(values, unusable):
     """Put zeros where pixels must not count."""
-    return values if unusable is None else values.masked_fill(unusable, 0.0)
+    return values if unusable is None else np.where(unusable, 0.0, values)
 
 
-def _tensor(array):
-    """Take tensors and arrays, those of FITS files too."""
-    if isinstance(array, torch.Tensor):
-        return array
+def _native(array):
+    """Take an array in native byte order."""
     array = np.asarray(array)
-    # Torch reads neither foreign byte order nor what must not be written.
-    return torch.as_tensor(
-        np.require(array, array.dtype.newbyteorder("="), ["C", "WRITEABLE"])
-    )
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _check(values, kernels):
     """Check what no message of torch would explain."""
-    if not values.is_floating_point() or values.ndim != 4:
+    if values.dtype.kind != "f" or values.ndim != 4:
         raise InputError(
             "values",
             f"shape {tuple(values.shape)} of {values.dtype}",
@@ -472,16 +467,27 @@ def _check(values, kernels):
 
 def _convolve(values, kernels):
     """Convolve where the kernel lies inside the image."""
-    from scipy.fft import next_fast_len
+    from scipy.fft import irfft2, next_fast_len, rfft2
 
     side = kernels.shape[-1]
-    shape = [next_fast_len(n, real=True) for n in values.shape[-2:]]
+    shape = tuple(next_fast_len(n, real=True) for n in values.shape[-2:])
+    transform = rfft2(values, s=shape)
+    if kernels.size == side**2:
+        transform *= _transform(kernels.tobytes(), kernels.dtype, side, shape)
+    else:
+        transform *= rfft2(kernels, s=shape)
+    result = irfft2(transform, s=shape, overwrite_x=True)
     # What wraps around falls on the pixels that are cut off.
-    transform = torch.fft.rfft2(values, s=shape)
-    transform *= torch.fft.rfft2(kernels, s=shape)
-    result = torch.fft.irfft2(transform, s=shape)
     ny, nx = values.shape[-2:]
-    return result[..., side - 1 : ny, side - 1 : nx].contiguous()
+    return np.ascontiguousarray(result[..., side - 1 : ny, side - 1 : nx])
+
+
+@lru_cache(8)
+def _transform(kernel, dtype, side, shape):
+    """Transform one kernel, which many stacks share, given by its bytes."""
+    from scipy.fft import rfft2
+
+    return rfft2(np.frombuffer(kernel, dtype).reshape(side, side), s=shape)
 
 
 def _same_size(source, target):

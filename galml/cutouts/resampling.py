@@ -14,7 +14,6 @@ a single pixel. Both give what `reproject.reproject_interp` and
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 __all__ = [
     "Resampled",
@@ -278,12 +277,19 @@ def _spans(x):
 
 
 def _are_slanted(x, y):
-    """Whether no edge between corners runs nearly along the rows."""
-    return all(
-        (np.abs(np.diff(y, axis=axis)) > _SINGLE_PRECISION * np.abs(run)).all()
-        for axis in (1, 2)
-        for run in [np.diff(x, axis=axis)]
-    )
+    """Whether edges between corners never run nearly along the rows.
+
+    Mappings are smooth: some of the edges speak for those beside them.
+    """
+    some = slice(None, None, max(x.shape[-1] // 8, 1))
+    for end in ((slice(1, None), slice(-1)), (slice(-1), slice(1, None))):
+        run, rise = (
+            v[:, end[0], end[1]][:, some, some] - v[:, :-1, :-1][:, some, some]
+            for v in (x, y)
+        )
+        if not (np.abs(rise) > _SINGLE_PRECISION * np.abs(run)).all():
+            return False
+    return True
 
 
 class _Overlaps:
@@ -341,7 +347,9 @@ class _Overlaps:
         return areas, area * (0.5 * one)
 
 
-def resample(stacks, weights, count, *, areas=None, least=_LEAST_COVERAGE):
+def resample(
+    stacks, weights, count, *, per_pixel=False, areas=None, least=_LEAST_COVERAGE
+):
     """Resample windows of images of one or several bands.
 
     Parameters
@@ -354,9 +362,12 @@ def resample(stacks, weights, count, *, areas=None, least=_LEAST_COVERAGE):
         Of the output pixels, in the same dtype.
     count : int
         Number of output pixels.
+    per_pixel : bool, optional
+        Whether values are flux in a pixel, to be multiplied by the number of input
+        pixels in an output pixel; else they are averaged.
     areas : `~numpy.ndarray`, optional
-        Shape ``(count,)``: area of each output pixel in input pixels, where values are
-        flux in a pixel, to be summed; by default they are averaged.
+        Shape ``(count,)``: area of each output pixel in input pixels, for
+        ``per_pixel``; by default the sum of its weights.
     least : float, optional
         Usable part of an output pixel below which it is NaN.
 
@@ -379,8 +390,8 @@ def resample(stacks, weights, count, *, areas=None, least=_LEAST_COVERAGE):
                 result.coverage[part.pixels] = coverage
                 usable = np.where(coverage >= least, usable, np.nan)
             factor = np.reciprocal(usable)
-            if areas is not None:
-                factor *= areas.take(part.pixels)
+            if per_pixel:
+                factor *= part.total if areas is None else areas.take(part.pixels)
             result.values[part.pixels] = _weighted_sum(values, part) * factor
             if variances is not None:
                 squares = _weighted_sum(variances, part, squared=True)
@@ -422,17 +433,16 @@ def correlation(weights, kernels, count):
         Shape (n,): mean factor on variances that were propagated as if the pixels
         were independent, for white noise before the convolution; from 1 up.
     """
+    from scipy.fft import irfft2, rfft2
+
     shapes = np.array([part.values.shape for part in weights])
     taps = np.zeros((shapes[:, 2].sum(), *shapes[:, :2].max(axis=0)), np.float32)
     for part, (rows, columns, _) in zip(weights, shapes, strict=True):
         taps[part.pixels, :rows, :columns] = part.values.transpose(2, 0, 1)
-    kernels = torch.as_tensor(np.asarray(kernels, np.float32))
-    taps = torch.from_numpy(taps)
-    side = kernels.shape[-1]
-    taps = taps.reshape(len(kernels), -1, *taps.shape[1:]).transpose(0, 1)
-    both = torch.nn.functional.conv2d(
-        taps, kernels[:, None], padding=side - 1, groups=len(kernels)
-    )
-    together = both.square().sum((-2, -1))
-    apart = taps.square().sum((-2, -1)) * kernels.square().sum((-2, -1))
-    return (together / apart).T.reshape(count, -1).mean(1).numpy()
+    kernels = np.asarray(kernels, np.float32)
+    shape = [n + kernels.shape[-1] - 1 for n in taps.shape[1:]]
+    taps = taps.reshape(count, -1, *taps.shape[1:])
+    transform = rfft2(taps, s=shape) * rfft2(kernels, s=shape)[:, None]
+    together = (irfft2(transform, s=shape) ** 2).sum(axis=(-2, -1))
+    apart = (taps**2).sum(axis=(-2, -1)) * (kernels**2).sum(axis=(-2, -1))[:, None]
+    return (together / apart).mean(axis=1)

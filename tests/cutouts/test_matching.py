@@ -2,7 +2,6 @@
 import astropy.units as u
 import numpy as np
 import pytest
-import torch
 from astropy.convolution import convolve_fft
 from astropy.io import fits
 from scipy.signal import fftconvolve
@@ -85,18 +84,18 @@ def test_observed_psfs_to_a_common_one(shared):
     target = stars[widths.argmax()]
     kernels, matched = matching_kernels(stars, target)
     assert matched.all()
-    images = torch.from_numpy(np.pad(stars, ((0, 0), (25, 25), (25, 25))))
+    images = np.pad(stars, ((0, 0), (25, 25), (25, 25)))
     result, _, _ = match(images[:, None], kernels[:, None])
-    after = np.array([fwhm_of(image[0]) for image in result.numpy()])
+    after = np.array([fwhm_of(image[0]) for image in result])
     assert np.ptp(widths) / widths.max() > 0.08
     np.testing.assert_allclose(after, widths.max(), rtol=0.01)
-    np.testing.assert_allclose(result.sum(dim=(1, 2, 3)), 1, atol=2e-3)
+    np.testing.assert_allclose(result.sum(axis=(1, 2, 3)), 1, atol=2e-3)
 
 
 def test_equals_scipy(images, kernels):
     m = margin(kernels)
-    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-        result, variance, mask = match(torch.from_numpy(images).to(dtype), kernels)
+    for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
+        result, variance, mask = match(images.astype(dtype), kernels)
         assert result.dtype == dtype and variance is None and not mask.any()
         for i, b in np.ndindex(3, 2):
             expected = fftconvolve(images[i, b], kernels[b], mode="valid")
@@ -116,7 +115,7 @@ def test_gaps_equal_astropy(images, kernels, gaps):
         result, _, mask = match(holed, kernels)
     else:
         result, _, mask = match(np.where(holes, 1e8, images), kernels, mask=holes)
-    good = ~mask.numpy()
+    good = ~mask
     assert good.mean() > 0.99
     for i, b in np.ndindex(3, 2):
         expected = convolve_fft(
@@ -135,7 +134,7 @@ def test_per_galaxy_kernels(images, kernels):
     result, _, mask = match(images, own)
     for i in range(3):
         alone, _, alone_mask = match(images[i : i + 1], own[i])
-        torch.testing.assert_close(result[i], alone[0], equal_nan=True)
+        np.testing.assert_allclose(result[i], alone[0], rtol=1e-12)
         assert (mask[i] == alone_mask[0]).all()
 
 
@@ -145,10 +144,12 @@ def test_large_gap_stays_a_gap(images, kernels):
     mask[0, :, 10:28, 10:28] = True
     result, _, gaps = match(images, kernels, mask=mask)
     assert gaps[0, :, 19 - m, 19 - m].all() and not gaps[1:].any()
-    assert torch.equal(torch.isnan(result), gaps)
+    np.testing.assert_array_equal(np.isnan(result), gaps)
     # Far away nothing is known of the gap.
     whole, _, _ = match(images, kernels)
-    torch.testing.assert_close(result[0, :, :, -1], whole[0, :, :, -1])
+    np.testing.assert_allclose(
+        result[0, :, :, -1], whole[0, :, :, -1], atol=1e-9 * images.max()
+    )
 
 
 def test_variance(images, kernels):
@@ -163,18 +164,18 @@ def test_variance(images, kernels):
     noise *= np.sqrt(variance[1, 1, 5:40, 5:40])
     own = kernels[1]
     drawn, told, _ = match(
-        torch.from_numpy(noise).float(),
+        noise.astype(np.float32),
         own,
         variance=np.broadcast_to(variance[1, 1, 5:40, 5:40], noise.shape),
         mask=np.broadcast_to(mask[1, 1, 5:40, 5:40], noise.shape),
     )
-    np.testing.assert_allclose((drawn.var(dim=0) / told[0]).mean(), 1, atol=0.01)
-    np.testing.assert_allclose(drawn.var(dim=0) / told[0], 1, atol=0.12)
+    np.testing.assert_allclose((drawn.var(axis=0) / told[0]).mean(), 1, atol=0.01)
+    np.testing.assert_allclose(drawn.var(axis=0) / told[0], 1, atol=0.12)
 
 
 def test_uniform_image_stays_uniform(kernels):
-    ones = torch.ones(1, 2, 60, 60)
-    ones[0, 0, 30, 30] = torch.nan
+    ones = np.ones((1, 2, 60, 60), np.float32)
+    ones[0, 0, 30, 30] = np.nan
     result, _, mask = match(ones, kernels)
     np.testing.assert_allclose(result[~mask], 1, atol=1e-5)
 

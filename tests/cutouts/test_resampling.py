@@ -156,7 +156,7 @@ def test_flux_in_a_pixel_is_summed(image):
     np.testing.assert_allclose(pixel_areas(np.stack([x, y])[None]).ravel(), area)
     one = np.ones_like(image)
     mean, variance = resampled(weights, one, one, None)
-    total, total_var = resampled(weights, one, one, None, areas=area)
+    total, total_var = resampled(weights, one, one, None, per_pixel=True)
     ratio = area.reshape(SIDE, SIDE)
     np.testing.assert_allclose(mean, 1.0, rtol=1e-12)
     np.testing.assert_allclose(total, ratio, rtol=1e-12)
