@@ -8,7 +8,7 @@ from galml.mocks import star_galaxies
 from galml.stars.plots import plot_galaxy
 
 #: A mock galaxy that no training has seen, about as massive as the Milky Way.
-GALAXY, N_STARS = 172, 50_000
+GALAXY, N_STARS = 182, 50_000
 
 
 def draw_stars():
