@@ -29,7 +29,7 @@ from galml.mocks.gas_recipe import circular_speed
 SEED = 20_002
 BATCHES = 190
 LOWEST_INCLINATION = 30.0
-MIDDLE = (0.35, 0.65)
+BETWEEN = (0.35, 0.65)
 CLEAR = 0.05
 IMAGE = ROOT / "docs" / "images" / "population.png"
 
@@ -44,7 +44,7 @@ SHOWN = (
 MOTIONS = ("turbulence", "clump_motion", "radial_flow", "second_flow", "satellite_flow")
 ORBITS = ("satellite_orbit", "satellite_spin")
 # What only the dispersion and the mass tell.
-HIDDEN = ("curve", "speed", "turnover", "sharpness", "thickness", "dispersion")
+UNSEEN = ("curve", "speed", "turnover", "sharpness", "thickness", "dispersion")
 RADII = torch.tensor([0.15, 0.4, 0.7, 1.0])
 
 
@@ -69,9 +69,9 @@ def features(p, maps):
     columns += [motion * speed / typical for motion in motions]
     columns += [torch.linalg.vector_norm(p["satellite_place"], dim=1), eddies, reach]
     columns += [maps.truth.inclination, maps.beams_across]
-    hidden = [p[name].float() for name in HIDDEN] + motions
-    hidden.append(p["dispersion"] / speed)
-    return torch.stack(columns, 1).numpy(), torch.stack(hidden, 1).numpy()
+    unseen = [p[name].float() for name in UNSEEN] + motions
+    unseen.append(p["dispersion"] / speed)
+    return torch.stack(columns, 1).numpy(), torch.stack(unseen, 1).numpy()
 
 
 def draw():
@@ -142,7 +142,7 @@ def plot(kappa, inclination, share):
     upper, lower = figure.subfigures(2, 1, height_ratios=(0.9, 2))
     left, right = upper.subplots(1, 2)
     left.hist(kappa, np.linspace(0, 1, 41), color="0.55")
-    left.axvspan(*MIDDLE, color="tab:orange", alpha=0.25, lw=0)
+    left.axvspan(*BETWEEN, color="tab:orange", alpha=0.25, lw=0)
     left.text(0.5, 0.95, f"{share:.0%}", transform=left.get_xaxis_transform(),
               ha="center", va="top")  # fmt: skip
     left.set(xlabel="circularity κ", ylabel="galaxies", xlim=(0, 1))
@@ -164,8 +164,8 @@ def plot(kappa, inclination, share):
 
 def main():
     """Draw, plot, fit and print."""
-    shown, hidden, kappa, inclination = draw()
-    share = float(((kappa > MIDDLE[0]) & (kappa < MIDDLE[1])).mean())
+    shown, unseen, kappa, inclination = draw()
+    share = float(((kappa > BETWEEN[0]) & (kappa < BETWEEN[1])).mean())
     plot(kappa, inclination, share)
     figures = {
         "population": POPULATION,
@@ -174,7 +174,7 @@ def main():
         "share_below_0.5": float((kappa < 0.5).mean()),
         "scatter_of_the_population": scatter68(kappa - np.median(kappa)),
         "oracle_velocity": oracle(shown, kappa),
-        "oracle_velocity_and_dispersion": oracle(np.hstack([shown, hidden]), kappa),
+        "oracle_velocity_and_dispersion": oracle(np.hstack([shown, unseen]), kappa),
     }
     for name, value in figures.items():
         print(f"{name}: {value}")

@@ -2,11 +2,14 @@
 """
 The example data of the package: mock velocity maps, and a table of mock galaxies.
 
-Run ``python benchmarks/make_examples.py``. No training has seen the stars of these
-galaxies. The maps have noise; their files are as `astropy.nddata.CCDData`
-writes them, and their headers hold the truth: KAPPA, PA (east of north, to the
-receding side) and INCL.
+Run ``python benchmarks/make_examples.py [--overwrite]``. Files that exist stay, unless
+they are to be overwritten: recorded answers belong to those that ship. No training has
+seen the stars of these galaxies. The maps have noise; their files are as
+`astropy.nddata.CCDData` writes them, and their headers hold the truth: KAPPA, PA (east
+of north, to the receding side) and INCL.
 """
+
+import argparse
 
 import numpy as np
 import torch
@@ -47,7 +50,7 @@ EXAMPLES = (
     ("mostly noise", 15, 48, 14.0, 45.0, {}),
 )
 #: Numbers of the mock galaxies of the table, by what they are.
-GALAXIES = {"dwarf": 168, "spiral": 172, "giant": 190}
+GALAXIES = {"dwarf": 186, "spiral": 177, "giant": 174}
 CONDITIONS = ("stellar_mass", "median_age", "age_percentile_10", "metallicity")
 
 
@@ -71,13 +74,13 @@ def observe(seed, n_pixels, beams_across, inclination, changes):
     parameters = draw_gas(1, generator)
     for key, value in (SETTLED | changes).items():
         parameters[key] = torch.full_like(parameters[key], value)
-    particles = build_gas(parameters, N_PARTICLES, generator)
+    galaxy = build_gas(parameters, N_PARTICLES, generator)
     turn = 2 * torch.pi * torch.rand(1, generator=generator)
     tilt = torch.deg2rad(torch.tensor([inclination]))
     x, z = torch.eye(3)[None, 0], torch.eye(3)[None, 2]
-    particles = particles.rotated(rotation_matrix(z, turn) @ rotation_matrix(x, tilt))
+    galaxy = galaxy.rotated(rotation_matrix(z, turn) @ rotation_matrix(x, tilt))
     across = torch.tensor([beams_across])
-    return observe_gas(particles, parameters["radius"], across, n_pixels, generator)
+    return observe_gas(galaxy, parameters["radius"], across, n_pixels, generator)
 
 
 def as_ccd(number, name, maps):
@@ -118,16 +121,22 @@ def as_ccd(number, name, maps):
 
 def main():
     """Write the files and print what they hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--overwrite", action="store_true")
+    overwrite = parser.parse_args().overwrite
     FOLDER.mkdir(parents=True, exist_ok=True)
     for number, (name, *recipe) in enumerate(EXAMPLES, start=1):
         path = FOLDER / f"mock-{number:02d}.fits"
+        if path.exists() and not overwrite:
+            continue
         ccd = as_ccd(number, name, observe(*recipe))
         ccd.write(path, overwrite=True)
         truth = {key: ccd.meta[key] for key in ("KAPPA", "PA", "INCL")}
         print(path.relative_to(ROOT), path.stat().st_size, name, truth)
     path = FOLDER / "galaxies.ecsv"
-    galaxies().write(path, overwrite=True)
-    print(path.relative_to(ROOT), path.stat().st_size)
+    if overwrite or not path.exists():
+        galaxies().write(path, overwrite=True)
+        print(path.relative_to(ROOT), path.stat().st_size)
 
 
 if __name__ == "__main__":

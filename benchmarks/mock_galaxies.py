@@ -11,7 +11,7 @@ LEFT_OUT = range(160, 200)
 
 
 def galaxy_image(images, truth):
-    """Give what `galml.mocks.star_images` yields as an image."""
+    """Put what `galml.mocks.star_images` yields into an image."""
     meta = {
         "BANDS": ",".join(images.bands),
         "PIXSCALE": float(images.pixel_scale),

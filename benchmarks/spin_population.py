@@ -23,12 +23,17 @@ from scipy.stats import ks_2samp
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_score
 
-from galml.mocks.gas import random_orientation
-from galml.mocks.ifu import aperture_maps, half_light_ellipse
+from galml.mocks import (
+    STAR_POPULATION,
+    build_stars,
+    draw_stars,
+    half_light_ellipse,
+    random_orientation,
+)
+from galml.mocks.ifu import aperture_maps
 from galml.mocks.light import luminosity
 from galml.mocks.star_recipe import SHARES
-from galml.mocks.stars import STAR_POPULATION, build_stars, draw_stars
-from galml.physics.kinematics import lambda_sums
+from galml.physics import generator_for, lambda_sums
 
 SEED = 30_001
 BATCH = 50
@@ -90,23 +95,23 @@ def mocks(table, n, generator):
         odds = odds[table["class"][rows]]
         types = torch.multinomial(odds, 1, generator=generator)[:, 0]
         parameters = draw_stars(BATCH, generator, types)
-        stars = build_stars(parameters, PARTICLES, generator)
-        stars = stars.rotated(random_orientation(BATCH, generator))
-        light = luminosity(stars.age, stars.metallicity, ("r",))[..., 0] * stars.mass
-        yield rows, types, stars, light
+        galaxy = build_stars(parameters, PARTICLES, generator, n_gas=0)
+        galaxy = galaxy.rotated(random_orientation(BATCH, generator))
+        light = luminosity(galaxy.age, galaxy.metallicity, ("r",))[..., 0]
+        yield rows, types, galaxy, light * galaxy.mass
 
 
 def observe(name, table, n, generator):
     """Measure mocks as a survey does."""
     columns = []
-    for rows, types, stars, light in mocks(table, n, generator):
-        shape = half_light_ellipse(stars, light)
+    for rows, types, galaxy, light in mocks(table, n, generator):
+        shape = half_light_ellipse(galaxy, light)
         limit, beam = shape.r_eff, None
         if name == "SAMI":
             beam = SEEING / torch.from_numpy(table["r_eff"][rows]).float()
         else:
             limit = limit * torch.from_numpy(table["field"][rows]).float().clamp(max=1)
-        flux, velocity, dispersion, x, y = aperture_maps(stars, light, shape, beam)
+        flux, velocity, dispersion, x, y = aperture_maps(galaxy, light, shape, beam)
         noise = torch.randn(velocity.shape, generator=generator)
         velocity = velocity + ERRORS[name] * noise
         radius = shape.radius(x, y)
@@ -203,7 +208,7 @@ def main():
     """Draw, compare, plot and print."""
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
     torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(SEED)
+    generator = generator_for(SEED, "spin population")
     pairs = {
         name: (table, observe(name, table, n, generator))
         for name, table in (("ATLAS3D", atlas3d()), ("SAMI", sami()))

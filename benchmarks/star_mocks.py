@@ -18,12 +18,20 @@ from astropy.units import UnitsWarning
 from common import ROOT, shared_data, write_figures
 from matplotlib.figure import Figure
 
-from galml.mocks import STAR_TABLE_POPULATION, draw_star_galaxies, star_tensors
+from galml.mocks import (
+    COMPONENTS,
+    STAR_TABLE_POPULATION,
+    UNEXPLAINED_SCATTER,
+    draw_star_galaxies,
+    star_tensors,
+)
 from galml.mocks import scaling_relations as published
-from galml.mocks.chemistry import THICK, THIN
-from galml.mocks.chemodynamic_recipe import HIDDEN
 from galml.mocks.light import luminosity
+from galml.physics import SOLAR_METALLICITY
 
+THIN, THICK, SPHEROID = (
+    COMPONENTS.index(name) for name in ("thin disk", "thick disk", "spheroid")
+)
 SEED = 0
 SUN = 8.2
 #: Galaxies like the Milky Way: how many, and how many stars of each.
@@ -62,10 +70,10 @@ def measure(made):
         "width": (rotation**2 / 2 + spread).sqrt().log10(),
         "order": rotation / spread.sqrt(),
         "iron": iron.mean(1),
-        "metals": (metals / 0.0134).log10().mean(1),
+        "metals": (metals / SOLAR_METALLICITY).log10().mean(1),
         "age": mean(age, light).log10(),
         "thick": ((component == THICK).sum(1) / (component == THIN).sum(1)).log10(),
-        "bulge": (component == 2).float().mean(1),
+        "bulge": (component == SPHEROID).float().mean(1),
     }
 
 
@@ -129,7 +137,7 @@ def analogues():
     """Stars of galaxies like the Milky Way."""
     p = draw_star_galaxies(0, 4000, SEED)
     distance = (p["log_mass"] - 10.7).abs() / 0.1
-    distance += (p["disk_length"] - 2.6).abs() / 0.3 + p["oldness"].abs() / 0.5
+    distance += (p["disk_length"] - 2.6).abs() / 0.3 + p["age_residual"].abs() / 0.5
     distance += p["iron"].abs() / 0.1
     chosen = distance.argsort()[:ANALOGUES].tolist()
     made = [star_tensors(1, ANALOGUE_STARS, seed=SEED, first=i) for i in chosen]
@@ -304,7 +312,7 @@ def main():
             found["order"][found["mass"] < 8.5].median()
         ),
         "unexplained_size": unexplained(made, found),
-        "hidden_size": HIDDEN["size"],
+        "unexplained_size_of_the_recipe": UNEXPLAINED_SCATTER["size"],
     }
     for part in ("relations", "milky_way"):
         for name, row in figures[part].items():

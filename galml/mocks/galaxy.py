@@ -89,6 +89,10 @@ class DustDisk(Batch):
         center = (matrix @ self.center[..., None])[..., 0]
         return replace(self, center=center, frame=matrix @ self.frame)
 
+    def moved(self, step):
+        """Move every disk by a step in kpc, of shape (n, 3) or (3,)."""
+        return replace(self, center=self.center + step)
+
 
 @dataclass
 class Galaxy(Batch):
@@ -229,6 +233,42 @@ class Galaxy(Batch):
             dust=tuple(disk.rotated(matrix) for disk in self.dust),
         )
 
+    def moved(self, step, velocity):
+        """Move galaxies and set them in motion.
+
+        Parameters
+        ----------
+        step : `torch.Tensor`
+            Shape (n, 3), in kpc.
+        velocity : `torch.Tensor`
+            Shape (n, 3), in km/s.
+
+        Returns
+        -------
+        `Galaxy`
+            Isotropic motions inside the particles are as they were; others would no
+            longer know the galaxy's axis.
+
+        Raises
+        ------
+        galml.core.InputError
+            If dispersions differ by direction.
+        """
+        self._check_isotropic()
+        return replace(
+            self,
+            position=self.position + step[:, None],
+            velocity=self.velocity + velocity[:, None],
+            dust=tuple(disk.moved(step) for disk in self.dust),
+        )
+
+    def _check_isotropic(self):
+        """Raise where the dispersions are along the galaxy's own axes."""
+        if self.dispersion.dim() == 3:
+            raise InputError(
+                "dispersion", "one that differs by direction", "galaxies.sampled()"
+            )
+
     def joined(self, other):
         """Put the particles of two batches together, galaxy by galaxy.
 
@@ -249,12 +289,8 @@ class Galaxy(Batch):
         galml.core.InputError
             If dispersions differ by direction, or one of the two lacks a quantity.
         """
-        if self.dispersion.dim() == 3 or other.dispersion.dim() == 3:
-            raise InputError(
-                "dispersion",
-                "one that differs by direction",
-                "galaxies after sampled()",
-            )
+        self._check_isotropic()
+        other._check_isotropic()
         together = {}
         for field in fields(self):
             first, second = (getattr(one, field.name) for one in (self, other))

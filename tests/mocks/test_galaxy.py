@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from galml.core import InputError
 from galml.mocks import Galaxy, kinematics, project_gas, rotation_matrix
 from galml.mocks.gas_recipe import CURVES, circular_speed
 
@@ -150,3 +151,83 @@ def test_rotation_curves_rise_to_their_speed(kind):
     assert curve[0].abs() < 1e-3
     assert (curve.diff() >= -1e-4).all()
     assert curve[-1].item() == pytest.approx(220, rel=0.01)
+
+
+def test_dispersions_by_direction_count_like_sampled_motions():
+    """An ellipsoid of velocities, turned with the galaxy."""
+    disk = ring_disk(n_particles=60_000, speed=150.0)
+    spread = torch.tensor([90.0, 60, 30], dtype=torch.float64)
+    disk = Galaxy(
+        disk.position, disk.velocity, disk.mass, spread.expand_as(disk.position)
+    )
+    seen = incline(disk, 65, 40)
+    truth = kinematics(seen)
+    expected = (150**2 + 60**2) / (150**2 + 90**2 + 60**2 + 30**2)
+    assert truth.kappa.item() == pytest.approx(expected, abs=1e-4)
+    drawn = seen.sampled(torch.Generator().manual_seed(3))
+    counted = kinematics(drawn)
+    assert counted.kappa.item() == pytest.approx(expected, abs=5e-3)
+    assert counted.kappa_co.item() == pytest.approx(truth.kappa_co.item(), abs=5e-3)
+    motion = drawn.velocity - seen.velocity
+    expected = seen.line_of_sight_dispersion().square().mean().sqrt()
+    assert motion[..., 2].std().item() == pytest.approx(expected.item(), rel=0.02)
+    # Along its own axis, a galaxy has what stars have up and down.
+    own = seen.dispersion_along(seen.frame[..., 2])
+    torch.testing.assert_close(own, torch.full_like(own, 30))
+
+
+def test_parts_share_memory_and_keep_the_frame():
+    n, p = 2, 5
+    flat = torch.rand(n, p)
+    galaxy = Galaxy(
+        torch.rand(n, p, 3),
+        torch.rand(n, p, 3),
+        flat,
+        torch.zeros(n, p),
+        age=torch.ones(n, 3),
+        metallicity=torch.full((n, 3), 0.02),
+        component=torch.arange(p).expand(n, p),
+    )
+    assert galaxy.n_stars == 3
+    stars, gas = galaxy.stars, galaxy.gas
+    assert stars.mass.data_ptr() == galaxy.mass.data_ptr()
+    assert stars.component.tolist() == [[0, 1, 2]] * 2
+    assert gas.component.tolist() == [[3, 4]] * 2
+    assert gas.age is None
+    assert gas.n_stars == 0
+    torch.testing.assert_close(galaxy.stellar_mass, flat[:, :3].sum(1))
+    torch.testing.assert_close(galaxy.gas_mass, flat[:, 3:].sum(1))
+    turn = rotation_matrix(torch.tensor([[1.0, 0, 0]]), torch.tensor([0.5]))
+    turned = galaxy.rotated(turn.expand(2, 3, 3))
+    torch.testing.assert_close(turned.gas.frame, turn.expand(2, 3, 3))
+    expected = torch.full((2,), math.degrees(0.5))
+    torch.testing.assert_close(turned.inclination, expected, rtol=0, atol=0.01)
+    assert len(turned[:1]) == 1
+    assert turned[:1].frame.shape == (1, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["position", "velocity", "dispersion"])
+def test_shapes_must_belong_together(name):
+    parts = {
+        "position": torch.zeros(2, 5, 3),
+        "velocity": torch.zeros(2, 5, 3),
+        "mass": torch.ones(2, 5),
+        "dispersion": torch.zeros(2, 5),
+    }
+    parts[name] = torch.zeros(2, 4)
+    with pytest.raises(InputError, match=name):
+        Galaxy(**parts)
+
+
+def test_joined_galaxies_need_the_same_quantities():
+    one = ring_disk(100)
+    other = Galaxy(
+        one.position,
+        one.velocity,
+        one.mass,
+        one.dispersion,
+        age=torch.ones(1, 100),
+        metallicity=torch.full((1, 100), 0.02),
+    )
+    with pytest.raises(InputError, match="age"):
+        one.joined(other)
