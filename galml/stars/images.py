@@ -4,30 +4,41 @@
 import math
 from dataclasses import dataclass
 
+import astropy.units as u
 import numpy as np
 import torch
+from astropy.nddata import NDData
 
-from galml.core.exceptions import GalmlError
 from galml.core.inference import infer
-from galml.core.running import in_groups
-from galml.stars.columns import as_table
-from galml.stellar_spin.bands import WAVELENGTHS
-from galml.stellar_spin.images import problem_of, read_images
-from galml.stellar_spin.light import stack
-from galml.stellar_spin.preparation import middle, regrid
+from galml.core.inputs import Failure
+from galml.core.model import InputSpec
+from galml.core.running import grouped
+from galml.cutouts import CutoutStack
+from galml.imaging import GalaxyImages, Grid, find_problems, read_images, regrid
+from galml.imaging.stamps import as_tensor, galaxy_centers, half_widths
+from galml.imaging.stretch import asinh_stretch
+from galml.physics import nearest_band, pivot_wavelengths
+from galml.stars.preparation import as_table
 
-__all__ = ["BANDS", "HALF", "encode_images", "prepare_images"]
+__all__ = ["INPUT", "encode_images", "prepare_images"]
 
-#: Bands of the planes; of an image with others the nearest ones are taken.
-BANDS = ("g", "r", "i")
-#: Half of the side of the field, in effective radii.
-HALF = 4.0
-#: Surface brightness, in means inside the effective radius, from which the scale is
-#: logarithmic, and at which it reaches 1.
-SOFT, BRIGHTEST = 0.05, 20.0
+#: What a new encoder is shown. Surface brightness is counted in its mean inside one
+#: effective radius in the reference band: from ``softening`` on the scale is
+#: logarithmic, and at ``brightest`` it reaches 1.
+INPUT = InputSpec(
+    grid=(64, 64),
+    channels=("g", "r", "i"),
+    bands=("g", "r", "i"),
+    half_width=4.0,
+    width_unit="r_eff",
+    stretch={"softening": 0.05, "brightest": 20.0},
+    parameters={"reference_wavelength": 0.617, "unit_radius": 1.0},
+)
+#: Images that go through the memory of a processor at a time.
+CHUNK = 64
 
 
-def prepare_images(images, pixels=64):
+def prepare_images(images, *, input_spec=INPUT):
     """Bring images of galaxies to one field, scale and size.
 
     Parameters
@@ -35,10 +46,11 @@ def prepare_images(images, pixels=64):
     images : `~astropy.table.QTable`, sequence or `~galml.cutouts.CutoutStack`
         One image for each galaxy, as `galml.spin` takes them, or a table with a column
         ``image``. They should be without sky. Effective radius and bands are those of
-        the metadata; three planes of a plain array are g, r and i. None is a galaxy
-        without image.
-    pixels : int, optional
-        Pixels a side.
+        the metadata; planes of a plain array, if there are three, are g, r and i. None
+        is a galaxy without image.
+    input_spec : `~galml.core.InputSpec`, optional
+        What the encoder is shown; of an image with other bands the nearest ones are
+        taken.
 
     Returns
     -------
@@ -51,66 +63,92 @@ def prepare_images(images, pixels=64):
     """
     if hasattr(images, "colnames"):
         images = as_table(images, "images")["image"]
-    prepared = torch.full((len(images), 3, pixels, pixels), torch.nan)
-    rows, good, errors = [], [], {}
-    for row in range(len(images)):
-        if images[row] is None or images[row] is np.ma.masked:
-            continue
-        try:
-            # One by one: images of a column may be of any kind.
-            member = next(_read(images[row]))
-            error = problem_of(member)
-        except (GalmlError, OSError, ValueError, TypeError, KeyError) as problem:
-            error = problem
-        if error is None:
-            rows.append(row)
-            good.append(member)
-        else:
-            errors[row] = error
+    places, read, bands = _readable(images, input_spec.bands)
+    shape = (len(images), len(input_spec.bands), *input_spec.grid)
+    prepared = torch.full(shape, torch.nan)
+    reference = input_spec.parameters["reference_wavelength"]
+    rows, good, errors, seen = [], [], {}, 0
+    for member in read_images(read, bands=bands, reference=reference).members:
+        failed = isinstance(member, Failure)
+        found = [member.error] if failed else find_problems(member, reference)
+        here = places[seen : seen + len(found)]
+        seen += len(found)
+        errors |= {r: e for r, e in zip(here, found, strict=True) if e is not None}
+        usable = [i for i, error in enumerate(found) if error is None]
+        if usable:
+            rows += [here[i] for i in usable]
+            good.append(member[usable])
     if good:
-        stamps = in_groups(
+        prepared[rows] = grouped(
             good,
-            lambda one: (one.values.shape, one.wavelength, one.calibrated),
-            lambda group: _Planes(_planes(stack(group), pixels)),
-        )
-        prepared[rows] = stamps.planes
+            lambda member: member.kind,
+            lambda group: _Planes(_planes(GalaxyImages.concatenate(group), input_spec)),
+        ).planes
     return prepared, errors
 
 
-def _read(image):
-    """Read one image."""
-    plain = isinstance(image, np.ndarray) and image.shape[:1] == (len(BANDS),)
-    return read_images(image, bands=BANDS if plain else None)[2]
+def _readable(images, bands):
+    """Find the rows that have an image; give these, and the names of their bands.
+
+    Plain arrays that are alike become one array.
+    """
+    if isinstance(images, CutoutStack):
+        return range(len(images)), images, None
+    every = [images[row] for row in range(len(images))]
+    places = [
+        row
+        for row, image in enumerate(every)
+        if image is not None and image is not np.ma.masked
+    ]
+    chosen = [every[row] for row in places]
+    kinds = {
+        (type(one), getattr(one, "shape", ()), getattr(one, "unit", None))
+        for one in chosen
+    }
+    kind, shape, _ = next(iter(kinds)) if len(kinds) == 1 else (None, (), None)
+    if kind in (np.ndarray, u.Quantity) and shape[:-2] == (len(bands),):
+        return places, np.stack(chosen), bands
+    return places, [_named(one, bands) for one in chosen], None
+
+
+def _named(image, bands):
+    """Give planes of a plain array the names that they are expected to have."""
+    plain = isinstance(image, np.ndarray) and image.shape[:1] == (len(bands),)
+    return NDData(image, meta={"BANDS": ",".join(bands)}) if plain else image
 
 
 @dataclass
 class _Planes:
-    """Planes of images, as `in_groups` puts them together."""
+    """Planes of images, as `grouped` puts them together."""
 
     planes: torch.Tensor
 
 
-def _planes(stamps, pixels):
-    """Average over area, and scale: shape (n, 3, pixels, pixels)."""
-    wanted = [WAVELENGTHS[band] for band in BANDS]
+def _planes(images, spec):
+    """Average over area, and scale: shape (n, bands, pixels, pixels)."""
     places = [
-        min(
-            range(len(stamps.wavelength)),
-            key=lambda i: abs(math.log(stamps.wavelength[i] / goal)),
-        )
-        for goal in wanted
+        nearest_band(images.wavelengths, goal) for goal in pivot_wavelengths(spec.bands)
     ]
-    data = stamps.data[:, places]
-    half = HALF * stamps.r_eff
-    mean, _, _ = regrid(data, middle(data, stamps.center), half, pixels)
-    step = (torch.arange(pixels) + 0.5) * (2 * HALF / pixels) - HALF
-    inside = torch.hypot(step[:, None], step) < 1
-    unit = mean[:, 1, inside].mean(1).clamp_min(1e-30)[:, None, None, None]
-    top = math.asinh(BRIGHTEST / SOFT)
-    return (torch.asinh(mean / unit / SOFT) / top).clamp(0, 1)
+    reference = spec.parameters["reference_wavelength"]
+    unit_band = nearest_band(pivot_wavelengths(spec.bands), reference)
+    grid = Grid(spec.grid[0], spec.half_width)
+    inside = grid.radius < spec.parameters["unit_radius"]
+    data, center = as_tensor(images.values), galaxy_centers(images)
+    half = half_widths(images, spec)
+    softening = spec.stretch["softening"]
+    top = math.asinh(spec.stretch["brightest"] / softening)
+    parts = []
+    for rows in torch.arange(len(images)).split(CHUNK):
+        rows = slice(int(rows[0]), int(rows[-1]) + 1)
+        chunk = data[rows][:, places]
+        mean = regrid(chunk, center[rows], half[rows], grid.size).mean
+        unit = mean[:, unit_band, inside].mean(1).clamp_min(1e-30)
+        scaled = asinh_stretch(mean / unit[:, None, None, None], softening)
+        parts.append((scaled / top).clamp(0, 1))
+    return torch.cat(parts)
 
 
-def encode_images(images, encoder, *, device="cpu"):
+def encode_images(images, encoder, *, device="cpu", input_spec=INPUT):
     """Give the latents of images.
 
     Parameters
@@ -121,6 +159,8 @@ def encode_images(images, encoder, *, device="cpu"):
         One of `~galml.stars.encoder.ENCODERS`.
     device : str or `torch.device`, optional
         Where it runs.
+    input_spec : `~galml.core.InputSpec`, optional
+        What the encoder is shown.
 
     Returns
     -------
@@ -129,7 +169,7 @@ def encode_images(images, encoder, *, device="cpu"):
     errors : dict of int to Exception
         Why images could not be used.
     """
-    prepared, errors = prepare_images(images, encoder.pixels)
+    prepared, errors = prepare_images(images, input_spec=input_spec)
     known = ~prepared.isnan().flatten(1).any(1)
     latent = np.full((len(prepared), encoder.n_latent), np.nan)
     if known.any():

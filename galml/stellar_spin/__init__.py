@@ -1,22 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Stellar spin, predicted from images."""
 
-import importlib
+import lazy_loader as lazy
 
-__all__ = ["fit", "spin"]
-
-_HOMES = {
-    "fit": "fitting",
-    "spin": "operation",
-}
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    return getattr(home, name)
-
-
-def __dir__():
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submodules=["metrics", "mock_data", "plots", "published"],
+    submod_attrs={"fitting": ["fit"], "operation": ["spin"]},
+)

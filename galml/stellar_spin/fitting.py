@@ -1,42 +1,51 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Train or fine-tune a model on one's own images and measured spins."""
 
+import math
+
 import numpy as np
 import torch
 
-from galml.core.distributions import domain
+from galml.core import fitting as shared
+from galml.core.distributions import bin_centers, histogram_log_density, ranked_score
 from galml.core.exceptions import InputError
-from galml.core.fitting import (
-    check_shares,
-    network_of,
-    select,
-    split_rows,
-    trained_model,
-    truth_columns,
-    usable_members,
-)
+from galml.core.fitting import valid_range
+from galml.core.inference import infer
 from galml.core.metrics import coverage
 from galml.core.networks import standardize
-from galml.core.training import train
 from galml.core.weights import load_model
-from galml.stellar_spin import published
-from galml.stellar_spin.calibration import calibrate, evaluate, interval
-from galml.stellar_spin.images import problem_of, read_images
-from galml.stellar_spin.light import VIEWS, prepare_images
+from galml.imaging import MIRRORS
+from galml.stellar_spin import preparation, published
 from galml.stellar_spin.metrics import agreement
-from galml.stellar_spin.network import Duckworth2020, SpinNet
-from galml.stellar_spin.posterior import posterior
-from galml.stellar_spin.training import (
-    augment,
-    augment_published,
-    published_loss,
-    spin_loss,
+from galml.stellar_spin.posterior import (
+    calibrate,
+    ellipticity_of,
+    interval,
+    posterior,
 )
 
-__all__ = ["fit", "fit_published", "fit_spin"]
+__all__ = [
+    "RECIPES",
+    "DuckworthRecipe",
+    "SpinRecipe",
+    "augment",
+    "augment_published",
+    "evaluate",
+    "fit",
+    "forget",
+    "published_loss",
+    "spin_loss",
+]
 
 #: Columns of a truth: unit and largest value.
 TRUTH = {"spin": (None, 1.0), "ellipticity": (None, 1.0)}
+#: Error of photometric zero points, in magnitudes.
+ZERO_POINT = 0.02
+#: Shares of images that training shows in one band, without a blue or a red band,
+#: without PSF, and without calibration.
+SINGLE_BAND, NO_BLUE, NO_RED, NO_PSF, NO_CALIBRATION = 0.12, 0.1, 0.1, 0.3, 0.1
+#: Width over which truths are blurred, and weights of the terms of the loss.
+BLUR, SHARPNESS, SHAPE = 0.02, 20.0, 0.2
 
 
 def fit(
@@ -54,8 +63,16 @@ def fit(
     validation=0.15,
     calibration=0.15,
     name=None,
-    seed=0,
-    **options,
+    seed=None,
+    epochs=None,
+    batch_size=None,
+    learning_rate=None,
+    patience=None,
+    device="auto",
+    dtype="float32",
+    checkpoint=None,
+    progress=False,
+    log_dir=None,
 ):
     """Train a model for `galml.spin` on your own images.
 
@@ -75,14 +92,15 @@ def fit(
         Duckworth et al. (2020), with its own training.
     validation, calibration : float
         Shares of the galaxies that choose the best epoch, and that make the errors
-        honest; training sees neither.
+        right; training sees neither.
     name : str, optional
         Name of the model.
-    seed : int
-        Seed of the split and of the training.
-    **options
-        Of `~galml.core.training.train`: ``epochs``, ``batch_size``,
-        ``learning_rate``, ``patience``, ``device``, ``checkpoint``, ``progress``...
+    seed : int, optional
+        Seed of the split, the initial weights and the training; a fresh one by
+        default, which stands in the card.
+    epochs, batch_size, learning_rate, patience, device, dtype, checkpoint, \
+progress, log_dir
+        As in `galml.core.training.train`; by default those of the network's recipe.
 
     Returns
     -------
@@ -94,178 +112,368 @@ def fit(
     ------
     galml.core.InputError
         If there are too few usable galaxies, or truths that do not fit them.
+
+    Examples
+    --------
+    Thirty round galaxies, as far too few as they are:
+
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> from galml.stellar_spin import fit
+    >>> radius = np.hypot(*(np.indices((32, 32)) - 15.5))
+    >>> spin = np.linspace(0.1, 0.8, 30)
+    >>> images = [np.exp(-((radius / 4) ** (0.5 + one))) for one in spin]
+    >>> model = fit(
+    ...     np.array(images)[:, None] * u.nJy, {"spin": spin}, bands=("r",),
+    ...     r_eff=4 * u.pix, epochs=1, seed=1,
+    ... )
+    >>> model.card["training_images"]
+    22
     """
     start = None if model is None else load_model(model, "spin")
     architecture = network if start is None else start.architecture
-    if architecture not in ("spin", "duckworth2020"):
-        raise InputError("network", repr(architecture), "'spin' or 'duckworth2020'")
-    check_shares(validation=validation, calibration=calibration)
-    single, _, members = read_images(
+    if architecture not in RECIPES:
+        raise InputError("network", repr(architecture), f"one of {sorted(RECIPES)}")
+    recipe = RECIPES[architecture](None if start is None else start.input_spec)
+    options = {
+        "r_eff": r_eff,
+        "bands": bands,
+        "pixel_scale": pixel_scale,
+        "psf_fwhm": psf_fwhm,
+        "unit": unit,
+        "hdu": hdu,
+    }
+    return shared.fit(
+        recipe,
         cutouts,
-        r_eff=r_eff,
-        bands=bands,
-        pixel_scale=pixel_scale,
-        psf_fwhm=psf_fwhm,
-        unit=unit,
-        hdu=hdu,
+        truth,
+        options,
+        model=start,
+        validation=validation,
+        calibration=calibration,
+        name=name,
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        device=device,
+        dtype=dtype,
+        checkpoint=checkpoint,
+        progress=progress,
+        log_dir=log_dir,
     )
-    # Prepared one by one: the images themselves may not fit into memory.
-    prepare, train_on = {
-        "spin": (prepare_images, fit_spin),
-        "duckworth2020": (published.prepare_images, fit_published),
-    }[architecture]
-    rows, parts = [], []
-    for member in members:
-        error = problem_of(member)
-        rows.append(error)
-        if error is None:
-            parts.append(vars(prepare([member])))
-    usable = usable_members(rows, lambda e: e, is_single=single, kind="galaxies")
-    columns = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    known = truth_columns(truth, len(rows), usable, TRUTH)
-    columns |= {key: torch.from_numpy(v).float() for key, v in known.items()}
-    splits = split_rows(len(usable), seed, validation, calibration)
-    data_sets = (select(columns, part) for part in splits)
-    return train_on(*data_sets, model=start, name=name, seed=seed, **options)
 
 
-def fit_spin(
-    data,
-    validation,
-    calibration,
-    *,
-    model=None,
-    name=None,
-    seed=0,
-    card=None,
-    settings=None,
-    **options,
-):
-    """Train the default network on prepared images.
+class SpinRecipe:
+    """How the default network is trained.
 
     Parameters
     ----------
-    data, validation, calibration : dict of str to `torch.Tensor`
-        As `~galml.stellar_spin.training.mock_data_set` returns them.
-    model : `~galml.core.model.GalaxyModel`, optional
-        Start from a copy of its weights.
-    name : str, optional
-        Name of the model.
-    seed : int
-        Seed of the initial weights and of the training.
-    card : dict, optional
-        More to say about the model.
-    settings : dict, optional
-        Of a new `~galml.stellar_spin.network.SpinNet`.
-    **options
-        Of `~galml.core.training.train`.
-
-    Returns
-    -------
-    `~galml.core.model.GalaxyModel`
-        With its ``history``.
+    input_spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
     """
-    settings = (settings or {}) if model is None else model.options
-    network = network_of(SpinNet, settings, seed, model)
-    if model is None:
+
+    operation, architecture, kind = "spin", "spin", "images"
+    truth, needs_truth, needs_calibration = TRUTH, True, True
+
+    def __init__(self, input_spec=None):
+        self.input_spec = preparation.INPUT if input_spec is None else input_spec
+
+    @property
+    def training(self):
+        """Keywords of the training, where the user gives none."""
+        return {"epochs": 20, "weight_decay": 1e-2, "augment": self._augment}
+
+    def start(self, network, data):
+        """Set the mean and spread of the numbers that the network will see."""
         standardize(network, data["scalars"].float())
-    options = {"epochs": 20, "weight_decay": 1e-2, "augment": augment, **options}
-    training = train(
-        network, spin_loss, _inputs(data), _inputs(validation), seed=seed, **options
-    )
-    network.eval()
-    device = options.get("device", "auto")
-    outputs = evaluate(network, calibration, VIEWS, device=device)
-    factors = calibrate(outputs, calibration)
-    result = posterior(outputs, factors)
-    truth = calibration["spin"].numpy()
-    figures = agreement(result["spin_mean"].numpy(), truth)
-    figures["coverage"] = coverage(truth, *interval("spin", result))
-    return trained_model(
-        training,
-        operation="spin",
-        architecture="spin",
-        options=settings,
-        config={
-            "preparation": "spin",
-            "calibration": factors,
-            "domain": domain(data["scalars"].float()),
-        },
-        card={"training_images": len(data["image"]), **(card or {})},
-        figures=_finite(figures),
-        name=name,
-    )
+
+    def targets(self, truth, prepared, members):
+        """Give the truths as tensors."""
+        return {key: torch.from_numpy(value).float() for key, value in truth.items()}
+
+    def columns(self, data):
+        """Reduce a data set to what the training takes."""
+        return {key: data[key] for key in ("image", "scalars", "spin", "ellipticity")}
+
+    def loss(self, network, batch):
+        """Give the loss of a batch, see `spin_loss`."""
+        return spin_loss(network, batch)
+
+    def calibrate(self, model, data, calibration, *, device):
+        """Make the errors right, and measure how good the predictions are."""
+        outputs = evaluate(model.network, calibration, MIRRORS, device=device)
+        factors = calibrate(outputs, calibration)
+        result = posterior(outputs, factors)
+        truth = calibration["spin"].numpy()
+        figures = agreement(result["spin_mean"].numpy(), truth)
+        figures["coverage"] = coverage(truth, *interval("spin", result))
+        domain = valid_range(data["scalars"].float())
+        return {"calibration": factors, "domain": domain}, figures
+
+    def _augment(self, batch, generator):
+        return augment(batch, generator, self.input_spec)
 
 
-def fit_published(
-    data,
-    validation,
-    calibration,
-    *,
-    model=None,
-    name=None,
-    seed=0,
-    card=None,
-    **options,
-):
-    """Train the published network on prepared images, as it was trained.
+class DuckworthRecipe:
+    """How the published network is trained, as it was.
 
     Adam with learning rate 0.001, lowered on plateaus, in batches of 32 for 35 epochs,
     on images turned, zoomed, mirrored and shifted at random; mean squared error.
 
     Parameters
     ----------
-    data, validation, calibration : dict of str to `torch.Tensor`
-        ``image`` (n, 3, 80, 80) and ``spin`` (n,). The last set sets the one error
-        that the network's results have.
-    model, name, seed, card, **options
-        As in `fit_spin`.
+    input_spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
+    """
+
+    operation, architecture, kind = "spin", "duckworth2020", "images"
+    truth, needs_truth, needs_calibration = TRUTH, True, True
+
+    def __init__(self, input_spec=None):
+        self.input_spec = published.INPUT if input_spec is None else input_spec
+
+    @property
+    def training(self):
+        """Keywords of the training, where the user gives none."""
+        return {
+            "epochs": 35,
+            "batch_size": 32,
+            "learning_rate": 1e-3,
+            "schedule": "plateau",
+            "augment": augment_published,
+        }
+
+    def start(self, network, data):
+        """Leave the network as it is: it needs to know nothing of the data."""
+
+    def targets(self, truth, prepared, members):
+        """Give the truth as a tensor."""
+        return {"spin": torch.from_numpy(truth["spin"]).float()}
+
+    def columns(self, data):
+        """Reduce a data set to images with a known spin."""
+        rows = torch.isfinite(data["spin"])
+        return {key: data[key][rows] for key in ("image", "spin")}
+
+    def loss(self, network, batch):
+        """Give the loss of a batch, see `published_loss`."""
+        return published_loss(network, batch)
+
+    def calibrate(self, model, data, calibration, *, device):
+        """Measure the one error that all predictions have, and how good they are."""
+        known = self.columns(calibration)
+        outputs = evaluate(model.network, known, device=device)
+        found, truth = outputs["spin"].numpy(), known["spin"].numpy()
+        error = float(np.quantile(np.abs(found - truth), 0.683))
+        return {"error": error}, agreement(found, truth)
+
+
+#: Recipes by the name of the network.
+RECIPES = {"spin": SpinRecipe, "duckworth2020": DuckworthRecipe}
+
+
+def evaluate(network, data, views=(), *, device="auto", progress=False):
+    """Run a network over a data set as the operation does.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        The network.
+    data : dict of str to `torch.Tensor`
+        ``image`` and, where the network takes them, ``scalars``.
+    views, device, progress
+        As in `~galml.core.inference.infer`.
 
     Returns
     -------
-    `~galml.core.model.GalaxyModel`
-        With its ``history``.
+    dict of str to `torch.Tensor`
+        The outputs.
     """
-    network = network_of(Duckworth2020, {}, seed, model)
-    recipe = {
-        "epochs": 35,
-        "batch_size": 32,
-        "learning_rate": 1e-3,
-        "schedule": "plateau",
-        "augment": augment_published,
-    }
-    parts = (_known(part) for part in (data, validation))
-    training = train(network, published_loss, *parts, seed=seed, **recipe | options)
-    network.eval()
-    calibration = _known(calibration)
-    outputs = evaluate(network, calibration, device=options.get("device", "auto"))
-    guess, truth = outputs["spin"].numpy(), calibration["spin"].numpy()
-    return trained_model(
-        training,
-        operation="spin",
-        architecture="duckworth2020",
-        options={},
-        config={
-            "preparation": "duckworth2020",
-            "error": float(np.quantile(np.abs(guess - truth), 0.683)),
-        },
-        card={"training_images": len(data["image"]), **(card or {})},
-        figures=_finite(agreement(guess, truth)),
-        name=name,
+    keys = [key for key in ("image", "scalars") if key in data]
+    count, step = len(data["image"]), 1024
+    batches = (
+        {key: data[key][i : i + step] for key in keys} for i in range(0, count, step)
     )
+    parts = list(
+        infer(
+            network, batches, views=views, device=device, progress=progress, total=count
+        )
+    )
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def _inputs(data):
-    """Reduce a data set to what training takes."""
-    return {key: data[key] for key in ("image", "scalars", "spin", "ellipticity")}
+def augment(batch, generator, spec=preparation.INPUT):
+    """Mirror images, and forget what a user may not know.
+
+    Parameters
+    ----------
+    batch : dict of str to `torch.Tensor`
+        ``image`` and ``scalars``; the rest stays as it is.
+    generator : `torch.Generator`
+        On the device of the batch.
+    spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        A new batch: of half of the images each is mirrored left to right and top to
+        bottom; a third lose the PSF, some a color or both or their calibration.
+    """
+    image, scalars = batch["image"].clone(), batch["scalars"].clone()
+    device = image.device
+
+    def chance(share):
+        draw = torch.rand(len(image), generator=generator, device=device)
+        return draw < share
+
+    for axis in (-1, -2):
+        mirrored = chance(0.5)
+        image[mirrored] = image[mirrored].flip(axis)
+    for name in ("blue_color", "red_color"):
+        place = spec.scalars.index(name)
+        error = torch.randn(len(image), generator=generator, device=device)
+        known = scalars[:, place] != 0
+        scalars[:, place] += ZERO_POINT * error * known
+    single, no_blue, no_red = chance(SINGLE_BAND), chance(NO_BLUE), chance(NO_RED)
+    for rows, group in (
+        (chance(NO_PSF), "psf"),
+        (chance(NO_CALIBRATION), "calibration"),
+        (single | no_blue, "blue"),
+        (single | no_red, "red"),
+    ):
+        forget(image, scalars, rows, group, spec)
+    return batch | {"image": image, "scalars": scalars}
 
 
-def _known(data):
-    """Reduce a data set to images with a known spin."""
-    rows = torch.isfinite(data["spin"])
-    return {key: data[key][rows] for key in ("image", "spin")}
+def forget(image, scalars, rows, group, spec=preparation.INPUT):
+    """Take from prepared images what a user may not know, in place.
+
+    Parameters
+    ----------
+    image, scalars : `torch.Tensor`
+        What the network is shown.
+    rows : `torch.Tensor`
+        Of which images.
+    group : {"psf", "calibration", "blue", "red"}
+        What is not known: the PSF, the scale of fluxes, or one of the colors.
+    spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
+    """
+    if group in ("blue", "red"):
+        names = [name for name in spec.scalars if name.startswith(f"{group}_")]
+        names.append(f"has_{group}")
+        image[rows, spec.channels.index(group)] = 0
+    elif group == "psf":
+        names = ("has_psf", "log_psf")
+    else:
+        names = ("calibrated", "blue_color", "red_color")
+    for name in names:
+        scalars[rows, spec.scalars.index(name)] = 0
 
 
-def _finite(figures):
-    """Leave out figures that could not be measured."""
-    return {key: value for key, value in figures.items() if np.isfinite(value)}
+def spin_loss(network, batch):
+    """Give the negative log-likelihood of spin and ellipticity.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        The network.
+    batch : dict of str to `torch.Tensor`
+        What it takes, ``spin`` and ``ellipticity``; truths that are NaN do not count.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``loss`` and its terms; ``spin_square`` is the mean squared error of the mean
+        of the distribution.
+    """
+    outputs = network(batch)
+    known = {key: torch.isfinite(batch[key]) for key in ("spin", "ellipticity")}
+    spin, ellipticity = (batch[key].nan_to_num(0.0) for key in known)
+    logits = outputs["spin"]
+    mean, width = ellipticity_of(outputs)
+    density = histogram_log_density(logits, spin, 1.0, BLUR)
+    terms = {
+        "spin": -_mean(density, known["spin"]),
+        "sharpness": _mean(ranked_score(logits, spin), known["spin"]),
+        "ellipticity": _mean(
+            width.log() + 0.5 * ((ellipticity - mean) / width) ** 2,
+            known["ellipticity"],
+        ),
+    }
+    weights = {"sharpness": SHARPNESS, "ellipticity": SHAPE}
+    loss = sum(weights.get(key, 1.0) * term for key, term in terms.items())
+    with torch.no_grad():
+        center = torch.softmax(logits, 1) @ bin_centers(logits, 1.0)
+        square = _mean((center - spin) ** 2, known["spin"])
+    return {"loss": loss, **terms, "spin_square": square}
+
+
+def _mean(values, known):
+    """Mean over the objects whose truth is known, zero where there is none."""
+    return (values * known).sum() / known.sum().clamp_min(1)
+
+
+def published_loss(network, batch):
+    """Give the mean squared error of the spin, as the published training did.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        The network.
+    batch : dict of str to `torch.Tensor`
+        What it takes, and ``spin``.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``loss``.
+    """
+    return {"loss": torch.nn.functional.mse_loss(network(batch)["spin"], batch["spin"])}
+
+
+def augment_published(batch, generator):
+    """Turn, zoom, mirror and shift images as the published training did.
+
+    Rotation by up to 45 degrees, zoom by up to 25 %, separately along both axes, mirror
+    images, and shifts by up to 5 % of the image; what comes in is its edge.
+
+    Parameters
+    ----------
+    batch : dict of str to `torch.Tensor`
+        ``image``; the rest stays as it is.
+    generator : `torch.Generator`
+        On the device of the batch.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        A new batch.
+    """
+    image = batch["image"]
+
+    def uniform(low, high):
+        draw = torch.rand(len(image), generator=generator, device=image.device)
+        return low + (high - low) * draw
+
+    def sign():
+        return torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+
+    angle = uniform(-math.pi / 4, math.pi / 4)
+    across, up = (uniform(0.75, 1.25) * sign() for _ in range(2))
+    cosine, sine = angle.cos(), angle.sin()
+    # Coordinates run from -1 to 1: a shift by a share of the image is twice that.
+    rows = [
+        torch.stack([cosine * across, -sine * up, uniform(-0.1, 0.1)], 1),
+        torch.stack([sine * across, cosine * up, uniform(-0.1, 0.1)], 1),
+    ]
+    places = torch.nn.functional.affine_grid(
+        torch.stack(rows, 1), image.shape, align_corners=False
+    )
+    moved = torch.nn.functional.grid_sample(
+        image, places, padding_mode="border", align_corners=False
+    )
+    return batch | {"image": moved}

@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Networks of the stellar spin domain: tensors in, tensors out."""
+"""The default network for stellar spin: tensors in, tensors out."""
 
 import torch
 from torch import nn
 
 from galml.core.networks import Residual, down
 
-__all__ = ["ARCHITECTURES", "Duckworth2020", "SpinNet"]
+__all__ = ["SpinNet"]
 
 
 class SpinNet(nn.Module):
@@ -82,41 +82,3 @@ class SpinNet(nn.Module):
     def sample(self, outputs, noise):
         """Hand on the noise: quantiles of calibrated distributions make the samples."""
         return {"noise": noise[..., 0]}
-
-
-class Duckworth2020(nn.Module):
-    """The network of Duckworth et al. (2020): spin from a color image.
-
-    It has 5 994 145 parameters, no uncertainty and no symmetry.
-    """
-
-    def __init__(self):
-        super().__init__()
-        layers, inputs = [], 3
-        for outputs, size, dropout, pool in (
-            (64, 6, 0.5, False),
-            (96, 5, 0.25, True),
-            (128, 2, 0.25, True),
-            (192, 2, 0.25, False),
-            (192, 2, 0.25, False),
-        ):
-            layers += [nn.Conv2d(inputs, outputs, size), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)] if pool else []
-            layers += [nn.Dropout(dropout)]
-            inputs = outputs
-        self.layers = nn.Sequential(
-            *layers,
-            nn.Flatten(),
-            nn.Linear(15 * 15 * 192, 128),
-            nn.ReLU(),
-            nn.Dropout(0.25),
-            nn.Linear(128, 64),
-            nn.Linear(64, 1),
-        )
-
-    def forward(self, inputs):
-        """Map ``image``, shape (n, 3, 80, 80) between 0 and 1, to ``spin``, (n,)."""
-        return {"spin": self.layers(inputs["image"])[:, 0]}
-
-
-ARCHITECTURES = {"spin": SpinNet, "duckworth2020": Duckworth2020}

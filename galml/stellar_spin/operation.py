@@ -1,15 +1,24 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The operation `spin`."""
 
-from galml.core.exceptions import ModelError
-from galml.core.running import answer
+import numpy as np
+
+from galml.core.distributions import histogram_quantile
+from galml.core.domain import find_domain
+from galml.core.flags import Flag
+from galml.core.running import grouped, run
 from galml.core.weights import load_model
-from galml.stellar_spin import light, published
-from galml.stellar_spin.images import problem_of, read_images
+from galml.imaging import MIRRORS, GalaxyImages, find_problems, read_images
+from galml.stellar_spin.posterior import fast_rotators, posterior
+from galml.stellar_spin.preparation import prepare
 
-__all__ = ["spin", "system_of"]
+__all__ = ["SpinDomain", "spin"]
 
-SYSTEMS = {"spin": light, "duckworth2020": published}
+#: Signal to noise inside the effective radius, and pixels in it, below which little
+#: can be told; and the part of the image that must be known.
+LOW_SNR = 10.0
+FEW_PIXELS = 2.0
+TRUNCATED = 0.9
 
 
 def spin(
@@ -104,50 +113,129 @@ def spin(
     .. [1] Emsellem et al. (2007), MNRAS 379, 401; from images: Duckworth (2020),
        sdss_CNN.
     .. [2] Emsellem et al. (2011), MNRAS 414, 888.
+
+    Examples
+    --------
+    Two exponential disks in g, r and i, of which the second one is seen more edge-on:
+
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> import galml
+    >>> y, x = np.indices((64, 64)) - 31.5
+    >>> images = np.stack(
+    ...     [[c * np.exp(-np.hypot(x, y / q) / 4) for c in (0.5, 1, 1.4)]
+    ...      for q in (0.9, 0.3)]
+    ... )
+    >>> table = galml.spin(
+    ...     1e3 * images * u.nJy, bands=("g", "r", "i"), r_eff=6.7 * u.pix
+    ... )
+    >>> bool(table["ellipticity"][1] > table["ellipticity"][0])
+    True
     """
     model = load_model(model, "spin")
-    system = system_of(model)
-    is_single, length, images = read_images(
+    options = {
+        "r_eff": r_eff,
+        "bands": bands,
+        "pixel_scale": pixel_scale,
+        "psf_fwhm": psf_fwhm,
+        "unit": unit,
+        "hdu": hdu,
+    }
+    return run(
+        find_domain(model),
         cutouts,
-        r_eff=r_eff,
-        bands=bands,
-        pixel_scale=pixel_scale,
-        psf_fwhm=psf_fwhm,
-        unit=unit,
-        hdu=hdu,
-    )
-    return answer(
-        images,
-        model,
-        system,
-        problem=problem_of,
-        prepare=system.prepare_images,
-        is_single=is_single,
-        length=length,
+        options,
         device=device,
         dtype=dtype,
         batch_size=batch_size,
         n_samples=n_samples,
         seed=seed,
         progress=progress,
-        call={
-            "r_eff": r_eff,
-            "bands": bands,
-            "pixel_scale": pixel_scale,
-            "psf_fwhm": psf_fwhm,
-            "unit": unit,
-            "hdu": hdu,
-            "n_samples": n_samples or None,
-        },
     )
 
 
-def system_of(model):
-    """Find the module that prepares images for a model and reads its answers."""
-    name = model.config.get("preparation")
-    if name not in SYSTEMS:
-        raise ModelError(
-            f"model {model.name!r}: unknown preparation {name!r}; known are "
-            f"{sorted(SYSTEMS)}"
+class SpinDomain:
+    """Images of galaxies, for networks that give distributions of the spin.
+
+    Parameters
+    ----------
+    model : `~galml.core.model.GalaxyModel`
+        Whose network answers, and whose ``input_spec`` says what it is shown.
+    """
+
+    operation, views = "spin", MIRRORS
+
+    def __init__(self, model):
+        self.model, self.spec = model, model.input_spec
+        self.reference = self.spec.parameters["reference_wavelength"]
+
+    def read(self, data, **options):
+        """Read images of galaxies, see `~galml.imaging.read_images`."""
+        return read_images(data, reference=self.reference, **options)
+
+    def problem(self, member):
+        """Give for each galaxy the error why it cannot be used, or None."""
+        return find_problems(member, self.reference)
+
+    def prepare(self, members):
+        """Prepare images of any shapes and bands."""
+        return grouped(
+            members,
+            lambda member: member.kind,
+            lambda group: prepare(GalaxyImages.concatenate(group), self.spec),
         )
-    return SYSTEMS[name]
+
+    def columns(self, n_samples):
+        """Give trailing shape and unit of each column."""
+        names = (
+            "spin",
+            "spin_err",
+            "spin_lo",
+            "spin_hi",
+            "fast_rotator_probability",
+            "ellipticity",
+            "ellipticity_err",
+        )
+        columns = {name: ((), None) for name in names}
+        if n_samples:
+            columns["spin_samples"] = ((n_samples,), None)
+        return columns
+
+    def answer(self, outputs, prepared, members):
+        """Give the columns, from distributions that are calibrated."""
+        result = posterior(outputs, self.model.config["calibration"])
+        low, _, high = result["spin_quantiles"].T
+        values = {
+            "spin": result["spin_mean"],
+            "spin_err": result["spin_error"],
+            "spin_lo": low,
+            "spin_hi": high,
+            "fast_rotator_probability": fast_rotators(result),
+            "ellipticity": result["ellipticity"],
+            "ellipticity_err": result["ellipticity_error"],
+        }
+        if "noise" in outputs:
+            noise = outputs["noise"].contiguous()
+            values["spin_samples"] = histogram_quantile(result["spin"], noise, 1.0)
+        return {key: value.numpy().astype(float) for key, value in values.items()}
+
+    def flags(self, outputs, prepared, members):
+        """Tell what happened to each image."""
+        scalars, domain = prepared.scalars.numpy(), self.model.config["domain"]
+        low, high = (np.array(domain[end]) for end in ("low", "high"))
+
+        def scalar(name):
+            return scalars[:, self.spec.scalars.index(name)]
+
+        # Zero also stands for what is not known, which training has seen.
+        outside = ((scalars < low) | (scalars > high)) & (scalars != 0)
+        states = {
+            Flag.LOW_SNR: scalar("log_snr") < np.log10(LOW_SNR),
+            Flag.FEW_PIXELS: scalar("log_pixels") < np.log10(FEW_PIXELS),
+            Flag.TRUNCATED: scalar("coverage") < TRUNCATED,
+            Flag.OUT_OF_DOMAIN: outside.any(1),
+        }
+        flags = np.concatenate([member.flags for member in members])
+        for bit, state in states.items():
+            flags |= np.where(state, int(bit), 0)
+        return flags

@@ -12,7 +12,7 @@ import numpy as np
 from galml.core.exceptions import InputError
 from galml.core.flags import decode_flags
 from galml.core.plots import marker_size, new_figure, plot_history
-from galml.stellar_spin.posterior import FAST_ROTATOR
+from galml.physics import FAST_ROTATOR
 
 __all__ = [
     "plot_galaxy",
@@ -20,6 +20,7 @@ __all__ = [
     "plot_history",
     "plot_saliency",
     "plot_table",
+    "saliency",
 ]
 
 LIMITS = {"xlim": (0, 1), "ylim": (0, 1)}
@@ -27,7 +28,18 @@ LIMITS = {"xlim": (0, 1), "ylim": (0, 1)}
 FEWEST = 5
 
 
-def plot_galaxy(cutout, row, *, figure=None, **options):
+def plot_galaxy(
+    cutout,
+    row,
+    *,
+    r_eff=None,
+    bands=None,
+    pixel_scale=None,
+    psf_fwhm=None,
+    unit=None,
+    hdu=None,
+    figure=None,
+):
     """Draw one galaxy and what was found.
 
     On the left the image, with a circle of one effective radius; in the middle the
@@ -40,12 +52,11 @@ def plot_galaxy(cutout, row, *, figure=None, **options):
         What was given to `galml.spin`.
     row : `~astropy.table.Row` or mapping
         The galaxy's row of the result. Where the operation failed, the image is drawn
-        alone.
+        without a spin.
+    r_eff, bands, pixel_scale, psf_fwhm, unit, hdu
+        As they were given to `galml.spin`.
     figure : `~matplotlib.figure.Figure`, optional
         An empty figure to draw into; a new one by default.
-    **options
-        ``r_eff``, ``bands``, ``pixel_scale``, ``psf_fwhm``, ``unit`` and ``hdu``, as
-        they were given to `galml.spin`.
 
     Returns
     -------
@@ -57,28 +68,48 @@ def plot_galaxy(cutout, row, *, figure=None, **options):
     galml.core.InputError
         As `galml.spin` does for an image that cannot be used, and for a batch.
     """
-    from galml.stellar_spin.light import prepare_images
-    from galml.stellar_spin.preparation import HALF
+    from galml.stellar_spin.preparation import INPUT, prepare
 
-    image = _single(cutout, options)
+    image = _single(
+        cutout,
+        r_eff=r_eff,
+        bands=bands,
+        pixel_scale=pixel_scale,
+        psf_fwhm=psf_fwhm,
+        unit=unit,
+        hdu=hdu,
+    )
     figure = new_figure(figure, (10.5, 4.4))
     axes = _mosaic(figure, [["image", "prepared", "spin"]], width_ratios=(1, 1, 0.42))
     _draw_image(axes["image"], image)
     _draw_radius(axes["image"], image)
-    shape = prepare_images([image]).image[0, 0].numpy()
-    side = (-HALF, HALF, -HALF, HALF)
+    shape = prepare(image).image[0, 0].numpy()
+    side = INPUT.half_width * np.array([-1, 1, -1, 1])
     axes["prepared"].imshow(shape, origin="lower", cmap="gray", extent=side)
     axes["prepared"].set(xlabel="major axis / $R_e$", ylabel="minor axis / $R_e$")
     axes["prepared"].set_title("as the network sees it", fontsize=10)
     _draw_spin(axes["spin"], row)
     names = row.colnames if hasattr(row, "colnames") else row
-    name = str(row["name"]) if "name" in names else image.name
+    name = str(row["name"]) if "name" in names else image.names[0]
     axes["image"].set_title(name or "galaxy")
     figure.supxlabel(_describe(row), fontsize=9)
     return figure
 
 
-def plot_gallery(cutouts, table, truth=None, *, columns=6, figure=None, **options):
+def plot_gallery(
+    cutouts,
+    table,
+    truth=None,
+    *,
+    columns=6,
+    r_eff=None,
+    bands=None,
+    pixel_scale=None,
+    psf_fwhm=None,
+    unit=None,
+    hdu=None,
+    figure=None,
+):
     """Draw galaxies with their predicted, and true, spins.
 
     Parameters
@@ -91,10 +122,10 @@ def plot_gallery(cutouts, table, truth=None, *, columns=6, figure=None, **option
         True spin of each.
     columns : int
         Images in a row.
+    r_eff, bands, pixel_scale, psf_fwhm, unit, hdu
+        As they were given to `galml.spin`.
     figure : `~matplotlib.figure.Figure`, optional
         An empty figure to draw into; a new one by default.
-    **options
-        As in `plot_galaxy`.
 
     Returns
     -------
@@ -102,10 +133,24 @@ def plot_gallery(cutouts, table, truth=None, *, columns=6, figure=None, **option
         With one pair of axes for each galaxy, in order.
     """
     from galml.core.inputs import Failure
-    from galml.stellar_spin.images import read_images
+    from galml.imaging import read_images
 
-    _, _, images = read_images(cutouts, **options)
-    images = list(images)
+    source = read_images(
+        cutouts,
+        r_eff=r_eff,
+        bands=bands,
+        pixel_scale=pixel_scale,
+        psf_fwhm=psf_fwhm,
+        unit=unit,
+        hdu=hdu,
+        # What is drawn needs no radii.
+        sizes=False,
+    )
+    images = []
+    for member in source.members:
+        failed = isinstance(member, Failure)
+        rows = [member] if failed else [member[[i]] for i in range(len(member))]
+        images += rows
     rows = math.ceil(len(images) / columns)
     figure = new_figure(figure, (1.7 * columns, 2.0 * rows))
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -156,7 +201,18 @@ def plot_table(table, truth=None, *, figure=None):
     return figure
 
 
-def plot_saliency(cutout, *, model="default", figure=None, **options):
+def plot_saliency(
+    cutout,
+    *,
+    model="default",
+    r_eff=None,
+    bands=None,
+    pixel_scale=None,
+    psf_fwhm=None,
+    unit=None,
+    hdu=None,
+    figure=None,
+):
     """Draw which parts of an image the spin depends on.
 
     The map is the sum over the channels of the absolute derivative of the spin by what
@@ -168,10 +224,10 @@ def plot_saliency(cutout, *, model="default", figure=None, **options):
         One galaxy, as `galml.spin` takes it.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Whose network.
+    r_eff, bands, pixel_scale, psf_fwhm, unit, hdu
+        As in `galml.spin`.
     figure : `~matplotlib.figure.Figure`, optional
         An empty figure to draw into; a new one by default.
-    **options
-        As in `plot_galaxy`.
 
     Returns
     -------
@@ -179,14 +235,21 @@ def plot_saliency(cutout, *, model="default", figure=None, **options):
         With the axes labeled ``image``, ``prepared`` and ``saliency``.
     """
     from galml.core.weights import load_model
-    from galml.stellar_spin.saliency import saliency
 
-    image = _single(cutout, options)
+    image = _single(
+        cutout,
+        r_eff=r_eff,
+        bands=bands,
+        pixel_scale=pixel_scale,
+        psf_fwhm=psf_fwhm,
+        unit=unit,
+        hdu=hdu,
+    )
     seen, strength = saliency(image, load_model(model, "spin"))
     figure = new_figure(figure, (10.5, 3.9))
     axes = _mosaic(figure, [["image", "prepared", "saliency"]])
     _draw_image(axes["image"], image)
-    axes["image"].set_title(image.name or "galaxy")
+    axes["image"].set_title(image.names[0] or "galaxy")
     axes["prepared"].imshow(seen, origin="lower", cmap="gray")
     axes["prepared"].set_title("as the network sees it", fontsize=10)
     drawn = axes["saliency"].imshow(strength, origin="lower", cmap="magma", vmin=0)
@@ -198,15 +261,55 @@ def plot_saliency(cutout, *, model="default", figure=None, **options):
     return figure
 
 
-def _single(cutout, options):
-    """Read one image."""
-    from galml.stellar_spin.images import problem_of, read_images
+def saliency(image, model):
+    """Measure how much each cell of an image weighs in the spin.
 
-    is_single, _, images = read_images(cutout, **options)
-    if not is_single:
+    Parameters
+    ----------
+    image : `~galml.imaging.GalaxyImages`
+        One galaxy.
+    model : `~galml.core.model.GalaxyModel`
+        Whose network, on the CPU.
+
+    Returns
+    -------
+    seen, strength : `~numpy.ndarray`
+        What the network sees, the first channel or the mean of the colors, and the
+        sum over the channels of the absolute derivative of the spin times the
+        channel, as a mean over the views.
+    """
+    import torch
+
+    from galml.core.distributions import bin_centers
+    from galml.core.domain import find_domain
+    from galml.core.networks import View
+
+    domain = find_domain(model)
+    inputs = domain.prepare([image]).inputs
+    shown = inputs["image"].clone().requires_grad_()
+    views, total = domain.views or (View(),), 0.0
+    for view in views:
+        logits = model.network(view.apply(inputs | {"image": shown}))["spin"]
+        if logits.ndim == 2:
+            logits = torch.softmax(logits, 1) @ bin_centers(logits, 1.0)
+        total = total + logits.sum() / len(views)
+    (slope,) = torch.autograd.grad(total, shown)
+    strength = (slope * shown).abs().sum(1)[0].detach()
+    seen = shown[0].detach()
+    seen = seen.mean(0) if len(seen) == 3 else seen[0]
+    return seen.numpy(), strength.numpy()
+
+
+def _single(cutout, **options):
+    """Read one image that can be used."""
+    from galml.imaging import find_problems, read_images
+
+    source = read_images(cutout, **options)
+    if not source.is_single:
         raise InputError("cutout", "a batch of images", "one image")
-    image = next(images)
-    if (error := problem_of(image)) is not None:
+    (image,) = source.members
+    (error,) = find_problems(image)
+    if error is not None:
         raise error
     return image
 
@@ -222,14 +325,15 @@ def _mosaic(figure, rows, **options):
 def _draw_image(panel, image):
     """Draw the image in colors, or in gray where it has one band."""
     from galml.cutouts import lupton_rgb
-    from galml.stellar_spin.published import order
+    from galml.stellar_spin.preparation import bands_shown
 
     if image.colors is not None:
-        colors = np.moveaxis(image.colors, 0, -1)
+        colors = np.moveaxis(image.colors[0], 0, -1)
     else:
-        values = image.values.astype(float)
+        values = image.values[0].astype(float)
         sky = np.nanpercentile(values, 30, axis=(1, 2), keepdims=True)
-        places = sorted(set(order(image.wavelength)), key=image.wavelength.__getitem__)
+        places = {band for band in bands_shown(image.wavelengths) if band is not None}
+        places = sorted(places, key=image.wavelengths.__getitem__)
         colors = lupton_rgb((values - sky)[places])
     panel.imshow(colors, origin="lower", interpolation="nearest")
     panel.set(xticks=[], yticks=[])
@@ -239,11 +343,11 @@ def _draw_radius(panel, image):
     """Circle of one effective radius around the galaxy."""
     from matplotlib.patches import Circle
 
-    ny, nx = image.values.shape[1:]
-    middle = np.array([(nx - 1) / 2, (ny - 1) / 2])
-    center = np.where(np.isfinite(image.center), image.center, middle)
+    from galml.imaging.stamps import galaxy_centers
+
+    center = tuple(galaxy_centers(image)[0].tolist())
     style = {"fill": False, "ec": "white", "lw": 1, "ls": "--", "gid": "r_eff"}
-    panel.add_patch(Circle(tuple(center), image.r_eff, **style))
+    panel.add_patch(Circle(center, float(image.r_eff[0]), **style))
 
 
 def _draw_spin(panel, row):

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Distributions that the network's outputs stand for."""
+"""Distributions that the network's outputs stand for, and how wide these must be."""
 
+import numpy as np
 import torch
 
 from galml.core.distributions import (
@@ -8,21 +9,39 @@ from galml.core.distributions import (
     bin_centers,
     histogram_quantile,
     interpolate,
+    widening,
 )
+from galml.physics import FAST_ROTATOR
 
-__all__ = ["FAST_ROTATOR", "NEUTRAL", "ellipticity_of", "fast_rotators", "posterior"]
+__all__ = [
+    "UNCALIBRATED",
+    "calibrate",
+    "ellipticity_of",
+    "fast_rotators",
+    "interval",
+    "posterior",
+]
 
-#: Fast rotators have a spin above this, times the root of their ellipticity
-#: (Emsellem et al. 2011, MNRAS 414, 888).
-FAST_ROTATOR = 0.31
-NEUTRAL = {"spin": [], "ellipticity": []}
+#: Calibration that leaves distributions as they are.
+UNCALIBRATED = {"spin": [], "ellipticity": []}
 #: Points and weights of Gauss-Hermite quadrature over a normal distribution.
 NODES = (-1.7320508, 0.0, 1.7320508)
 WEIGHTS = (1 / 6, 2 / 3, 1 / 6)
 
 
 def ellipticity_of(outputs):
-    """Mean and spread of the ellipticity, shape (n,) each."""
+    """Read mean and spread of the ellipticity off the network's outputs.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        ``ellipticity``, shape (n, 2).
+
+    Returns
+    -------
+    mean, spread : `torch.Tensor`
+        Shape (n,): between 0 and 1, and 0.005 and 0.305.
+    """
     mean, width = outputs["ellipticity"].unbind(1)
     return torch.sigmoid(mean), 0.005 + 0.3 * torch.sigmoid(width)
 
@@ -74,7 +93,8 @@ def posterior(outputs, calibration, widen=None):
 def fast_rotators(result):
     """Give the probability that the spin is above 0.31 times the root of ellipticity.
 
-    Errors of the two are taken as independent.
+    Errors of the two are taken as independent. The criterion is that of Emsellem et
+    al. (2011, MNRAS 414, 888).
 
     Parameters
     ----------
@@ -84,7 +104,7 @@ def fast_rotators(result):
     Returns
     -------
     `torch.Tensor`
-        Shape (n,).
+        Shape (n,), between 0 and 1.
     """
     probability = result["spin"]
     bins = probability.shape[1]
@@ -97,3 +117,66 @@ def fast_rotators(result):
         above = ((edges + 1 / bins - limit[:, None]) * bins).clamp(0, 1)
         total += weight * (probability * above).sum(1)
     return total
+
+
+def calibrate(outputs, data):
+    """Fit the calibration of a network on images that training has not seen.
+
+    Widths are scaled so that 68.3 % intervals cover as many of the truths, in bins of
+    the predicted width.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        What the network gave.
+    data : dict of str to `torch.Tensor`
+        Truth: ``spin`` and ``ellipticity``, shape (n,), NaN where unknown.
+
+    Returns
+    -------
+    dict
+        As `posterior` takes it.
+    """
+    result = dict(UNCALIBRATED)
+    for name in result:
+        truth = data[name].numpy()
+        known = np.isfinite(truth)
+        if known.any():
+            rows = torch.from_numpy(known)
+            chosen = {key: value[rows] for key, value in outputs.items()}
+            result[name] = _factors(name, chosen, truth[known])
+    return result
+
+
+def _factors(name, outputs, truth):
+    """Widening of the distributions of one quantity, against their width."""
+
+    def covers(factor):
+        widen = {name: torch.from_numpy(factor).float()}
+        low, high = interval(name, posterior(outputs, UNCALIBRATED, widen))
+        return (truth >= low) & (truth <= high)
+
+    width = posterior(outputs, UNCALIBRATED)[f"{name}_error"].numpy()
+    return widening(width[:, None], covers)
+
+
+def interval(name, result):
+    """Give the ends of 68.3 % intervals.
+
+    Parameters
+    ----------
+    name : {"spin", "ellipticity"}
+        Of what.
+    result : dict of str to `torch.Tensor`
+        What `posterior` gave.
+
+    Returns
+    -------
+    low, high : `~numpy.ndarray`
+        Shape (n,).
+    """
+    if name == "spin":
+        low, _, high = result["spin_quantiles"].numpy().T
+        return low, high
+    mean, error = (result[f"{name}{end}"].numpy() for end in ("", "_error"))
+    return mean - error, mean + error

@@ -12,96 +12,122 @@ from dataclasses import dataclass
 
 import torch
 
-from galml.core.networks import overlap
-from galml.stellar_spin import features
-from galml.stellar_spin.features import unit_grid
+from galml.core.model import InputSpec
+from galml.imaging import features
+from galml.imaging.stamps import (
+    Grid,
+    align,
+    as_tensor,
+    galaxy_centers,
+    lies_inside,
+    measure_noise,
+    regrid,
+    sky_level,
+)
+from galml.imaging.stretch import asinh_stretch, box_mean
 
-__all__ = [
-    "CHANNELS",
-    "SCALARS",
-    "Prepared",
-    "Stamps",
-    "choose_bands",
-    "middle",
-    "prepare",
-    "regrid",
-]
+__all__ = ["INPUT", "Prepared", "bands_shown", "prepare"]
 
-#: Cells of the image that the network sees, and half of its side in effective radii.
-SIZE = 48
-HALF = 2 * math.sqrt(2)
-#: The same of the grid before it is turned: it holds the image at any angle.
-WIDE_SIZE = 72
-WIDE_HALF = WIDE_SIZE / SIZE * HALF
-
-#: Wavelength (micron) of the band that shows the shape.
-REFERENCE = 0.617
-#: Wavelengths (micron) of the colors that help most, where there is a choice.
-BLUE, RED = 0.470, 0.770
-#: Bands nearer to the reference than this, in relative wavelength, show no color.
-NEAREST = 0.07
-
-#: Planes of the image that the network sees.
-CHANNELS = ("shape", "significance", "contrast", "blue", "red", "coverage")
-
-#: Numbers that the network sees.
-SCALARS = (
-    "log_snr",
-    "log_pixels",
-    "has_psf",
-    "log_psf",
-    "wavelength",
-    "calibrated",
-    "has_blue",
-    "blue_wavelength",
-    "blue_log_snr",
-    "blue_color",
-    "blue_gradient",
-    "has_red",
-    "red_wavelength",
-    "red_log_snr",
-    "red_color",
-    "red_gradient",
-    "concentration",
-    "growth",
-    "axis_ratio_inner",
-    "axis_ratio",
-    "twist",
-    "asymmetry",
-    "coverage",
+#: What a new network is shown. Radii and widths are in effective radii.
+INPUT = InputSpec(
+    grid=(48, 48),
+    channels=("shape", "significance", "contrast", "blue", "red", "coverage"),
+    half_width=2 * math.sqrt(2),
+    width_unit="r_eff",
+    scalars=(
+        "log_snr",
+        "log_pixels",
+        "has_psf",
+        "log_psf",
+        "wavelength",
+        "calibrated",
+        "has_blue",
+        "blue_wavelength",
+        "blue_log_snr",
+        "blue_color",
+        "blue_gradient",
+        "has_red",
+        "red_wavelength",
+        "red_log_snr",
+        "red_color",
+        "red_gradient",
+        "concentration",
+        "growth",
+        "axis_ratio_inner",
+        "axis_ratio",
+        "twist",
+        "asymmetry",
+        "coverage",
+    ),
+    stretch={
+        # Brightness in units of that inside the effective radius, and in errors.
+        "shape_softening": 0.05,
+        "shape_scale": 3.0,
+        "significance_softening": 2.0,
+        "significance_scale": 3.0,
+        # Contrast to the mean of a neighborhood.
+        "contrast_cells": 9,
+        "contrast_noise": 2.0,
+        "contrast_light": 0.2,
+        "contrast_floor": 0.02,
+        "contrast_scale": 2.0,
+        # Colors in magnitudes, that are linear where there is no signal.
+        "color_cells": 3,
+        "color_softening": 2.0,
+        "color_snr": 3.0,
+        "color_largest": 1.5,
+        "largest": 6.0,
+        "smallest_error": 1e-3,
+    },
+    parameters={
+        # Cells of the grid before it is turned: it holds the image at any angle.
+        "wide_cells": 72,
+        # In micron; and how near, in relative wavelength, bands show no color.
+        "reference_wavelength": 0.617,
+        "blue_wavelength": 0.470,
+        "red_wavelength": 0.770,
+        "nearest_band": 0.07,
+        "sky_radius": 3.3,
+        "sky_share": 0.85,
+        "noise_lag": 6,
+        "noise_clip": 2.5,
+        "noise_rounds": 6,
+        "noise_left": 0.9113,
+        "unit_noise": 0.3,
+        "light_inner": 0.4,
+        "light_middle": 1.0,
+        "light_outer": 2.0,
+        "shape_inner": 0.5,
+        "shape_outer": 1.5,
+        "lowest_snr": 0.1,
+        "highest_snr": 1e4,
+        "ratio_light": 0.1,
+        "ratio_noise": 1e-3,
+        "lowest_concentration": -1.0,
+        "highest_concentration": 2.0,
+        "largest_growth": 1.0,
+        "largest_color": 4.0,
+        "gradient_light": 0.05,
+        "largest_gradient": 1.0,
+        "narrowest_psf": 0.01,
+        "widest_psf": 10.0,
+        "smallest_radius": 0.1,
+        "asymmetry_radius": 1.5,
+        "asymmetry_bias": 1.13,
+        "lowest_asymmetry": -0.5,
+        "highest_asymmetry": 2.0,
+    },
 )
 
-
-@dataclass
-class Stamps:
-    """Images of n galaxies, of one shape and in the same bands.
-
-    Parameters
-    ----------
-    data : `torch.Tensor`
-        Shape (n, bands, ny, nx): flux per pixel; NaN where it is unknown.
-    wavelength : sequence of float
-        Of each band, in micron.
-    r_eff : `torch.Tensor`
-        Shape (n,): effective radius along the major axis, in pixels.
-    noise : `torch.Tensor`, optional
-        Shape (n, bands): 1 sigma error of a pixel. What is NaN is measured.
-    psf_fwhm : `torch.Tensor`, optional
-        Shape (n, bands), in pixels; NaN where it is unknown.
-    center : `torch.Tensor`, optional
-        Shape (n, 2): x and y of the galaxy in pixels; the middle by default.
-    calibrated : bool
-        Whether the bands share one flux scale in units of spectral flux density per
-        frequency, so that ratios of their fluxes are AB colors.
-    """
-
-    data: torch.Tensor
-    wavelength: tuple
-    r_eff: torch.Tensor
-    noise: torch.Tensor = None
-    psf_fwhm: torch.Tensor = None
-    center: torch.Tensor = None
-    calibrated: bool = True
+#: Images that go through the memory of a processor at a time.
+CHUNK = 64
+#: Part of a cell by which images may be too small at each side, so that something is
+#: known of all cells.
+SLACK = 0.6
+#: Least coverage of a cell of the turned image that is shown.
+LEAST_COVERED = 0.1
+#: Magnitudes per unit of asinh.
+POGSON = 1.0857
 
 
 @dataclass
@@ -111,50 +137,50 @@ class Prepared:
     Attributes
     ----------
     image : `torch.Tensor`
-        Shape (n, len(CHANNELS), 48, 48), float32.
+        Shape (n, channels, 48, 48), float32.
     scalars : `torch.Tensor`
-        Shape (n, len(SCALARS)), float32.
+        Shape (n, scalars), float32.
     """
 
     image: torch.Tensor
     scalars: torch.Tensor
 
+    @property
+    def inputs(self):
+        """Tensors by the names that the network knows."""
+        return vars(self)
 
-def choose_bands(wavelength):
-    """Choose the bands that show shape, blue and red color.
+
+def bands_shown(wavelengths, spec=INPUT):
+    """Find the bands that show shape, blue and red color.
 
     Parameters
     ----------
-    wavelength : sequence of float
+    wavelengths : sequence of float
         Of each band, in micron.
+    spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
 
     Returns
     -------
     tuple of int or None
         Indices; None for a color that cannot be had.
     """
-
-    def nearest(goal, places):
-        return min(places, key=lambda i: abs(math.log(wavelength[i] / goal)))
-
-    places = range(len(wavelength))
-    middle = nearest(REFERENCE, places)
-    blue = [i for i in places if wavelength[i] < (1 - NEAREST) * wavelength[middle]]
-    red = [i for i in places if wavelength[i] > (1 + NEAREST) * wavelength[middle]]
-    return (
-        middle,
-        nearest(BLUE, blue) if blue else None,
-        nearest(RED, red) if red else None,
-    )
+    names = ("reference", "blue", "red")
+    goals = {name: spec.parameters[f"{name}_wavelength"] for name in names}
+    nearest = spec.parameters["nearest_band"]
+    return features.choose_bands(wavelengths, **goals, nearest=nearest)
 
 
-def prepare(stamps):
+def prepare(images, spec=INPUT):
     """Prepare images of one shape.
 
     Parameters
     ----------
-    stamps : `Stamps`
+    images : `~galml.imaging.GalaxyImages`
         The images; they are not changed.
+    spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
 
     Returns
     -------
@@ -162,163 +188,229 @@ def prepare(stamps):
         An image without light gives finite nonsense and a low ``log_snr``: the
         caller decides.
     """
-    chosen = choose_bands(stamps.wavelength)
-    places = [i for i in chosen if i is not None]
-    data = stamps.data[:, places]
-    # Single precision then holds the galaxy, however bright the sky is.
-    data = (data - data.nanmean((2, 3), keepdim=True)).float()
-    r_eff = stamps.r_eff.float()
-    center = middle(data, stamps.center)
-    mean, cover, reduction = regrid(data, center, WIDE_HALF * r_eff, WIDE_SIZE)
-    x, y = unit_grid(WIDE_SIZE, WIDE_HALF)
-    radius = torch.hypot(x, y)
-    mean = _without_sky(mean, cover, radius)
-    noise = None if stamps.noise is None else stamps.noise[:, places]
-    std = features.measure_noise(mean, cover, radius, noise, reduction)
-    cell = std * reduction[:, None]
-    bright = features.measure_light(mean, cover, radius)
-    unit = torch.maximum(bright[:, :, 1], 0.3 * cell).clamp_min(1e-30)
-    angle, numbers = features.measure_shape(mean[:, 0] * cover[:, 0], x, y)
-    # Floats have no unit: brightness is counted in that inside the effective radius.
-    mean = mean / unit[..., None, None]
-    numbers |= features.measure_brightness(bright, std, r_eff)
-    planes = _turned(torch.cat([mean * cover, cover], 1), angle)
-    image, asymmetry = _channels(planes, cell / unit, chosen)
-    numbers["asymmetry"] = asymmetry
-    numbers["coverage"] = planes[:, len(places)].mean((1, 2))
-    numbers |= features.measure_colors(bright, unit, std, r_eff, stamps, chosen)
-    numbers |= features.measure_psf(stamps, chosen[0], r_eff)
-    numbers["log_pixels"] = r_eff.clamp_min(0.1).log10()
-    numbers["wavelength"] = torch.full_like(
-        r_eff, math.log10(stamps.wavelength[chosen[0]] / REFERENCE)
-    )
-    numbers["calibrated"] = torch.full_like(r_eff, float(stamps.calibrated))
-    scalars = torch.stack([numbers[name] for name in SCALARS], 1)
+    size, work = spec.grid[0], _Preparation(images, spec)
+    image = torch.empty(len(images), len(spec.channels), size, size)
+    scalars = torch.empty(len(images), len(spec.scalars))
+    for whole in (True, False):
+        for rows in (work.whole == whole).nonzero()[:, 0].split(CHUNK):
+            if len(rows):
+                first, end = int(rows[0]), int(rows[-1]) + 1
+                rows = slice(first, end) if end - first == len(rows) else rows
+                image[rows], scalars[rows] = work.prepare(rows, whole)
     return Prepared(image=image, scalars=scalars)
 
 
-def middle(data, center=None):
-    """Center given, or the middle of the image."""
-    ny, nx = data.shape[-2:]
-    half = torch.tensor([(nx - 1) / 2, (ny - 1) / 2], dtype=torch.float64)
-    if center is None:
-        return half.expand(len(data), 2)
-    return torch.where(torch.isfinite(center), center.double(), half)
+class _Preparation:
+    """What is known of images of one shape, and how they are prepared."""
 
+    def __init__(self, images, spec):
+        self.spec, self.numbers = spec, spec.parameters
+        self.target = Grid(spec.grid[0], spec.half_width)
+        cells = int(self.numbers["wide_cells"])
+        self.grid = Grid(cells, spec.half_width * cells / spec.grid[0])
+        self.shown = bands_shown(images.wavelengths, spec)
+        self.bands = [band for band in self.shown if band is not None]
+        self.wavelengths = images.wavelengths
+        self.calibrated = images.calibrated
+        self.data = as_tensor(images.values)
+        self.center = galaxy_centers(images)
+        r_eff = torch.from_numpy(images.r_eff)
+        self.half, self.r_eff = self.grid.half * r_eff, r_eff.float()
+        self.noise = torch.from_numpy(images.noise)[:, self.bands].float()
+        self.psf_fwhm = torch.from_numpy(images.psf_fwhm)[:, self.bands[0]].float()
+        # Single precision then holds the galaxy, however bright the sky is.
+        means = [self.data[:, band].mean((1, 2)) for band in self.bands]
+        self.level = torch.stack(means, 1)
+        known = torch.isfinite(self.level).all(1)
+        if not known.all():
+            part = self.data[~known][:, self.bands]
+            self.level[~known] = part.nanmean((2, 3)).nan_to_num(0.0)
+        cell = 2 * self.half / cells
+        self.whole = known & lies_inside(images, self.half - SLACK * cell)
 
-def regrid(data, center, half, size):
-    """Average the known pixels in each cell of a square around the galaxy.
-
-    Parameters
-    ----------
-    data : `torch.Tensor`
-        Shape (n, bands, ny, nx); NaN where it is unknown.
-    center : `torch.Tensor`
-        Shape (n, 2), x and y in pixels.
-    half : `torch.Tensor`
-        Shape (n,): half of the side of the square, in pixels.
-    size : int
-        Cells a side.
-
-    Returns
-    -------
-    mean, share : `torch.Tensor`
-        Shape (n, bands, size, size): the means, 0 where less than a tenth of a cell is
-        known, and how much of each cell is known.
-    reduction : `torch.Tensor`
-        Shape (n,): error of a cell over that of a pixel, if those are independent.
-    """
-    ny, nx = data.shape[-2:]
-    # Edges of cells need more digits than brightness.
-    center, half = center.double(), half.double()
-    step = 2 * half / size
-    rows = overlap(ny, center[:, 1] - half, step, size).float()[:, None]
-    columns = overlap(nx, center[:, 0] - half, step, size).float()[:, None]
-    reduction = (_shrinkage(rows) * _shrinkage(columns)).sqrt()
-    columns = columns.transpose(2, 3)
-    known = torch.isfinite(data)
-    if known.all():
-        area = (rows.sum(3, True) * columns.sum(2, True)).expand(
-            -1, data.shape[1], -1, -1
+    def prepare(self, rows, whole):
+        """Give image and numbers of some galaxies, all or none of them whole."""
+        p, r_eff = self.numbers, self.r_eff[rows]
+        chunk, level = self.data[rows], self.level[rows]
+        data = torch.empty(len(chunk), len(self.bands), *chunk.shape[2:])
+        for place, band in enumerate(self.bands):
+            sky = level[:, place, None, None]
+            torch.sub(chunk[:, band], sky, out=data[:, place])
+        stamps = regrid(
+            data, self.center[rows], self.half[rows], self.grid.size, whole=whole
         )
-    else:
-        area = rows @ known.float() @ columns
-        data = torch.where(known, data, 0.0)
-    total = rows @ data @ columns
-    share = (area / (step**2)[:, None, None, None].float()).clamp(0, 1)
-    share = torch.where(share > 0.1, share, 0.0)
-    mean = torch.where(share > 0, total / area.clamp_min(1e-12), 0.0)
-    return mean, share, reduction
+        far = {"far": p["sky_radius"], "share": p["sky_share"]}
+        sky = sky_level(stamps, self.grid, **far)[..., None, None]
+        if whole:
+            stamps.mean -= sky
+        else:
+            stamps.mean = torch.where(stamps.cover > 0, stamps.mean - sky, 0.0)
+        error = self._errors(stamps, rows, far)
+        cell_error = error * stamps.reduction[:, None]
+        radii = tuple(p[f"light_{part}"] for part in ("inner", "middle", "outer"))
+        light = features.light_inside(stamps, self.grid, radii)
+        unit = torch.maximum(light[:, :, 1], p["unit_noise"] * cell_error)
+        unit = unit.clamp_min(features.TINY)
+        widths = (p["shape_inner"], p["shape_outer"])
+        shape = stamps.mean[:, 0] * stamps.cover[:, 0]
+        angle, ratio, twist = features.shape_moments(shape, self.grid, widths)
+        # Floats have no unit: brightness is counted in that inside the radius.
+        value, cover = self._aligned(stamps, angle)
+        value = value / unit[..., None, None]
+        smallest = self.spec.stretch["smallest_error"]
+        seen_error = (cell_error / unit).clamp_min(smallest)
+        image = self._image(value, cover, seen_error)
+        bend = features.asymmetry(
+            value[:, 0],
+            seen_error[:, 0],
+            self.target,
+            radius=p["asymmetry_radius"],
+            bias=p["asymmetry_bias"],
+        )
+        numbers = {
+            "log_pixels": r_eff.clamp_min(p["smallest_radius"]).log10(),
+            "axis_ratio_inner": ratio[:, 0],
+            "axis_ratio": ratio[:, 1],
+            "twist": twist,
+            "asymmetry": bend.clamp(p["lowest_asymmetry"], p["highest_asymmetry"]),
+            "coverage": torch.ones_like(r_eff) if whole else cover[:, 0].mean((1, 2)),
+        }
+        numbers |= self._brightness(light, error, r_eff)
+        numbers |= self._colors(light, unit, error, r_eff)
+        numbers |= self._circumstances(rows, r_eff)
+        scalars = torch.stack([numbers[name] for name in self.spec.scalars], 1)
+        return image, scalars
 
+    def _errors(self, stamps, rows, far):
+        """Error of a pixel in each band: that given, or else measured."""
+        error, p = self.noise[rows], self.numbers
+        missing = torch.isnan(error)
+        if not missing.any():
+            return error
+        measured = measure_noise(
+            stamps,
+            self.grid,
+            **far,
+            lag=int(p["noise_lag"]),
+            clip=p["noise_clip"],
+            rounds=int(p["noise_rounds"]),
+            left=p["noise_left"],
+        )
+        return torch.where(missing, measured, error)
 
-def _shrinkage(weights):
-    """Variance of weighted means over that of the values, shape (n,)."""
-    total = weights.sum(3)
-    inside = total > 0
-    ratio = (weights**2).sum(3) / total.clamp_min(1e-12) ** 2
-    return (ratio * inside).sum((1, 2)) / inside.sum((1, 2)).clamp_min(1)
+    def _aligned(self, stamps, angle):
+        """Turn the images; give brightness, and how much of each cell is known."""
+        if stamps.whole:
+            # What is partly known lies beyond the turned image.
+            return align(stamps.mean, angle, self.grid, self.target), None
+        cover = stamps.cover.expand(stamps.mean.shape)
+        planes = torch.cat([stamps.mean * cover, cover], 1)
+        light, cover = align(planes, angle, self.grid, self.target).chunk(2, 1)
+        known = cover > LEAST_COVERED
+        return torch.where(known, light / cover.clamp_min(1e-6), 0.0), cover
 
+    def _image(self, value, cover, error):
+        """Make the planes that the network sees."""
+        s = self.spec.stretch
+        shape, noise = value[:, 0], error[:, 0, None, None]
+        smooth = box_mean(shape, int(s["contrast_cells"]))
+        limit = s["contrast_light"] * smooth.abs() + s["contrast_floor"]
+        limit = torch.hypot(s["contrast_noise"] * noise, limit)
+        planes = {
+            "shape": asinh_stretch(shape, s["shape_softening"]) / s["shape_scale"],
+            "significance": asinh_stretch(shape, s["significance_softening"] * noise)
+            / s["significance_scale"],
+            "contrast": asinh_stretch(shape - smooth, limit) / s["contrast_scale"],
+        }
+        soft = box_mean(value, int(s["color_cells"]))
+        place = 1
+        for name, band in zip(("blue", "red"), self.shown[1:], strict=True):
+            if band is None:
+                continue
+            other_noise = error[:, place, None, None]
+            snr = torch.minimum(soft[:, place] / other_noise, soft[:, 0] / noise)
+            softening = s["color_softening"] * torch.maximum(noise, other_noise)
+            first, second = (asinh_stretch(soft[:, k], softening) for k in (0, place))
+            trust = 1 / (1 + (s["color_snr"] / snr.clamp_min(1e-3)).square())
+            largest = s["color_largest"]
+            planes[name] = (POGSON * (first - second) * trust).clamp(-largest, largest)
+            place += 1
+        image = torch.empty(len(value), len(self.spec.channels), *shape.shape[1:])
+        for k, name in enumerate(self.spec.channels):
+            if name == "coverage":
+                image[:, k] = 1.0 if cover is None else cover[:, 0]
+            elif name in planes:
+                torch.clamp(planes[name], -s["largest"], s["largest"], out=image[:, k])
+                if cover is not None:
+                    image[:, k] *= cover[:, 0] > LEAST_COVERED
+            else:
+                image[:, k] = 0.0
+        return image
 
-def _without_sky(mean, cover, radius):
-    """Subtract what is left of the sky: the median far from the galaxy."""
-    outer = features.outside(cover, radius)
-    sky = torch.where(outer, mean, torch.nan).flatten(2).nanmedian(2).values
-    sky = sky.nan_to_num(0.0)[..., None, None]
-    return torch.where(cover > 0, mean - sky, 0.0)
+    def _brightness(self, light, error, r_eff):
+        """Measure how bright and how concentrated the reference band is."""
+        p, error = self.numbers, error[:, 0]
+        inner, middle, outer = light[:, 0].unbind(1)
+        floor = torch.maximum(p["ratio_light"] * middle.abs(), p["ratio_noise"] * error)
+        floor = floor.clamp_min(features.TINY)
+        part = features.concentration(inner, middle, floor)
+        growth = features.concentration(outer, middle, floor)
+        lowest, highest = p["lowest_concentration"], p["highest_concentration"]
+        return {
+            "log_snr": self._log_snr(middle, error, r_eff),
+            "concentration": part.clamp(lowest, highest),
+            "growth": growth.clamp(-p["largest_growth"], p["largest_growth"]),
+        }
 
+    def _log_snr(self, brightness, error, r_eff):
+        """Signal to noise inside the effective radius, as a logarithm."""
+        p = self.numbers
+        low, high = p["lowest_snr"], p["highest_snr"]
+        return features.log_snr(brightness, error, r_eff, low=low, high=high)
 
-def _turned(planes, angle):
-    """Turn planes so that the major axis lies along x, and keep the inner part."""
-    x, y = unit_grid(SIZE, HALF / WIDE_HALF)
-    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    places = torch.stack([x * cosine - y * sine, x * sine + y * cosine], -1)
-    return torch.nn.functional.grid_sample(
-        planes, places, mode="bilinear", padding_mode="zeros", align_corners=False
-    )
+    def _colors(self, light, unit, error, r_eff):
+        """Measure colors and their gradients, zero where they cannot be had."""
+        p, zero = self.numbers, torch.zeros_like(r_eff)
+        result, place = {}, 1
+        for name, band in zip(("blue", "red"), self.shown[1:], strict=True):
+            keys = ("wavelength", "log_snr", "color", "gradient")
+            result |= {f"{name}_{key}": zero for key in keys}
+            result[f"has_{name}"] = zero + float(band is not None)
+            if band is None:
+                continue
+            ratio = self.wavelengths[band] / self.wavelengths[self.shown[0]]
+            result[f"{name}_wavelength"] = zero + math.log10(ratio)
+            result[f"{name}_log_snr"] = self._log_snr(
+                light[:, place, 1], error[:, place], r_eff
+            )
+            largest = p["largest_color"]
+            color = features.color(unit[:, 0], unit[:, place], largest=largest)
+            if self.calibrated:
+                result[f"{name}_color"] = color
+            # Brightness between one and two radii, from that inside each.
+            outer = 4 * light[:, :, 2] - light[:, :, 1]
+            floor = p["gradient_light"] * unit
+            change = features.color(
+                outer[:, 0],
+                outer[:, place],
+                floor[:, 0],
+                floor[:, place],
+                largest=largest,
+            )
+            steepest = p["largest_gradient"]
+            result[f"{name}_gradient"] = (change - color).clamp(-steepest, steepest)
+            place += 1
+        return result
 
-
-def _channels(planes, cell, chosen):
-    """Make the channels, and measure the asymmetry under half a turn."""
-    count = planes.shape[1] // 2
-    cover = planes[:, count:]
-    value = torch.where(
-        cover > 0.1, planes[:, :count] / cover.clamp_min(1e-6), torch.nan
-    ).nan_to_num(0.0)
-    noise = cell[..., None, None].clamp_min(1e-3)
-    shape, error = value[:, 0], noise[:, 0]
-    smooth = _blurred(shape, 9)
-    contrast = (shape - smooth) / torch.hypot(2 * error, 0.2 * smooth.abs() + 0.02)
-    images = [
-        torch.asinh(shape / 0.05) / 3,
-        torch.asinh(shape / (2 * error)) / 3,
-        torch.asinh(contrast) / 2,
-    ]
-    middle = _blurred(shape, 3)
-    place = 1
-    for index in chosen[1:]:
-        if index is None:
-            images.append(torch.zeros_like(shape))
-            continue
-        other = _blurred(value[:, place], 3)
-        snr = torch.minimum(other / noise[:, place], middle / error)
-        # Magnitudes that are linear where there is no signal.
-        soft = 2 * torch.maximum(error, noise[:, place])
-        color = 1.0857 * (torch.asinh(middle / soft) - torch.asinh(other / soft))
-        trust = 1 / (1 + (3 / snr.clamp_min(1e-3)) ** 2)
-        images.append((color * trust).clamp(-1.5, 1.5))
-        place += 1
-    turned = shape.flip(-1, -2)
-    x, y = unit_grid(SIZE, HALF)
-    inside = (torch.hypot(x, y) < 1.5).float()
-    change = ((shape - turned).abs() * inside).sum((1, 2))
-    change = change - 1.13 * error[:, 0, 0] * inside.sum()
-    asymmetry = change / (shape.abs() * inside).sum((1, 2)).clamp_min(1e-6)
-    image = torch.stack(images, 1).clamp(-6, 6) * (cover[:, :1] > 0.1)
-    return torch.cat([image, cover[:, :1]], 1), asymmetry.clamp(-0.5, 2)
-
-
-def _blurred(value, width):
-    """Mean over squares of ``width`` cells."""
-    return torch.nn.functional.avg_pool2d(
-        value[:, None], width, 1, width // 2, count_include_pad=False
-    )[:, 0]
+    def _circumstances(self, rows, r_eff):
+        """Tell how the images were taken."""
+        p = self.numbers
+        limits = {"low": p["narrowest_psf"], "high": p["widest_psf"]}
+        known, width = features.log_psf(self.psf_fwhm[rows], r_eff, **limits)
+        ratio = self.wavelengths[self.shown[0]] / p["reference_wavelength"]
+        return {
+            "has_psf": known,
+            "log_psf": width,
+            "wavelength": torch.full_like(r_eff, math.log10(ratio)),
+            "calibrated": torch.full_like(r_eff, float(self.calibrated)),
+        }

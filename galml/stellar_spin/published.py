@@ -1,41 +1,93 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The published system of Duckworth et al. (2020): preparation and columns."""
+"""The published system of Duckworth et al. (2020): spin from color images."""
 
 from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
 import torch
+from torch import nn
 
-from galml.core.exceptions import InputError
-from galml.core.running import in_groups
-from galml.cutouts.colors import SDSS_PIXEL, sdss_rgb
-from galml.stellar_spin.preparation import choose_bands, middle, regrid
+from galml.core.model import InputSpec
+from galml.core.running import grouped
+from galml.cutouts.colors import SDSS_NONLINEARITY, SDSS_PIXEL, SDSS_SCALES, sdss_rgb
+from galml.imaging import GalaxyImages, find_problems, read_images, regrid
+from galml.imaging.features import choose_bands
+from galml.imaging.stamps import as_tensor, galaxy_centers
 
 __all__ = [
-    "VIEWS",
-    "Pictures",
-    "colored",
-    "columns",
-    "inputs",
-    "layout",
-    "order",
+    "INPUT",
+    "ColorImages",
+    "Duckworth2020",
+    "DuckworthDomain",
+    "color_images",
     "prepare",
-    "prepare_images",
 ]
 
-#: The published system averages over no symmetries.
-VIEWS = ()
-#: Pixels of the image, and half of its side in effective radii.
-SIZE = 80
-HALF = 4.24
-#: Brightness inside the effective radius, in nJy in the area of an SDSS pixel, that
-#: images get whose brightness is unknown.
-TYPICAL = 360.0
+#: What a new network is shown.
+INPUT = InputSpec(
+    grid=(80, 80),
+    channels=("red", "green", "blue"),
+    half_width=4.24,
+    width_unit="r_eff",
+    stretch={
+        "red": SDSS_SCALES[0],
+        "green": SDSS_SCALES[1],
+        "blue": SDSS_SCALES[2],
+        "nonlinearity": SDSS_NONLINEARITY,
+        # Brightness inside the effective radius, in nJy in the area of an SDSS pixel,
+        # that images get whose brightness is unknown.
+        "typical": 360.0,
+    },
+    parameters={
+        # In micron; and how near, in relative wavelength, bands show no color.
+        "reference_wavelength": 0.617,
+        "blue_wavelength": 0.470,
+        "red_wavelength": 0.770,
+        "nearest_band": 0.07,
+    },
+)
+#: Images that are prepared at a time.
+CHUNK = 64
+
+
+class Duckworth2020(nn.Module):
+    """The network of Duckworth et al. (2020): spin from a color image.
+
+    It has 5 994 145 parameters, no uncertainty and no symmetry.
+    """
+
+    def __init__(self):
+        super().__init__()
+        layers, inputs = [], 3
+        for outputs, size, dropout, pool in (
+            (64, 6, 0.5, False),
+            (96, 5, 0.25, True),
+            (128, 2, 0.25, True),
+            (192, 2, 0.25, False),
+            (192, 2, 0.25, False),
+        ):
+            layers += [nn.Conv2d(inputs, outputs, size), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)] if pool else []
+            layers += [nn.Dropout(dropout)]
+            inputs = outputs
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Flatten(),
+            nn.Linear(15 * 15 * 192, 128),
+            nn.ReLU(),
+            nn.Dropout(0.25),
+            nn.Linear(128, 64),
+            nn.Linear(64, 1),
+        )
+
+    def forward(self, inputs):
+        """Map ``image``, shape (n, 3, 80, 80) between 0 and 1, to ``spin``, (n,)."""
+        return {"spin": self.layers(inputs["image"])[:, 0]}
 
 
 @dataclass
-class Pictures:
+class ColorImages:
     """What the network takes.
 
     Attributes
@@ -46,139 +98,142 @@ class Pictures:
 
     image: torch.Tensor
 
+    @property
+    def inputs(self):
+        """Tensors by the names that the network knows."""
+        return vars(self)
 
-def prepare(colors, r_eff, center=None):
+
+def prepare(images, spec=INPUT):
     """Cut color images to 8.48 effective radii and 80 pixels.
 
     Parameters
     ----------
-    colors : `torch.Tensor`
-        Shape (n, 3, ny, nx), between 0 and 1.
-    r_eff : `torch.Tensor`
-        Shape (n,), in pixels.
-    center : `torch.Tensor`, optional
-        Shape (n, 2): x and y in pixels.
+    images : `~galml.imaging.GalaxyImages`
+        Images of one shape.
+    spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
 
     Returns
     -------
-    `Pictures`
+    `ColorImages`
         Black where the images have ended.
     """
-    place = middle(colors, center)
-    mean, share, _ = regrid(colors.float(), place, HALF * r_eff, SIZE)
-    return Pictures(mean * share)
+    parts = []
+    for start in range(0, len(images), CHUNK):
+        some = images[start : start + CHUNK]
+        colors = as_tensor(color_images(some, spec)).float()
+        half = spec.half_width * torch.from_numpy(some.r_eff)
+        stamps = regrid(colors, galaxy_centers(some), half, spec.grid[0])
+        parts.append(stamps.mean * stamps.cover)
+    return ColorImages(torch.cat(parts))
 
 
-def prepare_images(images):
-    """Prepare images of any shapes and bands.
+def color_images(images, spec=INPUT):
+    """Give the colors of images: their own, or those of their bands as SDSS has them.
 
-    Parameters
-    ----------
-    images : sequence of `~galml.stellar_spin.images.GalaxyImage`
-        The images.
-
-    Returns
-    -------
-    `Pictures`
-        Rows in the order of ``images``.
-    """
-    return in_groups(images, lambda one: one.values.shape[1:], _prepare_group)
-
-
-def _prepare_group(group):
-    colors = np.stack([_colors(one) for one in group])
-    r_eff = torch.tensor([one.r_eff for one in group], dtype=torch.float64)
-    center = torch.from_numpy(np.stack([one.center for one in group]))
-    return prepare(torch.from_numpy(colors), r_eff, center)
-
-
-def order(wavelength):
-    """Give the places of the bands shown as red, green and blue.
-
-    What has no redder or no bluer band is shown in the middle one.
-    """
-    green, blue, red = choose_bands(wavelength)
-    return tuple(green if place is None else place for place in (red, green, blue))
-
-
-def colored(values, places, pixel_scale):
-    """Make color images, with a last axis moved to where bands are.
+    What has no redder or no bluer band is shown in the band that is nearest to r.
 
     Parameters
     ----------
-    values : `~numpy.ndarray`
-        Shape (..., bands, ny, nx), in nJy per pixel.
-    places : tuple of int
-        What `order` gave.
-    pixel_scale : float or `~numpy.ndarray`
-        In arcsec; the shape of the leading axes.
+    images : `~galml.imaging.GalaxyImages`
+        Images of one shape.
+    spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
 
     Returns
     -------
     `~numpy.ndarray`
-        Shape (..., 3, ny, nx), between 0 and 1.
+        Shape (n, 3, ny, nx), between 0 and 1.
     """
-    side = np.asarray(pixel_scale) * u.arcsec
-    colors = sdss_rgb(values * u.nJy, bands=places, pixel_scale=side)
+    if images.colors is not None:
+        return images.colors
+    goals = {
+        name: spec.parameters[f"{name}_wavelength"]
+        for name in ("reference", "blue", "red")
+    }
+    nearest = spec.parameters["nearest_band"]
+    green, blue, red = choose_bands(images.wavelengths, **goals, nearest=nearest)
+    places = [green if place is None else place for place in (red, green, blue)]
+    values = images.values[:, places].astype(float)
+    side = images.pixel_scale.copy()
+    rows = ~np.isfinite(side) if images.calibrated else np.ones(len(side), dtype=bool)
+    if rows.any():
+        bright = _brightness(values[rows, 1], images[rows])
+        factor = spec.stretch["typical"] / np.maximum(bright, 1e-30)
+        values[rows] *= factor[:, None, None, None]
+        side[rows] = SDSS_PIXEL.to_value(u.arcsec)
+    colors = sdss_rgb(
+        values * u.nJy,
+        bands=(0, 1, 2),
+        pixel_scale=side * u.arcsec,
+        scales=[spec.stretch[name] for name in spec.channels],
+        nonlinearity=spec.stretch["nonlinearity"],
+    )
     return np.moveaxis(colors, -1, -3)
 
 
-def _colors(image):
-    """Give the colors of the image itself, or of its bands."""
-    if image.colors is not None:
-        return image.colors
-    values, places = image.values.astype(float), order(image.wavelength)
-    if image.calibrated and np.isfinite(image.pixel_scale):
-        return colored(values, places, image.pixel_scale)
+def _brightness(values, images):
+    """Mean of the known pixels inside the effective radius, 1 where there are none."""
     y, x = np.indices(values.shape[1:])
-    x0, y0 = middle(values[None], torch.from_numpy(image.center)[None])[0].numpy()
-    green = values[places[1]]
-    inside = (np.hypot(x - x0, y - y0) <= max(image.r_eff, 1.0)) & np.isfinite(green)
-    bright = green[inside].mean() if inside.any() else 1.0
-    values *= TYPICAL / max(bright, 1e-30)
-    return colored(values, places, SDSS_PIXEL.to_value(u.arcsec))
+    center = galaxy_centers(images).numpy()[:, :, None, None]
+    radius = np.hypot(x - center[:, 0], y - center[:, 1])
+    inside = radius <= np.maximum(images.r_eff, 1.0)[:, None, None]
+    inside &= np.isfinite(values)
+    count = inside.sum((1, 2))
+    total = np.where(inside, values, 0.0).sum((1, 2))
+    return np.where(count > 0, total / np.maximum(count, 1), 1.0)
 
 
-def inputs(prepared):
-    """Give what the network takes of prepared images."""
-    return {"image": prepared.image}
+class DuckworthDomain:
+    """Images of galaxies, as the published network sees them.
 
-
-def layout(model, n_samples):
-    """Trailing shape and unit of each column of the operation's result."""
-    if n_samples:
-        raise InputError("n_samples", n_samples, "0: this model has no distributions")
-    names = ("spin", "spin_err", "spin_lo", "spin_hi")
-    return {name: ((), None) for name in names}
-
-
-def columns(outputs, prepared, images, config):
-    """Answer for each image.
+    It averages over no symmetries, and its error is the same for all galaxies.
 
     Parameters
     ----------
-    outputs : dict of torch.Tensor
-        What the network gave.
-    prepared : Pictures
-        What it was given.
-    images : sequence of galml.stellar_spin.images.GalaxyImage
-        Where that came from.
-    config : dict
-        The configuration of the model.
-
-    Returns
-    -------
-    columns : dict of numpy.ndarray
-        The spin, with the one error that the model has for all.
-    flags : numpy.ndarray
-        Bits of `galml.core.Flag`.
+    model : `~galml.core.model.GalaxyModel`
+        Whose network answers, and whose ``input_spec`` says what it is shown.
     """
-    spin = outputs["spin"].numpy().astype(float)
-    error = config["error"]
-    values = {
-        "spin": spin,
-        "spin_err": np.full(len(spin), error),
-        "spin_lo": spin - error,
-        "spin_hi": spin + error,
-    }
-    return values, np.array([one.flags for one in images], dtype=int)
+
+    operation, views = "spin", ()
+
+    def __init__(self, model):
+        self.model, self.spec = model, model.input_spec
+        self.reference = self.spec.parameters["reference_wavelength"]
+
+    def read(self, data, **options):
+        """Read images of galaxies, see `~galml.imaging.read_images`."""
+        return read_images(data, reference=self.reference, **options)
+
+    def problem(self, member):
+        """Give for each galaxy the error why it cannot be used, or None."""
+        return find_problems(member, self.reference)
+
+    def prepare(self, members):
+        """Prepare images of any shapes and bands."""
+        return grouped(
+            members,
+            lambda member: member.kind,
+            lambda group: prepare(GalaxyImages.concatenate(group), self.spec),
+        )
+
+    def columns(self, n_samples):
+        """Give trailing shape and unit of each column."""
+        names = ("spin", "spin_err", "spin_lo", "spin_hi")
+        return {name: ((), None) for name in names}
+
+    def answer(self, outputs, prepared, members):
+        """Give the spin, with the one error that the model has for all."""
+        spin = outputs["spin"].numpy().astype(float)
+        error = self.model.config["error"]
+        return {
+            "spin": spin,
+            "spin_err": np.full(len(spin), error),
+            "spin_lo": spin - error,
+            "spin_hi": spin + error,
+        }
+
+    def flags(self, outputs, prepared, members):
+        """Give what reading found."""
+        return np.concatenate([member.flags for member in members])

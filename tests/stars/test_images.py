@@ -1,4 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from numpy.testing import assert_allclose
 import galml
 from galml.core import Flag, GalmlWarning
 from galml.core.exceptions import InputError
+from galml.core.weights import load_model
+from galml.stars import images as stars_images
 from galml.stars.encoder import ENCODERS
-from galml.stars.images import encode_images, prepare_images
+from galml.stars.images import INPUT, encode_images, prepare_images
 
 COLORS = np.array([0.5, 1.0, 1.4])[:, None, None]
 
@@ -108,6 +112,31 @@ def test_plain_arrays():
         assert_allclose(prepared[1], expected[0], atol=0.1)
 
 
+def test_alike_arrays_are_read_as_one():
+    rng = np.random.default_rng(0)
+    data = [image(brightness=b).data + rng.normal(0, 1e-3, (3, 96, 96)) for b in (1, 5)]
+    together, _ = prepare_images([one * u.nJy for one in data])
+    alone = [prepare_images([one * u.nJy])[0][0] for one in data]
+    assert_allclose(together, torch.stack(alone), atol=1e-6)
+    mixed, errors = prepare_images([data[0] * u.nJy, np.zeros((3, 96, 96)), None])
+    assert_allclose(mixed[0], alone[0], atol=1e-6)
+    assert list(errors) == [1] and mixed[1:].isnan().all()
+
+
+def test_what_an_encoder_is_shown_is_in_its_model(monkeypatch):
+    spec = load_model("default", "stars").input_spec
+    assert spec == INPUT
+    before, _ = prepare_images([image()], input_spec=spec)
+    stretch = {"softening": 1.0, "brightest": 2.0}
+    monkeypatch.setattr(stars_images, "INPUT", replace(INPUT, stretch=stretch))
+    after, _ = prepare_images([image()], input_spec=spec)
+    assert torch.equal(before, after)
+    other, _ = prepare_images([image()], input_spec=stars_images.INPUT)
+    assert (other - before).abs().max() > 0.1
+    wide, _ = prepare_images([image()], input_spec=replace(INPUT, grid=(32, 32)))
+    assert wide.shape == (1, 3, 32, 32)
+
+
 def test_encoder(encoder):
     latent, errors = encode_images([image(), None, image(192, 18.0)], encoder)
     assert latent.shape == (3, 16)
@@ -121,16 +150,16 @@ def test_stars_of_an_image(galaxies, make_model):
     model = make_model(latent=16, encoder="small")
     galaxies["image"] = np.array([image(), None, "nothing.fits"], dtype=object)
     with pytest.warns(GalmlWarning, match="1 of 3"):
-        stars = galml.sample_stars(galaxies, 3, model=model, device="cpu")
+        stars = galml.sample_stars(galaxies, 3, model=model, seed=1, device="cpu")
     assert stars["flags"].tolist() == [0] * 6 + [int(Flag.FAILED)]
     latent, _ = encode_images([image()], model.network.encoder)
     galaxies["latent"] = np.full((3, 16), np.nan)
     galaxies["latent"][0] = latent[0]
     del galaxies["image"]
-    same = galml.sample_stars(galaxies, 3, model=model, device="cpu")
+    same = galml.sample_stars(galaxies, 3, model=model, seed=1, device="cpu")
     assert_allclose(stars["x"][:6].value, same["x"][:6].value, atol=1e-4)
     galaxies["latent"][0] = np.nan
-    other = galml.sample_stars(galaxies, 3, model=model, device="cpu")
+    other = galml.sample_stars(galaxies, 3, model=model, seed=1, device="cpu")
     assert (stars["x"][:3] != other["x"][:3]).all()
     assert_allclose(stars["x"][3:6].value, other["x"][3:6].value, atol=1e-4)
 
@@ -140,7 +169,7 @@ def test_only_galaxy_with_a_bad_image(galaxies, make_model):
     galaxies = galaxies[:1]
     galaxies["image"] = np.array([np.zeros((3, 64, 64))])
     with pytest.raises(InputError):
-        galml.sample_stars(galaxies, 3, model=model, device="cpu")
+        galml.sample_stars(galaxies, 3, model=model, seed=1, device="cpu")
 
 
 def test_models_without_images_do_not_look(galaxies, model):

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from galml.cutouts.colors import SDSS_NONLINEARITY, SDSS_PIXEL, SDSS_SCALES
-from galml.stellar_spin.images import measured_size
-from galml.stellar_spin.rgb import linear_images
+from galml.imaging.rgb import NANOMAGGY, linear_images
+from galml.imaging.stamps import measure_size
 
-__all__ = ["through_pictures"]
+__all__ = ["as_color_images"]
 
 #: Sides of enlarged images, at most, and share of images that are compressed.
 SIDE, COMPRESSED = 200, 0.85
@@ -36,8 +36,8 @@ QUALITY = ((35, 80), (70, 93))
 MEASURED = 0.75
 
 
-def through_pictures(data, noise, pixel_scale, r_eff, center, generator):
-    """Fluxes and sizes that can be had of color images.
+def as_color_images(data, noise, pixel_scale, r_eff, center, generator):
+    """Find fluxes and sizes that can be had of color images.
 
     Parameters
     ----------
@@ -56,7 +56,8 @@ def through_pictures(data, noise, pixel_scale, r_eff, center, generator):
     Returns
     -------
     data : `torch.Tensor`
-        Shape (n, 3, factor * ny, factor * nx): what `linear_images` gives.
+        Shape (n, 3, factor * ny, factor * nx): what
+        `~galml.imaging.rgb.linear_images` gives.
     r_eff, center : `torch.Tensor`
         In the new pixels: as they were known, or as they are measured.
     factor : int
@@ -71,16 +72,16 @@ def through_pictures(data, noise, pixel_scale, r_eff, center, generator):
     )
     quality[torch.rand(n, generator=generator) > COMPRESSED] = 0
     bytes_ = np.round(255 * colors.numpy()).astype(np.uint8)
-    pictures = np.stack(
+    images = np.stack(
         [
-            _served(picture, factor, *both.tolist())
-            for picture, both in zip(np.moveaxis(bytes_, 1, 3), quality, strict=True)
+            _served(image, factor, *both.tolist())
+            for image, both in zip(np.moveaxis(bytes_, 1, 3), quality, strict=True)
         ]
     )
-    light = linear_images(np.moveaxis(pictures, 3, 1) / 255.0)
+    light = linear_images(np.moveaxis(images, 3, 1) / 255.0)
     r_eff, center = r_eff * factor, (center + 0.5) * factor - 0.5
     for row in (torch.rand(n, generator=generator) < MEASURED).nonzero()[:, 0].tolist():
-        radius, place = measured_size(light[row, 1], np.nan)
+        radius, place = measure_size(light[row, 1], np.nan)
         if np.isfinite(radius):
             r_eff[row], center[row] = radius, torch.from_numpy(place)
     return torch.from_numpy(light).to(data.dtype), r_eff, center, factor
@@ -100,7 +101,7 @@ def _stretched(data, noise, pixel_scale, generator):
     )
     scale = scales * torch.exp(tint + tint_scatter * scatter(3))
     scale = scale * (area * torch.exp(GAIN + GAIN_SCATTER * scatter()))[:, None]
-    scale = scale / (22.5 * u.ABmag).to_value(u.nJy)
+    scale = scale / NANOMAGGY
     low, high = PEDESTAL
     level = low + (high - low) * torch.rand(n, 1, generator=generator).double()
     light = _displaced(data, shift[:, None] * scatter(3, 2))
@@ -128,18 +129,18 @@ def _displaced(data, shift):
     return moved.reshape(data.shape)
 
 
-def _served(picture, factor, before, after):
+def _served(image, factor, before, after):
     """Compress, enlarge and compress an image of bytes; quality 0 leaves it."""
     from PIL import Image
 
-    def compressed(image, quality):
+    def compressed(one, quality):
         if not quality:
-            return image
+            return one
         file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality)
+        one.save(file, "JPEG", quality=quality)
         return Image.open(file)
 
-    image = compressed(Image.fromarray(picture), before)
-    ny, nx = picture.shape[:2]
-    image = image.resize((nx * factor, ny * factor), Image.Resampling.BILINEAR)
-    return np.asarray(compressed(image, after))
+    one = compressed(Image.fromarray(image), before)
+    ny, nx = image.shape[:2]
+    one = one.resize((nx * factor, ny * factor), Image.Resampling.BILINEAR)
+    return np.asarray(compressed(one, after))

@@ -1,0 +1,768 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Images of galaxies in one or more bands: read, named and scaled.
+
+A stack of cutouts and an array stay the arrays that they are; other objects are read
+one by one, and become batches of one.
+"""
+
+import functools
+import math
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+from astropy.nddata import NDData
+from astropy.table import Column, Table
+from astropy.units.function import FunctionUnitBase
+
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.files import parse_unit
+from galml.core.flags import Flag
+from galml.core.geometry import pixel_scale as scale_of
+from galml.core.inputs import (
+    BLOCK,
+    BLOCK_PIXELS,
+    Failure,
+    Source,
+    convert_each,
+    is_tensor,
+    stream,
+)
+from galml.cutouts.stack import CutoutStack
+from galml.imaging.rgb import (
+    RGB_BANDS,
+    is_color_file,
+    is_rgb,
+    linear_images,
+    read_color_file,
+)
+from galml.physics import PIVOT_WAVELENGTHS, nearest_band, pivot_wavelengths
+
+__all__ = ["GalaxyImages", "find_problems", "read_images"]
+
+#: Unit in which fluxes of calibrated bands are counted.
+FLUX = u.nJy
+#: What units of counts, and rates of them, are made of.
+UNCALIBRATED = {u.adu, u.DN, u.ct, u.electron, u.ph, u.s, u.pix, u.rad}
+#: Fewest known pixels, and smallest effective radius in pixels.
+MIN_PIXELS = 64
+SMALLEST = 0.7
+#: Keys of the metadata that name the bands.
+BAND_KEYS = ("BANDS", "BAND", "FILTER")
+#: Columns of a table that name its rows, and those that hold names of files.
+NAME_COLUMNS, FILE_COLUMNS = ("name", "id"), ("file", "filename", "path")
+#: Key of the metadata by which a color image is known after it has been read.
+COLORS = "RGB_IMAGE"
+#: Wavelength (micron) of the band in which sizes are measured and images judged.
+REFERENCE = PIVOT_WAVELENGTHS["r"]
+
+
+@dataclass
+class GalaxyImages:
+    """Images of n galaxies, of one shape and in the same bands.
+
+    Indexed by a slice or a list of rows, it gives the images of some of the galaxies;
+    those of a slice share memory.
+
+    Attributes
+    ----------
+    values : `~numpy.ndarray`
+        Shape (n, bands, ny, nx), float32 or float64: flux per pixel; NaN where it is
+        unknown. May share memory with what the user gave: not to be changed.
+    bands : tuple of str
+        Names of the bands.
+    wavelengths : tuple of float
+        Of each band, in micron.
+    calibrated : bool
+        Whether fluxes are in nJy (up to a factor that all bands share), so that their
+        ratios are AB colors.
+    r_eff : `~numpy.ndarray`
+        Shape (n,): effective radius along the major axis, in pixels; NaN where it is
+        unknown.
+    noise, psf_fwhm : `~numpy.ndarray`
+        Shape (n, bands): error of a pixel, and FWHM of the PSF in pixels; NaN where
+        unknown.
+    center : `~numpy.ndarray`
+        Shape (n, 2): x and y of the galaxy in pixels; NaN for the center of the image.
+    pixel_scale : `~numpy.ndarray`
+        Shape (n,): side of a pixel in arcsec; NaN where it is unknown.
+    flags : `~numpy.ndarray`
+        Shape (n,): bits of `galml.core.Flag`.
+    names : list of str or None
+        Names of the galaxies.
+    colors : `~numpy.ndarray` or None
+        The color images themselves, shape (n, 3, ny, nx) between 0 and 1, if these
+        are such.
+    errors : list of Exception or None, optional
+        Why a galaxy cannot be used, as far as reading told.
+    """
+
+    values: np.ndarray
+    bands: tuple
+    wavelengths: tuple
+    calibrated: bool
+    r_eff: np.ndarray
+    noise: np.ndarray
+    psf_fwhm: np.ndarray
+    center: np.ndarray
+    pixel_scale: np.ndarray
+    flags: np.ndarray
+    names: list
+    colors: np.ndarray | None = None
+    errors: list | None = None
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, rows):
+        places = np.arange(len(self))[rows]
+        chosen = {key: getattr(self, key)[rows] for key in _ARRAYS}
+        for key in ("names", "errors"):
+            column = getattr(self, key)
+            chosen[key] = None if column is None else [column[i] for i in places]
+        colors = None if self.colors is None else self.colors[rows]
+        return replace(self, **chosen, colors=colors)
+
+    @property
+    def kind(self):
+        """What images have in common that can be put together."""
+        colored = self.colors is not None
+        shape, dtype = self.values.shape[1:], self.values.dtype
+        return shape, dtype, self.wavelengths, self.calibrated, colored
+
+    @classmethod
+    def concatenate(cls, parts):
+        """Put images of one kind together.
+
+        Parameters
+        ----------
+        parts : sequence of `GalaxyImages`
+            At least one.
+
+        Returns
+        -------
+        `GalaxyImages`
+            All rows, in order.
+        """
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        keys = _ARRAYS if first.colors is None else (*_ARRAYS, "colors")
+        joined = {k: np.concatenate([getattr(p, k) for p in parts]) for k in keys}
+        for key in ("names", "errors"):
+            columns = [getattr(p, key) or [None] * len(p) for p in parts]
+            joined[key] = [one for column in columns for one in column]
+        return replace(first, **joined)
+
+
+_ARRAYS = tuple(f.name for f in fields(GalaxyImages) if f.type is np.ndarray)
+
+
+def read_images(
+    cutouts,
+    *,
+    r_eff=None,
+    bands=None,
+    pixel_scale=None,
+    psf_fwhm=None,
+    unit=None,
+    hdu=None,
+    sizes=True,
+    reference=REFERENCE,
+):
+    """Read images of galaxies.
+
+    Parameters
+    ----------
+    cutouts, r_eff, bands, pixel_scale, psf_fwhm, unit, hdu
+        As in `galml.spin`.
+    sizes : bool
+        Whether to measure effective radii that are not known.
+    reference : float
+        Wavelength (micron) of the band on which they are measured: the nearest one.
+
+    Returns
+    -------
+    `~galml.core.inputs.Source`
+        Its members are `GalaxyImages` of up to 256 galaxies, and
+        `~galml.core.inputs.Failure` where a member of a batch cannot be used.
+
+    Raises
+    ------
+    galml.core.InputError
+        When an argument cannot be used, or the one image cannot.
+    """
+    if isinstance(cutouts, Table) and r_eff is None and "r_eff" in cutouts.colnames:
+        r_eff = cutouts["r_eff"]
+    known = _Known(r_eff, bands, pixel_scale, psf_fwhm)
+    known.reference = reference if sizes else None
+    unit = u.dimensionless_unscaled if unit is None else parse_unit(unit, "unit")
+    if is_tensor(cutouts):
+        cutouts = cutouts.numpy(force=True)
+    if isinstance(cutouts, CutoutStack):
+        known.check(False, len(cutouts))
+        return Source(False, len(cutouts), _read_stack(cutouts, known))
+    images, names = _image_array(cutouts)
+    if images is not None:
+        known.check(False, len(images))
+        return Source(False, len(images), _read_array(images, names, known, unit))
+    if isinstance(cutouts, np.ndarray) and cutouts.ndim == 3:
+        cutouts = _adapted(cutouts) if cutouts.dtype.kind != "O" else cutouts
+    source = stream(
+        cutouts, argument="cutouts", unit=unit, hdu=hdu, ndim=(2, 3), adapt=_adapted
+    )
+    known.check(source.is_single, source.length)
+    members = convert_each(
+        source.members,
+        lambda index, member: _read_one(member, index, known),
+        is_single=source.is_single,
+    )
+    return source._replace(members=iter(list(members)) if source.is_single else members)
+
+
+def find_problems(images, reference=REFERENCE, *, sizes=True):
+    """Find out which galaxies cannot be used.
+
+    Parameters
+    ----------
+    images : `GalaxyImages`
+        The images.
+    reference : float
+        Wavelength (micron) of the band that counts: the nearest one.
+    sizes : bool
+        Whether the effective radius is needed.
+
+    Returns
+    -------
+    list of galml.core.InputError or None
+        One for each galaxy: too few pixels are known, all have one value, or the
+        radius is too small; or what went wrong before.
+    """
+    errors = [None] * len(images) if images.errors is None else list(images.errors)
+    band = images.values[:, nearest_band(images.wavelengths, reference)]
+    band = band.reshape(len(band), band.shape[1] * band.shape[2])
+    count = np.full(len(band), band.shape[1])
+    # NaN and infinity stay in a sum.
+    with np.errstate(invalid="ignore", over="ignore"):
+        partial = ~np.isfinite(band.sum(1, dtype=float))
+    low, high = band.min(1), band.max(1)
+    if partial.any():
+        values = band[partial]
+        known = np.isfinite(values)
+        count[partial] = known.sum(1)
+        low[partial] = np.where(known, values, np.inf).min(1)
+        high[partial] = np.where(known, values, -np.inf).max(1)
+    small = ~((images.r_eff >= SMALLEST) & (images.r_eff < np.inf)) & sizes
+    for row in np.flatnonzero((count < MIN_PIXELS) | (low == high) | small):
+        if errors[row] is not None:
+            continue
+        if count[row] < MIN_PIXELS:
+            got, expected = f"an image with {count[row]} known pixels", MIN_PIXELS
+            errors[row] = InputError("cutouts", got, f"at least {expected}")
+        elif low[row] == high[row]:
+            got = f"{low[row]:g} everywhere"
+            errors[row] = InputError("cutouts", got, "an image of a galaxy")
+        else:
+            got, expected = f"{images.r_eff[row]:g} pixels", f"at least {SMALLEST}"
+            errors[row] = InputError("r_eff", got, f"{expected} pixels")
+    return errors
+
+
+class _Lengths:
+    """Lengths on the sky that a user gave, for all galaxies or for each.
+
+    Attributes
+    ----------
+    values : `~numpy.ndarray`
+        In pixels or arcsec; NaN where there is none.
+    pixels, missing : `~numpy.ndarray`
+        Whether each is in pixels, and whether there is none.
+    each : bool
+        Whether the first axis counts galaxies.
+    """
+
+    def __init__(self, argument, value, *, axes=1, per_pixel=False):
+        self.argument, self.per_pixel = argument, per_pixel
+        self.expected = "an angle" if per_pixel else "an angle or pixels"
+        try:
+            self.values, self.pixels = self._numbers(value)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            got = f"an object of type {type(value).__name__}"
+            raise InputTypeError(argument, got, self.expected) from error
+        self.missing = np.broadcast_to(_mask_of(value, self.values), self.values.shape)
+        if self.values.ndim > axes:
+            got = f"shape {self.values.shape}"
+            raise InputError(argument, got, f"{self.expected}, one for each galaxy")
+        self.each = self.values.ndim == axes
+
+    def _numbers(self, value):
+        """Give numbers, and whether they are in pixels."""
+        if isinstance(value, list | tuple):
+            # Members of a list may be without a value, or of several units.
+            parts = [
+                self._numbers(np.nan * u.arcsec if v is None else v) for v in value
+            ]
+            return tuple(np.stack(column) for column in zip(*parts, strict=True))
+        quantity = u.Quantity(getattr(value, "unmasked", value), dtype=float)
+        unit = quantity.unit
+        if self.per_pixel and unit.is_equivalent(u.arcsec / u.pix):
+            quantity, unit = quantity * u.pix, unit * u.pix
+        if unit.is_equivalent(u.pix) and not self.per_pixel:
+            numbers = quantity.to_value(u.pix)
+        elif unit.is_equivalent(u.arcsec):
+            numbers = quantity.to_value(u.arcsec)
+        else:
+            got = f"a value in {str(unit) or 'no unit'}"
+            raise InputUnitError(self.argument, got, self.expected)
+        in_pixels = np.full(np.shape(numbers), unit.is_equivalent(u.pix))
+        return np.asarray(numbers), in_pixels
+
+    def check(self, is_single, length):
+        """Raise where there are values for another number of galaxies."""
+        count = len(self.values) if self.each else None
+        if self.each and (is_single or count != (length or count)):
+            expected = "one value" if is_single else f"one value, or {length}"
+            raise InputError(self.argument, f"{count} values", expected)
+
+    def rows(self, rows):
+        """Give numbers, and which are in pixels, and missing, of galaxies."""
+        if not self.each:
+            return self.values[None], self.pixels[None], self.missing[None]
+        if rows.stop > len(self.values):
+            got = f"{len(self.values)} values"
+            raise InputError(self.argument, got, "one for each object")
+        return self.values[rows], self.pixels[rows], self.missing[rows]
+
+
+def _mask_of(value, numbers):
+    """Find where there is no value: masked, or None in a list."""
+    if isinstance(value, list | tuple):
+        gone = np.array([one is None for one in value], dtype=bool)
+        return gone.reshape(-1, *[1] * (numbers.ndim - 1)) if gone.size else False
+    mask = getattr(value, "mask", None)
+    return False if mask is None else np.asarray(mask, dtype=bool)
+
+
+class _Known:
+    """What the user says of the galaxies beside the images."""
+
+    #: Wavelength of the band on which radii are measured that are missing, or None.
+    reference = None
+
+    def __init__(self, r_eff, bands, pixel_scale, psf_fwhm):
+        self.bands = None if bands is None else _split(bands)
+        if self.bands is not None:
+            _wavelengths(self.bands)
+        self.r_eff = self.scale = self.width = None
+        if r_eff is not None:
+            self.r_eff = _Lengths("r_eff", r_eff)
+        if pixel_scale is not None:
+            self.scale = _Lengths("pixel_scale", pixel_scale, per_pixel=True)
+        if psf_fwhm is not None:
+            # One width for each band, or for each galaxy and band.
+            self.width = _Lengths("psf_fwhm", psf_fwhm, axes=2)
+
+    def check(self, is_single, length):
+        """Raise where there are values for another number of galaxies."""
+        for lengths in (self.r_eff, self.scale, self.width):
+            if lengths is not None:
+                lengths.check(is_single, length)
+
+    def scales(self, rows, own):
+        """Give the side of a pixel in arcsec, shape (n,), NaN where it is unknown."""
+        if self.scale is None:
+            return own
+        values, _, missing = self.scale.rows(rows)
+        return np.where(missing, own, values)
+
+    def radii(self, rows, own, scale):
+        """Give effective radii in pixels, NaN where unknown, and what is wrong.
+
+        ``own`` are those that the data know, in arcsec.
+        """
+        values, pixels, missing = own, np.zeros(own.shape, bool), np.isnan(own)
+        if self.r_eff is not None:
+            given, in_pixels, gone = self.r_eff.rows(rows)
+            values = np.where(gone, values, given)
+            pixels, missing = ~gone & in_pixels, gone & missing
+        n = len(scale)
+        values, pixels, missing = (
+            np.broadcast_to(array, n) for array in (values, pixels, missing)
+        )
+        lost = ~pixels & ~missing & np.isnan(scale)
+        errors = None
+        if lost.any():
+            expected = "pixel_scale=, a WCS, or pixels"
+            error = InputError("r_eff", "an angle", expected)
+            errors = [error if bad else None for bad in lost]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(pixels, values, values / scale), missing, errors
+
+    def widths(self, rows, own, scale, n_bands):
+        """Give the FWHM of the PSF in pixels, (n, bands), NaN where it is unknown."""
+        result = np.full((len(scale), n_bands), np.nan)
+        values, pixels = own, False
+        if self.width is not None:
+            values, pixels, missing = self.width.rows(rows)
+            values = np.where(missing, np.nan, values)
+        if values is None:
+            return result
+        if values.ndim == 1:
+            values, pixels = values[:, None], pixels[:, None]
+        if values.shape[1] not in (1, n_bands):
+            expected = f"one, or one for each of {n_bands} bands"
+            raise InputError("psf_fwhm", f"{values.shape[1]} values", expected)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result[:] = np.where(pixels, values, values / scale[:, None])
+        return result
+
+
+def _image_array(cutouts):
+    """Find an array of images, and the names of its rows; None where there is none."""
+    names = None
+    if isinstance(cutouts, Table):
+        columns = [key for key in cutouts.colnames if _holds_images(cutouts, key)]
+        if len(columns) != 1:
+            return None, None
+        for key in cutouts.colnames:
+            if key.lower() in NAME_COLUMNS:
+                column = cutouts[key]
+                names = [None if np.ma.is_masked(one) else str(one) for one in column]
+        cutouts = Column(cutouts[columns[0]])
+    if not isinstance(cutouts, np.ndarray) or cutouts.dtype.kind in "OSU":
+        return None, None
+    if isinstance(cutouts, Column) and cutouts.ndim == 3:
+        cutouts = cutouts[:, None]
+    return (cutouts, names) if cutouts.ndim == 4 else (None, None)
+
+
+def _holds_images(table, key):
+    """Recognize a column of images, whatever they are."""
+    column = table[key]
+    kind = getattr(getattr(column, "dtype", None), "kind", "")
+    is_file = kind in "SU" and kind and key.lower() in FILE_COLUMNS
+    return kind == "O" or is_file or kind in "iuf" and kind and column.ndim > 2
+
+
+def _adapted(one):
+    """Give color images and plain cubes the form in which they are read."""
+    meta = {}
+    if isinstance(one, str | os.PathLike) and is_color_file(one):
+        meta["OBJECT"] = Path(os.fspath(one)).stem
+        one = read_color_file(one)
+    if is_rgb(one):
+        return NDData(np.moveaxis(one, 2, 0), meta=meta | {COLORS: True})
+    if isinstance(one, np.ndarray) and one.ndim == 3 and one.dtype.kind != "O":
+        return NDData(one)
+    return one
+
+
+def _read_one(member, index, known):
+    """Bring one observation into the form that is prepared."""
+    meta, rows = member.meta, slice(index, index + 1)
+    values = member.values if member.values.ndim == 3 else member.values[None]
+    std = None if member.std is None else member.std.reshape(1, *values.shape)
+    colored = bool(meta.get(COLORS))
+    bands = _band_names(meta, known.bands, len(values), colored)
+    own = _meta_angles(meta, "PIXSCALE")
+    if own is None and known.scale is None:
+        own = scale_of(member.wcs)
+        own = None if own is None else [own.to_value(u.arcsec / u.pix)]
+    scale = known.scales(rows, np.array([np.nan if own is None else own[0]]))
+    own = _meta_angles(meta, "R_EFF")
+    radii = known.radii(rows, np.array([np.nan if own is None else own[0]]), scale)
+    own = _meta_angles(meta, "PSFFWHM") if known.width is None else None
+    own = None if own is None else np.array([own])
+    return _images(
+        values[None],
+        std,
+        bands,
+        member.unit,
+        scale=scale,
+        radii=radii,
+        psf_fwhm=known.widths(rows, own, scale, len(values)),
+        # Nothing here is counted from north.
+        flags=[(member.flags | int(meta.get("FLAGS", 0))) & ~int(Flag.NO_WCS)],
+        names=[member.name],
+        colored=colored,
+        reference=known.reference,
+    )
+
+
+def _read_stack(stack, known):
+    """Read a stack of cutouts block by block."""
+    own_r_eff, names, n_bands = _catalog_radii(stack), stack.names, len(stack.bands)
+    bands = stack.bands if known.bands is None else known.bands
+    own_width = None if stack.psf_fwhm is None else stack.psf_fwhm.value
+
+    def read(rows):
+        std = None if stack.uncertainty is None else stack.uncertainty[rows]
+        mask = None if stack.mask is None else stack.mask[rows]
+        values, std, flags = _usable(stack.data.value[rows], mask, std)
+        scale = stack.pixel_scale.value[rows]
+        if known.scale is None and np.isnan(scale).any():
+            pairs = zip(scale, stack.wcs[rows], strict=True)
+            scale = np.array([_wcs_scale(w) if np.isnan(s) else s for s, w in pairs])
+        scale = known.scales(rows, scale)
+        width = None if own_width is None else own_width[rows]
+        return _images(
+            values,
+            std,
+            _checked_bands(bands, n_bands),
+            stack.unit,
+            scale=scale,
+            radii=known.radii(rows, own_r_eff[rows], scale),
+            psf_fwhm=known.widths(rows, width, scale, n_bands),
+            flags=flags | stack.flags[rows],
+            names=names[rows],
+            reference=known.reference,
+        )
+
+    return _read_blocks(stack.data.shape, names, read)
+
+
+def _read_array(images, names, known, unit):
+    """Read an array of images block by block."""
+    unit = unit if getattr(images, "unit", None) is None else images.unit
+    mask = getattr(images, "mask", None)
+    values = np.asarray(getattr(images, "unmasked", images))
+    if values.dtype.kind not in "iuf":
+        got = f"values of type {values.dtype}"
+        raise InputTypeError("cutouts", got, "integers or floats")
+    mask = None if mask is None else np.broadcast_to(mask, values.shape)
+    colored = is_rgb(values, 4)
+    if colored:
+        values = np.moveaxis(values, 3, 1)
+        mask = None if mask is None else np.moveaxis(mask, 3, 1)
+    bands = RGB_BANDS if known.bands is None and colored else known.bands
+    names = [None] * len(values) if names is None else names
+    nothing = np.full(len(values), np.nan)
+
+    def read(rows):
+        block, _, flags = _usable(values[rows], None if mask is None else mask[rows])
+        scale = known.scales(rows, nothing[rows])
+        return _images(
+            block,
+            None,
+            _checked_bands(bands, values.shape[1]),
+            unit,
+            scale=scale,
+            radii=known.radii(rows, nothing[rows], scale),
+            psf_fwhm=known.widths(rows, None, scale, values.shape[1]),
+            flags=flags,
+            names=names[rows],
+            colored=colored,
+            reference=known.reference,
+        )
+
+    return _read_blocks(values.shape, names, read)
+
+
+def _read_blocks(shape, names, read):
+    """Read as many rows at a time as can be held."""
+    size = BLOCK_PIXELS // max(math.prod(shape[1:]), 1)
+    size = min(max(size, 1), BLOCK)
+    for start in range(0, shape[0], size):
+        rows = slice(start, min(start + size, shape[0]))
+        try:
+            yield read(rows)
+        except Exception as error:
+            # What is wrong with all images of a block ends no batch.
+            yield from (Failure(error, name) for name in names[rows])
+
+
+def _usable(values, mask, std=None):
+    """Make NaN what is masked, not finite or has no error, as reading one does.
+
+    Returns the values, native floats, not copied where all are known; the errors; and
+    bits of `galml.core.Flag`, shape (n,).
+    """
+    single = np.result_type(values.dtype, np.float32).itemsize == 4
+    values = values.astype(np.float32 if single else np.float64, copy=False)
+    flags = np.full(len(values), 0 if std is not None else int(Flag.NO_UNCERTAINTY))
+    bad = np.zeros(values.shape, bool) if mask is None else np.array(mask, dtype=bool)
+    # NaN and infinity stay in a sum.
+    with np.errstate(invalid="ignore", over="ignore"):
+        partial = ~np.isfinite(values.sum((1, 2, 3), dtype=float))
+    if partial.any():
+        nonfinite = ~np.isfinite(values[partial])
+        new = (nonfinite & ~bad[partial]).any((1, 2, 3))
+        flags[partial] |= np.where(new, int(Flag.NONFINITE), 0)
+        bad[partial] |= nonfinite
+    if std is not None:
+        bad |= ~(np.isfinite(std) & (std >= 0))
+    if bad.any():
+        values = np.where(bad, values.dtype.type(np.nan), values)
+        std = None if std is None else np.where(bad, np.nan, std)
+    return values, std, flags
+
+
+def _images(
+    values,
+    std,
+    bands,
+    unit,
+    *,
+    scale,
+    radii,
+    psf_fwhm,
+    flags,
+    names,
+    reference,
+    colored=False,
+):
+    """Scale images of one shape to fluxes, and measure radii that are missing."""
+    wavelengths, colors, calibrated = _wavelengths(bands), None, True
+    noise = np.full(values.shape[:2], np.nan)
+    if colored:
+        colors = np.clip(values.astype(np.float32) / np.float32(255), 0, 1)
+        values = linear_images(colors)
+    else:
+        factors, power, calibrated = _flux_factors(unit, wavelengths)
+        # Colors need no pixel scale: without one, the unit is some area.
+        area = np.where(np.isnan(scale), 1.0, scale) ** power
+        factors = area[:, None] * np.array(factors)
+        if not calibrated:
+            factors = factors / _magnitude(values)[:, None]
+        if (factors != 1).any():
+            values = values * factors[..., None, None].astype(values.dtype)
+        if std is not None:
+            known = np.isfinite(std)
+            total = np.where(known, std, 0.0).sum((2, 3), dtype=float)
+            number = known.sum((2, 3))
+            noise = total / np.maximum(number, 1) * factors
+            noise[number == 0] = np.nan
+    r_eff, missing, errors = radii
+    center = np.full((len(values), 2), np.nan)
+    flags, r_eff = np.array(flags, dtype=int), np.array(r_eff, dtype=float)
+    if reference is not None and missing.any():
+        from galml.imaging.stamps import measure_size
+
+        place = nearest_band(wavelengths, reference)
+        for row in np.flatnonzero(missing):
+            r_eff[row], center[row] = measure_size(
+                values[row, place], psf_fwhm[row, place]
+            )
+            flags[row] |= int(Flag.SIZE_MEASURED)
+    return GalaxyImages(
+        values=values,
+        bands=bands,
+        wavelengths=wavelengths,
+        calibrated=calibrated,
+        r_eff=r_eff,
+        noise=noise,
+        psf_fwhm=psf_fwhm,
+        center=center,
+        pixel_scale=np.array(scale, dtype=float),
+        flags=flags,
+        names=list(names),
+        colors=colors,
+        errors=errors,
+    )
+
+
+def _magnitude(values):
+    """Give the power of two next to the largest value of each galaxy, shape (n,).
+
+    Divided by it, fluxes of any unit are held in single precision, with all digits.
+    """
+    size = np.abs(values).max((1, 2, 3), initial=0.0)
+    if np.isnan(size).any():
+        size = np.abs(np.nan_to_num(values, nan=0.0)).max((1, 2, 3), initial=0.0)
+    size = size.astype(float)
+    return 2.0 ** np.round(np.log2(np.where(size > 0, size, 1.0)))
+
+
+def _split(bands):
+    """Give names of bands as a tuple; in a string they are divided by commas."""
+    if isinstance(bands, str):
+        bands = bands.split(",")
+    return tuple(str(band).strip() for band in bands)
+
+
+def _checked_bands(bands, count):
+    """Give the names of so many bands, r where there is one and it has no name."""
+    if bands is None and count == 1:
+        bands = ("r",)
+    if bands is None:
+        raise InputError("bands", f"no names of {count} bands", "bands=...")
+    if len(bands) != count:
+        raise InputError("bands", list(bands), f"{count} names, one for each image")
+    return bands
+
+
+def _band_names(meta, bands, count, colored):
+    """Give names of the bands: given, of a color image, or in the metadata."""
+    if bands is None and colored:
+        bands = RGB_BANDS
+    if bands is None:
+        bands = next((_split(meta[key]) for key in BAND_KEYS if meta.get(key)), None)
+    return _checked_bands(bands, count)
+
+
+@functools.lru_cache
+def _wavelengths(bands):
+    """Find the wavelengths of bands."""
+    try:
+        return pivot_wavelengths(bands)
+    except ValueError as error:
+        raise InputError("bands", str(error), "names of bands, each once") from error
+
+
+@functools.lru_cache
+def _flux_factors(unit, wavelengths):
+    """Convert each band to `FLUX` per pixel.
+
+    Returns the factors, the power of the pixel scale (arcsec) that they lack, and
+    whether the unit is one of fluxes at all.
+    """
+    if isinstance(unit, FunctionUnitBase):
+        raise InputUnitError("cutouts", f"values in {unit}", "fluxes, or counts")
+    for target, power in ((FLUX, 0), (FLUX / u.arcsec**2, 2), (FLUX / u.pix, 0)):
+        try:
+            factors = [unit.to(target, 1.0, _same_flux(one)) for one in wavelengths]
+        except u.UnitConversionError:
+            continue
+        return tuple(factors), power, True
+    if not set(unit.decompose().bases) <= UNCALIBRATED:
+        raise InputUnitError("cutouts", f"values in {unit}", "fluxes, or counts")
+    return (1.0,) * len(wavelengths), 0, False
+
+
+def _same_flux(wavelength):
+    """Fluxes per wavelength and maggies as fluxes per frequency."""
+    return u.spectral_density(wavelength * u.micron) + u.zero_point_flux(1 * u.AB)
+
+
+def _meta_angles(meta, key):
+    """Angles in arcsec that the metadata have as a number, or several with commas."""
+    if meta.get(key) in (None, ""):
+        return None
+    try:
+        return [float(part) for part in str(meta[key]).split(",")]
+    except ValueError as error:
+        raise InputError(key, repr(meta[key]), "numbers, in arcsec") from error
+
+
+def _wcs_scale(wcs):
+    """Side of a pixel in arcsec, NaN where there is no WCS."""
+    scale = scale_of(wcs)
+    return np.nan if scale is None else scale.to_value(u.arcsec / u.pix)
+
+
+def _catalog_radii(stack):
+    """Effective radii (arcsec) that the catalog of a stack knows, NaN otherwise."""
+    result = np.full(len(stack), np.nan)
+    if stack.catalog is None or "r_eff" not in stack.catalog.colnames:
+        return result
+    column = stack.catalog["r_eff"]
+    values = u.Quantity(getattr(column, "unmasked", column), dtype=float)
+    if values.unit.is_equivalent(u.arcsec):
+        gone = np.asarray(getattr(column, "mask", False), dtype=bool)
+        result = np.where(gone, np.nan, values.to_value(u.arcsec))
+    result[~np.isfinite(result)] = np.nan
+    return result
