@@ -46,14 +46,14 @@ _PATCH = 8
 _WORKING_SET, _CONVOLVED = 2**20, 2**17
 
 # Usable part of an output pixel from which on it has a value, alone and in a coadd.
-_LEAST_COVERAGE, _LEAST_IN_COADD = 0.5, 1e-3
+_LEAST_COVERAGE, _LEAST_IN_COADD = 0.5, 1e-6
 
 # Corners of pixels less than this beyond the edge of an image (in pixels) are on it.
 _EDGE = 0.01
 
-# A mapping is torn where it advances this many times farther from one point to the next
-# than it usually does.
-_TORN = 4.0
+# Largest term of fourth degree (in pixels) of a mapping that is known well enough from
+# its nodes, and how much farther than beside it one step has to go to be a gap.
+_SMOOTH, _GAP = 0.02, 1.5
 
 
 @dataclass
@@ -115,8 +115,9 @@ class _Layout:
         Which have a part on the image, and which lie on it entirely.
     depth : `~numpy.ndarray`
         How far the center is from the edge of the image.
-    torn : `~numpy.ndarray` of bool
-        Which of them a gap of the projection, or its wrapping, tears apart.
+    uneven : `~numpy.ndarray` of bool
+        Where the mapping is not smooth, as on the edges and gaps of projections of
+        the sphere: each pixel has to be mapped.
     """
 
     shape: tuple
@@ -130,7 +131,7 @@ class _Layout:
     touching: np.ndarray
     whole: np.ndarray
     depth: np.ndarray
-    torn: np.ndarray
+    uneven: np.ndarray
 
 
 @dataclass
@@ -236,9 +237,7 @@ class Chunk:
         self.axes = np.zeros((n, 2, 2))
         if len(self.known):
             self.axes[self.known] = targets.axes_on_sky(
-                sky[self.known],
-                getattr(job.bands[0].tiles[0], "wcs", None),
-                job.orientation,
+                sky[self.known], job.bands[0].tiles[0], job.orientation
             )
         self.wcs = targets.cutout_wcs(sky, self.axes, scales, job.n_pixels)
         # Of each galaxy and band on a seam: what the images contribute, and which
@@ -291,7 +290,7 @@ class Chunk:
                 if not len(rows):
                     continue
                 some = grid if len(rows) == len(known) else grid[rows]
-                at = np.stack(targets.to_pixels(tile.wcs, some), axis=1)
+                at = np.stack(targets.to_pixels(tile, some), axis=1)
                 for layout in shared:
                     if (
                         layout.shape == tile.shape
@@ -312,10 +311,10 @@ class Chunk:
             for number, layout in some:
                 alone = choice.single[layout.rows] == number
                 piece = choice.on_seam[layout.rows] & layout.touching
-                for place in np.flatnonzero((alone | piece) & layout.torn):
-                    self._take_torn(index, number, layout.rows[place])
+                for place in np.flatnonzero((alone | piece) & layout.uneven):
+                    self._take_uneven(index, number, layout.rows[place])
                 for is_piece, these in ((False, alone), (True, piece)):
-                    take = np.flatnonzero(these & ~layout.torn)
+                    take = np.flatnonzero(these & ~layout.uneven)
                     if len(take):
                         key = id(layout), is_piece, take.tobytes()
                         task = tasks.setdefault(key, _Task(layout, take, is_piece))
@@ -376,13 +375,13 @@ class Chunk:
             else:
                 self._store(index, rows, psf, arrays)
 
-    def _take_torn(self, index, number, row):
-        """Take a cutout from an image on which it lies in several places."""
+    def _take_uneven(self, index, number, row):
+        """Take a cutout, pixel by pixel, from an image to which it maps unevenly."""
         tile, side, row = self.job.bands[index].tiles[number], self.job.n_pixels, [row]
         row = self.known[row]
         at = (np.linspace(-1.0, 1.0, side + 1), (np.arange(side) + 0.5) * 2 / side - 1)
         corners, centers = (
-            np.stack(targets.to_pixels(tile.wcs, self._points(row, one)), axis=1)
+            np.stack(targets.to_pixels(tile, self._points(row, one)), axis=1)
             for one in at
         )
         on_image = _on_image(corners, tile.shape)
@@ -437,7 +436,9 @@ class Chunk:
         output pixels, flattened; the last two for pieces only.
         """
         per_pixel, count = self.job.per_pixel, place.corners[:, 0, 1:, 1:].size
-        least = _LEAST_IN_COADD if is_piece else _LEAST_COVERAGE
+        least = _LEAST_COVERAGE
+        if is_piece and method != "interp":
+            least = _LEAST_IN_COADD
         weights = areas = None
         if method != "adaptive":
             weights = place.weights(self.job.dtype)
@@ -463,6 +464,9 @@ class Chunk:
             weight, coverage = None, result.coverage
             if is_piece and coverage is None:
                 coverage = np.ones(count)
+            elif is_piece and method == "interp":
+                # What is interpolated is there or not: its weights are no areas.
+                coverage = (coverage >= least).astype(float)
             if is_piece and stacks[k][1] is not None:
                 (weight,) = run([members[k]], [_inverse(*stacks[k])], False)
                 weight = weight.values / areas**2 if per_pixel else weight.values
@@ -711,13 +715,13 @@ def _lay_out(at, rows, side, shape):
     limit = np.array(shape[::-1]) - 0.5
     middle = NODES // 2
     center = at[..., middle, middle]
-    torn = _are_torn(at)
+    uneven = _are_uneven(at)
     with np.errstate(invalid="ignore"):
-        whole = ((low >= -0.5) & (high <= limit)).all(axis=1) & ~torn
-        touching = ((low < limit) & (high > -0.5)).all(axis=1) | torn
+        whole = ((low >= -0.5) & (high <= limit)).all(axis=1) & ~uneven
+        touching = ((low < limit) & (high > -0.5)).all(axis=1) | uneven
         depth = np.minimum(center + 0.5, limit - center).min(axis=1)
     # The outline is known at some points only: one more pixel on either side.
-    plain = (touching & ~torn)[:, None]
+    plain = (touching & ~uneven)[:, None]
     first = np.floor(np.where(plain, low, 0.0)).astype(int) - 1
     last = np.ceil(np.where(plain, high, 0.0)).astype(int) + 2
     steps = grid_positions(at, side, corners=True)[..., side // 2 :, side // 2 :]
@@ -739,27 +743,21 @@ def _lay_out(at, rows, side, shape):
         touching=touching,
         whole=whole,
         depth=depth,
-        torn=torn,
+        uneven=uneven,
     )
 
 
-def _are_torn(at):
-    """Find mappings, known at the nodes, that are not smooth."""
-    torn = np.zeros(len(at), bool)
-    for axis in (2, 3):
-        spacing = np.diff(nodes())
-        spacing = spacing[:, None] if axis == 2 else spacing
-        pace = np.hypot(*np.moveaxis(np.diff(at, axis=axis), 1, 0)) / spacing
-        pace = pace.reshape(len(at), -1)
-        known = np.isfinite(pace)
-        some = known.any(axis=1)
-        usual = np.full(len(at), np.nan)
-        usual[some] = np.nanmedian(pace[some], axis=1)
-        with np.errstate(invalid="ignore"):
-            torn |= (pace > _TORN * usual[:, None]).any(axis=1)
-        # Where only some of the nodes have a place, the others lie in a gap.
-        torn |= some & ~known.all(axis=1)
-    return torn
+def _are_uneven(at):
+    """Find mappings, given at the nodes, that a polynomial does not follow."""
+    angle = np.arccos(np.clip(nodes(), -1.0, 1.0))
+    last = np.cos((NODES - 1) * angle) * 2.0 / NODES
+    known = np.isfinite(at).all(axis=1)
+    some = known.any(axis=(1, 2))
+    with np.errstate(invalid="ignore"):
+        terms = np.abs(np.concatenate([at @ last, last @ at], axis=1))
+        uneven = (terms > _SMOOTH).any(axis=(1, 2))
+    # Where only some of the nodes have a place, the others lie in a gap.
+    return uneven | (some & ~known.all(axis=(1, 2)))
 
 
 def _parts(corners):
@@ -768,11 +766,13 @@ def _parts(corners):
 
     whole = np.isfinite(corners).all(axis=0)
     whole = whole[1:, 1:] & whole[1:, :-1] & whole[:-1, 1:] & whole[:-1, :-1]
-    for axis in (0, 1):
-        step = np.hypot(*np.diff(corners, axis=axis + 1))
+    for along in (0, 1):
+        steps = np.hypot(*np.diff(np.moveaxis(corners, along + 1, 1), axis=1))
+        beside = np.pad(steps, ((1, 1), (0, 0)), constant_values=np.inf)
         with np.errstate(invalid="ignore"):
-            near = step < _TORN * np.nanmedian(step)
-        whole &= near[:, 1:] & near[:, :-1] if axis == 0 else near[1:] & near[:-1]
+            near = steps < _GAP * np.fmin(beside[2:], beside[:-2])
+        near = near[:, 1:] & near[:, :-1]
+        whole &= near if along == 0 else near.T
     labels, count = label(whole)
     return [labels == k for k in range(1, count + 1)]
 
@@ -780,7 +780,7 @@ def _parts(corners):
 def _choose(layouts, count, coadd):
     """Choose the images of each cutout: one that holds all of it, or all of them."""
     single, depth = np.full(count, -1), np.full(count, -np.inf)
-    touched, torn = np.zeros(count, int), np.zeros(count, bool)
+    touched, uneven = np.zeros(count, int), np.zeros(count, bool)
     last = single.copy()
     for number, layout in layouts:
         rows = layout.rows
@@ -789,9 +789,9 @@ def _choose(layouts, count, coadd):
         depth[rows[deeper]] = layout.depth[deeper]
         last[rows[layout.touching]] = number
         touched[rows] += layout.touching
-        torn[rows] |= layout.torn
+        uneven[rows] |= layout.uneven
     whole = single >= 0
-    on_seam = (touched > 1) & (~whole | (coadd == "all")) | (torn & ~whole)
+    on_seam = (touched > 1) & (~whole | (coadd == "all")) | (uneven & ~whole)
     single = np.where(whole, single, last)
     return _Choice(np.where(on_seam, -1, single), on_seam, touched, whole)
 
