@@ -203,7 +203,7 @@ def lambda_r(
 
 @dataclass
 class Galaxy:
-    """What is measured of one galaxy; as a batch it has one row.
+    """What is measured of one galaxy.
 
     Attributes
     ----------
@@ -226,22 +226,6 @@ class Galaxy:
     psf_fwhm: float | None
     sersic_index: float | None
 
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, rows):
-        return self
-
-    @property
-    def names(self):
-        """Name of the galaxy, as a list."""
-        return [self.spaxels.name]
-
-    @property
-    def values(self):
-        """Light of the spaxels."""
-        return self.spaxels.flux
-
     @property
     def coverage(self):
         """Part of the ellipse that spaxels cover; NaN where it has no end."""
@@ -261,18 +245,37 @@ class Galaxy:
 
 @dataclass
 class Measured:
-    """Columns of the result, one row for each galaxy."""
+    """What was measured of galaxies, one row for each.
 
-    columns: dict
+    Attributes
+    ----------
+    names : list of str or None
+        Names of the galaxies.
+    values : `~numpy.ndarray`
+        Shape (galaxies, columns): as `measure` gives them, in its order.
+    bits : `~numpy.ndarray`
+        Bits of `galml.core.Flag`.
+    """
+
+    names: list
+    values: np.ndarray
+    bits: np.ndarray
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, rows):
+        names = [self.names[row] for row in rows]
+        return Measured(names, self.values[rows], self.bits[rows])
 
     @property
     def inputs(self):
         """What there is instead of inputs of a network."""
-        return self.columns
+        return {"values": self.values}
 
 
 class SpaxelDomain:
-    """Lists of spaxels, which are measured without a network.
+    """Lists of spaxels, which are measured as they are read, without a network.
 
     Parameters
     ----------
@@ -293,7 +296,7 @@ class SpaxelDomain:
         self.n_samples, self.seed = n_samples, seed
 
     def read(self, data, *, radius="circular", unit=None, hdu=None, **options):
-        """Read maps or tables, one galaxy at a time.
+        """Read maps or tables and measure them, one galaxy at a time.
 
         Parameters
         ----------
@@ -308,29 +311,33 @@ class SpaxelDomain:
         Returns
         -------
         `~galml.core.inputs.Source`
-            Of `Galaxy`.
+            Of `Measured`.
         """
         source = read_spaxels(*data, unit=unit, hdu=hdu)
         rows = RowOptions(options, is_single=source.is_single, length=source.length)
 
         def convert(index, spaxels):
-            return select_spaxels(spaxels, radius, **rows.row(index))
+            galaxy = select_spaxels(spaxels, radius, **rows.row(index))
+            row = measure(galaxy, n_samples=self.n_samples, seed=self.seed)
+            flags = galaxy.flags
+            if self.corrected and np.isnan(row["lambda_r_corrected"]):
+                flags |= int(Flag.OUT_OF_DOMAIN)
+            values = np.array([list(row.values())])
+            return Measured([spaxels.name], values, np.array([flags]))
 
-        galaxies = convert_each(source.members, convert, is_single=source.is_single)
-        return Source(source.is_single, source.length, galaxies)
+        measured = convert_each(source.members, convert, is_single=source.is_single)
+        return Source(source.is_single, source.length, measured)
 
     def problem(self, member):
-        """Tell that a galaxy that was read can be measured."""
-        return [None]
+        """Tell that what was measured can be used."""
+        return [None] * len(member)
 
     def prepare(self, members):
-        """Measure galaxies: give `Measured`."""
-        rows = [
-            measure(galaxy, n_samples=self.n_samples, seed=self.seed)
-            for galaxy in members
-        ]
+        """Put what was measured together."""
         return Measured(
-            {key: np.array([row[key] for row in rows]) for key in self.columns(0)}
+            [name for member in members for name in member.names],
+            np.concatenate([member.values for member in members]),
+            np.concatenate([member.bits for member in members]),
         )
 
     def columns(self, n_samples):
@@ -344,16 +351,16 @@ class SpaxelDomain:
 
     def answer(self, outputs, prepared, members):
         """Give the columns."""
-        velocity = prepared.columns["systemic_velocity"] * KMS
-        return prepared.columns | {"systemic_velocity": velocity}
+        return {
+            name: values if unit is None else values * unit
+            for (name, (_, unit)), values in zip(
+                self.columns(0).items(), prepared.values.T, strict=True
+            )
+        }
 
     def flags(self, outputs, prepared, members):
         """Give the bits of each galaxy."""
-        flags = np.array([galaxy.flags for galaxy in members])
-        if self.corrected:
-            invalid = np.isnan(prepared.columns["lambda_r_corrected"])
-            flags[invalid] |= int(Flag.OUT_OF_DOMAIN)
-        return flags
+        return prepared.bits
 
 
 def select_spaxels(
@@ -399,6 +406,8 @@ def select_spaxels(
     inside = ellipse.contains(semi_major)
     inner = spaxels.select(inside)
     _check_count(inner, "in the aperture")
+    if np.ptp(inner.x) == np.ptp(inner.y) == 0:
+        raise InputError("flux", "spaxels at one place", "spaxels at many places")
     x, y = inner.x - ellipse.center[0], inner.y - ellipse.center[1]
     flags = inner.flags | int(Flag.CENTER_ASSUMED if center is None else 0)
     if systemic is not None:
@@ -433,8 +442,8 @@ def measure(galaxy, *, n_samples=0, seed=None):
     Returns
     -------
     dict of str to float
-        Value of each column of `lambda_r`; the corrected ones where the width of the
-        PSF is known.
+        Value of each column of `lambda_r`, in order; the corrected ones where the
+        width of the PSF is known.
     """
     spaxels, coverage = galaxy.spaxels, galaxy.coverage
     systemic_velocity = _systemic_velocity(galaxy)
@@ -453,14 +462,15 @@ def measure(galaxy, *, n_samples=0, seed=None):
         "lambda_r_err": spin_err,
         "v_over_sigma": ordered,
         "v_over_sigma_err": ordered_err,
-        "ellipticity": 1 - galaxy.ellipse.ratio,
-        "systemic_velocity": systemic_velocity(spaxels.velocity),
-        "coverage": np.minimum(coverage, 1.0),
     }
     if galaxy.psf_fwhm is not None:
         corrected, error = _corrected(galaxy, velocity, spin, spin_err)
         row |= {"lambda_r_corrected": corrected, "lambda_r_corrected_err": error}
-    return row
+    return row | {
+        "ellipticity": 1 - galaxy.ellipse.ratio,
+        "systemic_velocity": systemic_velocity(spaxels.velocity),
+        "coverage": np.minimum(coverage, 1.0),
+    }
 
 
 def _systemic_velocity(galaxy):

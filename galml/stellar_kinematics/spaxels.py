@@ -312,9 +312,18 @@ def _area(x, y):
     return float(np.median(cKDTree(places).query(places, k=2)[0][:, 1])) ** 2
 
 
+def _is_logarithmic(unit):
+    """Recognize magnitudes and the like, also per area."""
+    if isinstance(unit, u.function.FunctionUnitBase):
+        return True
+    return u.dex in unit.decompose().bases
+
+
 def _spaxels(x, y, members, *, name, **rest):
     """Keep the spaxels with a position and all three measurements."""
     flux, *motions = members
+    if _is_logarithmic(flux.unit):
+        raise InputUnitError("flux", f"values in {flux.unit}", "a linear unit")
     values, errors = [flux.values], [flux.std]
     for member, argument in zip(motions, MAPS[1:], strict=True):
         values.append(_converted(member.values, member.unit, KMS, argument))

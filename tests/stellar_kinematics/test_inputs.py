@@ -210,12 +210,12 @@ def test_a_table_in_angles():
 
 def test_a_table_with_errors_and_masked_rows():
     table = table_of(errors=True)
-    row = lambda_r(table, r_eff=7)[0]
+    row = lambda_r(table, r_eff=7, seed=0)[0]
     maps = [
         CCDData(values, uncertainty=StdDevUncertainty(np.full(X.shape, std)))
         for values, std in zip(MAPS[1:], (12.0, 9.0), strict=True)
     ]
-    expected = lambda_r(FLUX, *maps, r_eff=7)[0]
+    expected = lambda_r(FLUX, *maps, r_eff=7, seed=0)[0]
     assert row["lambda_r_err"] == pytest.approx(expected["lambda_r_err"], rel=0.3)
     assert not row["flags"] & Flag.NO_UNCERTAINTY
     masked = Table(table, masked=True)
@@ -263,6 +263,16 @@ def test_codes_for_missing_measurements():
     holes.remove_rows(slice(400, 430))
     rows = [lambda_r(one, r_eff=7, center=(0, 0)) for one in (table, holes)]
     assert rows[0]["lambda_r"] == pytest.approx(rows[1]["lambda_r"][0], rel=1e-12)
+
+
+def test_tables_that_cannot_be_measured_end_no_batch():
+    tables = [table_of() for _ in range(4)]
+    tables[1]["x"] = tables[1]["y"] = np.zeros(X.size)
+    tables[2]["flux"] = np.full(X.size, 20) * u.mag
+    tables[3] = tables[3][:0]
+    with pytest.warns(GalmlWarning, match="3 of 4 .*spaxels at one place"):
+        table = lambda_r(tables, r_eff=7)
+    assert np.isnan(table["lambda_r"]).tolist() == [False, True, True, True]
 
 
 def test_many_tables():
@@ -332,6 +342,7 @@ def test_options_that_cannot_be_used(options, error, message):
         ((FLUX, VELOCITY.value, DISPERSION), InputUnitError, "velocity"),
         ((FLUX, VELOCITY, DISPERSION.value * u.K), InputUnitError, "dispersion"),
         ((FLUX, VELOCITY, DISPERSION[:9]), InputError, "shapes"),
+        ((FLUX * u.mag / u.arcsec**2, VELOCITY, DISPERSION), InputUnitError, "linear"),
         ((FLUX, VELOCITY[0], DISPERSION), InputError, "velocity"),
         ((FLUX, VELOCITY, None), InputTypeError, "dispersion"),
         ((FLUX, None, None), InputTypeError, "flux: got a ndarray"),
