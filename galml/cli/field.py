@@ -102,10 +102,11 @@ def run(args):
     keys = [(str(row),) for row in range(1, len(catalog) + 1)]
     table = resume(args, journal, ["row"], keys, compute)
     table["row"] = table["row"].astype(int)
+    status = finish(args, table, table_format, journal)
     if args.figures is not None:
         figure = plots_of(args).plot_table(table)
         save_figure(args, figure, args.operation.command.name)
-    return finish(args, table, table_format, journal)
+    return status
 
 
 def _images(args):

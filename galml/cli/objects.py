@@ -74,9 +74,10 @@ def run(args):
 
     columns = ["file", *(f"{name}_file" for name in partners)]
     table = resume(args, journal, columns, keys, compute)
+    status = finish(args, table, table_format, journal)
     if args.figures is not None:
         _write_figures(args, table, keywords, series)
-    return finish(args, table, table_format, journal)
+    return status
 
 
 def _partners(args):
