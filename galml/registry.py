@@ -39,8 +39,27 @@ OPERATIONS = (
                     "nargs": "+",
                     "metavar": "Z",
                     "help": "divide the velocities by 1 + Z; one for all, or one for "
-                    "each file",
-                }
+                    "each file, as for the following",
+                },
+                "beam": {
+                    "type": "value",
+                    "nargs": "+",
+                    "metavar": "FWHM",
+                    "help": "width of the beam or PSF, such as 0.5arcsec or 3pix, "
+                    "where the headers do not say",
+                },
+                "line": {
+                    "type": "value",
+                    "nargs": "+",
+                    "metavar": "REST",
+                    "help": "of cubes with continuum or many lines, the one to "
+                    "measure, such as 656.46nm in vacuum or 230.538GHz",
+                },
+                "dispersion_hdu": {
+                    "type": "hdu",
+                    "metavar": "HDU",
+                    "help": "extension of the dispersions, where it is another one",
+                },
             },
             paired={"dispersion": {"help": "maps of the velocity dispersion"}},
             examples="mock-*.fits",

@@ -18,6 +18,9 @@ from galml.cli.output import (
 
 __all__ = ["add_arguments", "cutout_grid", "run"]
 
+#: Of images of a field there are no planes to choose from.
+EXTENSION = {"type": "extension", "help": "extension to read, by name or number"}
+
 
 def add_arguments(parser, operation):
     """Add what such a command takes.
@@ -51,7 +54,7 @@ def add_arguments(parser, operation):
         metavar="FWHM",
         help="FWHM of the PSF in each file, in arcsec",
     )
-    add_options(parser, operation, hdu={"type": "extension"})
+    add_options(parser, operation, hdu=EXTENSION)
     parser.epilog = RESUMED
     parser.set_defaults(run=run)
 

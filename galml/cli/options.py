@@ -101,7 +101,7 @@ OPTIONS = {
     "hdu": {
         "type": "hdu",
         "metavar": "HDU",
-        "help": "extension to read, by name or number",
+        "help": "extension to read, by name or number; NAME:N for plane N of it",
     },
     "unit": {"help": "unit of the values where the files do not say"},
     "n_samples": {
