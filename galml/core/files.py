@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """FITS files and HDUs read as `~astropy.nddata.NDData`, with their partners."""
 
+import math
 import re
 import warnings
 import zlib
@@ -25,6 +26,7 @@ from galml.core.exceptions import (
     InputTypeError,
     InputUnitError,
 )
+from galml.core.geometry import choose_channels
 
 __all__ = [
     "IMAGE_HDUS",
@@ -52,13 +54,20 @@ UNCERTAINTIES = {
     "InverseVariance": InverseVariance,
 }
 
+# Extensions that belong to an image although its header does not say so: names of the
+# image, of its uncertainty and of its mask (MUSE, and the Space Telescopes).
+_SIBLINGS = {"DATA": ("STAT", "MSE", "DQ"), "SCI": ("ERR", "RMSE", None)}
+
 # Spellings found in headers for which there is one reading only, whatever their case.
 _SPELLINGS = {
     name.lower(): name
     for name in ("km", "m", "cm", "s", "Hz", "GHz", "Jy", "K", "beam")
 } | {
     "ang": "Angstrom",
+    "angstrom": "Angstrom",
     "angstroms": "Angstrom",
+    "degree": "deg",
+    "degrees": "deg",
     "kelvin": "K",
     "kms": "km s",
     "pixel": "pix",
@@ -66,9 +75,14 @@ _SPELLINGS = {
     "spaxel": "pix",
 }
 
+# Velocity axes of AIPS, which tell their frame, and by VELREF their convention.
+_AIPS_VELOCITY = re.compile(r"VELO-(LSR|HEL|OBS|GEO|GAL|LSD|LSK|CMB|SOU)\s*")
+
 
 def parse_unit(text, argument):
     """Read a unit, also as headers misspell it ("KM/S", "km/sec").
+
+    The letter A beside an erg is an Angstrom, not an ampere.
 
     Parameters
     ----------
@@ -95,6 +109,8 @@ def parse_unit(text, argument):
     usual = re.sub(
         "[A-Za-z]+", lambda word: _SPELLINGS.get(word[0].lower(), word[0]), text
     )
+    if re.search(r"erg", text, flags=re.I):
+        text, usual = (re.sub(r"\bA\b", "Angstrom", t) for t in (text, usual))
     with warnings.catch_warnings():
         # Units with more than one slash are discouraged, but common and clear.
         warnings.simplefilter("ignore", u.UnitsWarning)
@@ -109,7 +125,7 @@ def parse_unit(text, argument):
 
 def file_stem(path):
     """Name a file without folder, compression and suffix of an image or table."""
-    suffix = r"(\.(fits?|fts|ecsv|vot|csv|parquet))?(\.(gz|bz2|xz|fz|z))?$"
+    suffix = r"(\.(fits?|fts|ecsv|vot|csv|parquet|jpe?g|png))?(\.(gz|bz2|xz|fz|z))?$"
     return re.sub(suffix, "", Path(path).name, flags=re.I)
 
 
@@ -167,13 +183,13 @@ def read_table(path, *, argument, hdu=None, expected="a table"):
         return QTable.read(path, **({} if hdu is None else {"hdu": hdu}))
 
 
-def read_fits(path, *, argument, unit, hdu, ndim):
-    """Read one image of a FITS file; parameters as for `read_hdu`."""
-    with readable(argument, str(path)), fits.open(path) as hdus:
-        return read_hdu(hdus, argument=argument, unit=unit, hdu=hdu, ndim=ndim)
+def read_fits(path, **options):
+    """Read one image of a FITS file; options as for `read_hdu`."""
+    with readable(options["argument"], str(path)), fits.open(path) as hdus:
+        return read_hdu(hdus, **options)
 
 
-def read_hdu(source, *, argument, unit, hdu, ndim):
+def read_hdu(source, *, argument, unit, hdu, ndim, channels=None):
     """Read one image of an HDUList, or one HDU.
 
     Parameters
@@ -190,6 +206,9 @@ def read_hdu(source, *, argument, unit, hdu, ndim):
         gives it. None: the first image with an accepted number of dimensions.
     ndim : tuple of int
         Accepted numbers of dimensions.
+    channels : callable, optional
+        As in `~galml.core.geometry.choose_channels`; other channels of a cube are not
+        read.
 
     Returns
     -------
@@ -208,22 +227,25 @@ def read_hdu(source, *, argument, unit, hdu, ndim):
     with readable(argument, f"HDU {image.name!r}"):
         if not image.shape:
             raise InputError(argument, "an HDU without data", "an image")
+        wcs, part = header_wcs(header, hdus), ...
         if channel is not None:
-            channel = _channel(header, channel, image.shape)
-        values = _pixels(image, channel)
+            part = _channel(header, channel, image.shape)
+        elif channels is not None:
+            found = choose_channels(wcs, image.shape, min(ndim), channels, argument)
+            part, wcs, _ = found
+        values = _pixels(image, part)
         unit = header_unit(header, unit, argument)
         if hdus is None:
             primary, uncertainty, mask = {}, None, None
         else:
             primary = hdus[0].header
-            uncertainty, mask = _partners(hdus, image, channel, unit, argument)
+            uncertainty, mask = _partners(hdus, image, part, unit, argument)
         meta = {
             key: value
             for cards in (primary, header)
             for key, value in cards.items()
             if key not in ("", "COMMENT", "HISTORY")
         }
-        wcs = header_wcs(header, hdus)
     return NDData(
         values, unit=unit, uncertainty=uncertainty, mask=mask, wcs=wcs, meta=meta
     )
@@ -253,10 +275,9 @@ def find_hdu(hdus, name, channel, ndim, argument):
     raise InputError(argument, "a FITS file without such an image", f"a {wanted} image")
 
 
-def _pixels(image, channel=None):
+def _pixels(image, part):
     """Read pixels; those of a file without caching or rescaling its HDU."""
-    key = ... if channel is None or len(image.shape) < 3 else channel
-    return image.data[key] if "data" in vars(image) else image.section[key]
+    return image.data[part] if "data" in vars(image) else image.section[part]
 
 
 def _channel(header, channel, shape):
@@ -285,20 +306,27 @@ def header_unit(header, default, argument):
         return default
 
 
-def _partners(hdus, image, channel, unit, argument):
+def _partners(hdus, image, part, unit, argument):
     """Find the uncertainty and the mask that belong to an image."""
     header = image.header
-    # CCDData files name their extensions so, and their primary image does not say.
-    ccd = image is hdus[0]
-    names = [
-        header.get("ERRDATA", "UNCERT" if ccd else None),
-        header.get("QUALDATA", "MASK" if ccd else None),
-    ]
+    error_name, kind, mask_name = _SIBLINGS.get(image.name, (None, None, None))
+    if image is hdus[0] and error_name is None:
+        # CCDData files name their extensions so, and their primary image does not say.
+        error_name, mask_name = "UNCERT", "MASK"
+    names = header.get("ERRDATA", error_name), header.get("QUALDATA", mask_name)
     errors, quality = (hdus[n] if n is not None and n in hdus else None for n in names)
-    mask = None if quality is None else _pixels(quality, channel) != 0
+    if image.name in _SIBLINGS:
+        # Their headers do not say that they belong to it: their shapes must.
+        if "ERRDATA" not in header and getattr(errors, "shape", 0) != image.shape:
+            errors = None
+        if "QUALDATA" not in header and getattr(quality, "shape", 0) != image.shape:
+            quality = None
+    mask = None
+    if quality is not None:
+        mask = _pixels(quality, _part_of(quality, image, part)) != 0
     if errors is None:
         return None, mask
-    kind = errors.header.get("HDUCLAS3", errors.header.get("UTYPE"))
+    kind = errors.header.get("HDUCLAS3", errors.header.get("UTYPE", kind))
     if kind not in UNCERTAINTIES:
         raise InputTypeError(
             argument,
@@ -312,11 +340,57 @@ def _partners(hdus, image, channel, unit, argument):
     std = kind([1.0], unit=own).represent_as(StdDevUncertainty)
     if unit is None or not std.unit.is_equivalent(unit):
         own = None
-    return kind(_pixels(errors, channel), unit=own), mask
+    return kind(_pixels(errors, _part_of(errors, image, part)), unit=own), mask
+
+
+def _part_of(partner, image, part):
+    """Part of a partner: one that is the same for all planes has no planes."""
+    return part if len(partner.shape) == len(image.shape) else ...
 
 
 def header_wcs(header, hdus):
-    """Read the WCS of a header, without the remarks of its repair."""
+    """Read the WCS of a header, without the remarks of its repair.
+
+    Units in other spellings are understood. An AIPS velocity axis without ``VELREF``
+    tells no convention, and a linear axis with ``DC-FLAG`` 1 holds logarithms of the
+    wavelength; `~astropy.wcs.WCS` would take the one for optical velocities and the
+    other for wavelengths.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
-        return WCS(header, fobj=hdus)
+        return WCS(_repaired(header), fobj=hdus)
+
+
+def _repaired(header):
+    """Copy a header with cards that astropy can read; itself where it can already."""
+    changes = {}
+    for axis in range(1, int(header.get("WCSAXES", header.get("NAXIS", 0))) + 1):
+        kind = str(header.get(f"CTYPE{axis}", "")).strip()
+        unit = str(header.get(f"CUNIT{axis}", "")).strip()
+        parsed = u.Unit(unit, format="fits", parse_strict="silent")
+        if isinstance(parsed, u.UnrecognizedUnit):
+            try:
+                changes[f"CUNIT{axis}"] = parse_unit(unit, "data").to_string("fits")
+            except (InputUnitError, ValueError):
+                continue
+        if _AIPS_VELOCITY.fullmatch(kind) and not header.get("VELREF"):
+            changes[f"CTYPE{axis}"] = "VELOCITY"
+            if not unit:
+                changes[f"CUNIT{axis}"] = "m/s"
+        elif kind in ("", "LINEAR") and header.get("DC-FLAG") == 1:
+            changes |= _logarithmic(header, axis)
+            if not unit:
+                changes[f"CUNIT{axis}"] = "Angstrom"
+    if not changes:
+        return header
+    header = header.copy()
+    header.update(changes)
+    return header
+
+
+def _logarithmic(header, axis):
+    """Cards of an axis whose values are decimal logarithms of the wavelength."""
+    start = 10.0 ** float(header.get(f"CRVAL{axis}", 0.0))
+    cards = {f"CTYPE{axis}": "WAVE-LOG", f"CRVAL{axis}": start}
+    steps = [k for k in (f"CDELT{axis}", f"CD{axis}_{axis}") if k in header]
+    return cards | {k: float(header[k]) * start * math.log(10.0) for k in steps}

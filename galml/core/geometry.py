@@ -10,6 +10,8 @@ Axes are counted as NumPy does; every WCS of the astropy shared interface (APE 1
 is understood. Nothing given is changed.
 """
 
+from numbers import Real
+
 import astropy.units as u
 import numpy as np
 from astropy.constants import c
@@ -24,6 +26,8 @@ __all__ = [
     "arrange",
     "beam_of",
     "celestial",
+    "choose_channels",
+    "in_vacuum",
     "pixel_angle",
     "pixel_scale",
     "roles",
@@ -44,6 +48,24 @@ def _role(physical_type):
     if kind.startswith(("em.", "spect.", "src.redshift")):
         return "spectral"
     return ""
+
+
+# Units of spectral axes.
+_SPECTRAL_UNITS = (u.m, u.Hz, u.J, u.m / u.s)
+
+
+def _kinds(low):
+    """Name the role of each world axis.
+
+    Beside two sky axes an axis that tells nothing but a spectral unit is spectral.
+    """
+    kinds = [_role(kind) for kind in low.world_axis_physical_types]
+    if kinds.count("sky") == 2 and "spectral" not in kinds:
+        for world, unit in enumerate(low.world_axis_units):
+            unit = u.Unit(unit, parse_strict="silent")
+            if not kinds[world] and any(map(unit.is_equivalent, _SPECTRAL_UNITS)):
+                kinds[world] = "spectral"
+    return kinds
 
 
 def _low_level(wcs):
@@ -69,9 +91,9 @@ def roles(wcs):
     low = _low_level(wcs)
     found = [""] * low.pixel_n_dim
     matrix = low.axis_correlation_matrix
-    for world, kind in enumerate(low.world_axis_physical_types):
+    for world, kind in enumerate(_kinds(low)):
         for pixel in np.flatnonzero(matrix[world]):
-            found[-1 - pixel] = _role(kind) or found[-1 - pixel]
+            found[-1 - pixel] = kind or found[-1 - pixel]
     return found
 
 
@@ -162,6 +184,55 @@ def arrange(wcs, shape, ndim, argument):
     return tuple(axes), wcs
 
 
+def choose_channels(wcs, shape, ndim, choose, argument, axis=None):
+    """Choose channels of a cube before it is read.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`, other APE 14 WCS or None
+        The WCS of the array.
+    shape : tuple of int
+        Shape of the array.
+    ndim : int
+        As in `arrange`.
+    choose : callable
+        ``choose(axis)`` takes the spectral axis, or None where there is none, and gives
+        the slice of channels.
+    argument : str
+        Name used in errors.
+    axis : `~astropy.units.Quantity`, optional
+        The spectral axis, where it is known without the WCS.
+
+    Returns
+    -------
+    key : tuple of slice
+        Index of the array: all of it where it is no cube.
+    wcs : `~astropy.wcs.WCS`, other APE 14 WCS or None
+        The WCS of what is chosen.
+    axis : `~astropy.units.Quantity` or None
+        The chosen part of ``axis``.
+    """
+    axes, arranged = arrange(wcs, shape, ndim, argument)
+    if len(axes) != 3:
+        return (slice(None),) * len(shape), wcs, axis
+    if axis is None:
+        chosen = choose(spectral_axis(arranged, shape[axes[0]]))
+    else:
+        chosen = choose(in_vacuum(axis, wcs))
+    key = [slice(None)] * len(shape)
+    key[axes[0]] = chosen
+    if wcs is not None:
+        given = _low_level(wcs).pixel_n_dim
+        if given > len(shape):
+            wcs = _select(wcs, range(given - len(shape), given), argument)
+        slices = key[-_low_level(wcs).pixel_n_dim :]
+        if isinstance(wcs, WCS):
+            wcs = wcs[tuple(slices)]
+        else:
+            wcs = HighLevelWCSWrapper(SlicedLowLevelWCS(_low_level(wcs), slices))
+    return tuple(key), wcs, None if axis is None else axis[chosen]
+
+
 def spectral_axis(wcs, size):
     """Give the spectral axis of a cube whose first array axis it is.
 
@@ -176,13 +247,14 @@ def spectral_axis(wcs, size):
     -------
     `~astropy.coordinates.SpectralQuantity` or None
         One value per channel, with rest value and Doppler convention where the WCS
-        has them; None when the first axis is not spectral.
+        has them; wavelengths in air are brought to vacuum. None when the first axis is
+        not spectral.
     """
     kinds = roles(wcs)
     if len(kinds) != 3 or kinds[0] != "spectral":
         return None
     low = _low_level(wcs)
-    world = [_role(kind) for kind in low.world_axis_physical_types].index("spectral")
+    world = _kinds(low).index("spectral")
     values = low.pixel_to_world_values(0, 0, np.arange(size))[world]
     unit = u.Unit(low.world_axis_units[world])
     rest = convention = None
@@ -195,9 +267,36 @@ def spectral_axis(wcs, size):
     if unit == u.dimensionless_unscaled:
         # A redshift axis is the optical velocity in units of c.
         values, unit, convention = values * c.si.value, c.si.unit, "optical"
-    return SpectralQuantity(
+    axis = SpectralQuantity(
         values, unit, doppler_rest=rest, doppler_convention=convention
     )
+    return in_vacuum(axis, wcs)
+
+
+def in_vacuum(axis, wcs):
+    """Bring wavelengths to vacuum, where a WCS says that they are in air.
+
+    Parameters
+    ----------
+    axis : `~astropy.units.Quantity`
+        Spectral axis.
+    wcs : `~astropy.wcs.WCS`, other APE 14 WCS or None
+        WCS of the cube.
+
+    Returns
+    -------
+    `~astropy.units.Quantity`
+        With the refraction of standard air (Morton 2000, ApJS 130, 403), in which
+        optical wavelengths are given. Eq. 65 of Greisen et al. (2006) is for 0 degrees
+        Celsius, 5 km/s away.
+    """
+    kinds = [] if wcs is None else _low_level(wcs).world_axis_physical_types
+    if not any("obs.atmos" in (kind or "") for kind in kinds):
+        return axis
+    from specutils.utils.wcs_utils import air_to_vac
+
+    vacuum = air_to_vac(u.Quantity(axis), method="Morton2000")
+    return SpectralQuantity(vacuum, doppler_rest=getattr(axis, "doppler_rest", None))
 
 
 def wrap_angle(angle):
@@ -315,8 +414,11 @@ def beam_of(source, *, argument="beam"):
     ----------
     source : object
         An `~galml.core.inputs.Observation` or other object with ``meta`` (``BMAJ``,
-        ``BMIN``, ``BPA`` in degrees); a beam with ``major``, ``minor`` and ``pa`` as
-        radio_beam has it; a Quantity, the full width at half maximum; or None.
+        ``BMIN``, ``BPA`` in degrees, or GIPSY's ``BMMAJ``, ``BMMIN``, ``BMPA`` with
+        widths in arcsec); a beam with ``major``, ``minor`` and ``pa`` as radio_beam has
+        it; a Quantity, the full width at half maximum; or None. Where ``BMAJ`` in
+        degrees would be wider than the whole image, and in arcsec would not, it is in
+        arcsec.
     argument : str
         Name used in errors.
 
@@ -340,12 +442,10 @@ def beam_of(source, *, argument="beam"):
     elif hasattr(source, "major"):
         major, minor, angle = source.major, source.minor, getattr(source, "pa", 0.0)
     elif hasattr(source, "meta"):
-        meta = source.meta
-        if not meta.get("BMAJ"):
+        found = _header_beam(source)
+        if found is None:
             return None
-        major = meta["BMAJ"] * u.deg
-        minor = meta.get("BMIN", meta["BMAJ"]) * u.deg
-        angle = meta.get("BPA", 0.0)
+        major, minor, angle = found
     else:
         raise InputTypeError(
             argument,
@@ -353,6 +453,30 @@ def beam_of(source, *, argument="beam"):
             "a Quantity or an object with major, minor and pa",
         )
     return _width(major, argument), _width(minor, argument), _degrees(angle) * u.deg
+
+
+def _header_beam(source):
+    """Read widths and angle of the beam from metadata; None where there is none."""
+    meta = source.meta
+    if meta.get("BMAJ"):
+        major, minor = meta["BMAJ"], meta.get("BMIN", meta["BMAJ"])
+        unit = u.arcsec if _is_in_arcsec(major, source) else u.deg
+        return major * unit, minor * unit, meta.get("BPA", 0.0)
+    if meta.get("BMMAJ"):
+        major, minor = meta["BMMAJ"], meta.get("BMMIN", meta["BMMAJ"])
+        return major * u.arcsec, minor * u.arcsec, meta.get("BMPA", 0.0)
+    return None
+
+
+def _is_in_arcsec(width, source):
+    """Tell whether a width is wider than the image in degrees, but not in arcsec."""
+    values = getattr(source, "values", None)
+    scale = pixel_scale(getattr(source, "wcs", None)) if values is not None else None
+    if scale is None or not isinstance(width, Real):
+        return False
+    pixel = scale.to_value(u.arcsec / u.pix)
+    field = pixel * max(values.shape[-2:])
+    return 3600 * width > field and 0.5 * pixel <= width <= field
 
 
 def _width(width, argument):

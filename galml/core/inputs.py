@@ -8,6 +8,7 @@ with it. Members of a batch are read when their turn comes.
 import os
 from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
 from numbers import Real
 from typing import NamedTuple
@@ -22,9 +23,17 @@ from astropy.table import Column, MaskedColumn, Table
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import IMAGE_HDUS, file_stem, parse_unit, read_fits, read_hdu
 from galml.core.flags import Flag
-from galml.core.geometry import arrange, celestial, spectral_axis
+from galml.core.geometry import (
+    arrange,
+    celestial,
+    choose_channels,
+    in_vacuum,
+    spectral_axis,
+)
 
 __all__ = [
+    "BLOCK",
+    "BLOCK_PIXELS",
     "EXPECTED",
     "Failure",
     "Observation",
@@ -38,6 +47,9 @@ __all__ = [
     "stream",
 ]
 
+#: Most arrays, and pixels of all of them, that are read together.
+BLOCK = 256
+BLOCK_PIXELS = 4_000_000
 #: What `read` takes, for error messages.
 EXPECTED = (
     "CCDData, NDData, Cutout2D, Quantity, array, image HDU, HDUList, path to a FITS "
@@ -71,7 +83,7 @@ class Observation:
         Bits of `galml.core.Flag`: ``NONFINITE``, ``NO_UNCERTAINTY``, ``NO_WCS``.
     spectral_axis : `~astropy.coordinates.SpectralQuantity` or None
         One value per channel of a cube, with rest value and Doppler convention where
-        they are known.
+        they are known; wavelengths are in vacuum where the WCS tells.
     """
 
     values: np.ndarray
@@ -85,7 +97,7 @@ class Observation:
     spectral_axis: u.Quantity | None = None
 
 
-def read(obj, *, argument="data", unit=None, hdu=None, ndim=(2,)):
+def read(obj, *, argument="data", unit=None, hdu=None, ndim=(2,), channels=None):
     """Read one image or cube.
 
     Parameters
@@ -107,6 +119,9 @@ def read(obj, *, argument="data", unit=None, hdu=None, ndim=(2,)):
         ``ERRDATA`` and ``QUALDATA`` are used. Default: the first image that fits.
     ndim : tuple of int
         Accepted numbers of dimensions.
+    channels : callable, optional
+        ``channels(axis)`` takes the spectral axis of a cube and gives the slice of
+        channels to read.
 
     Returns
     -------
@@ -126,7 +141,7 @@ def read(obj, *, argument="data", unit=None, hdu=None, ndim=(2,)):
         When a file is not there or may not be read.
     """
     unit = None if unit is None else parse_unit(unit, "unit")
-    data = as_nddata(obj, argument, unit, hdu, ndim)
+    data = as_nddata(obj, argument, unit, hdu, ndim, channels)
     pixels = _checked(data.data, argument)
     if data.unit is None and unit is None:
         raise InputUnitError(argument, "data without a unit", "a unit, or unit=")
@@ -165,15 +180,17 @@ def is_tensor(data):
     return type(data).__module__.partition(".")[0] == "torch"
 
 
-def as_nddata(obj, argument, unit, hdu, ndim):
+def as_nddata(obj, argument, unit, hdu, ndim, channels=None):
     """Bring every kind of input into the shape of NDData, without copying."""
     options = {"argument": argument, "unit": unit, "hdu": hdu, "ndim": ndim}
     if isinstance(obj, NDData):
-        return obj
+        if channels is None:
+            return obj
+        return _with_channels(obj, channels, argument, ndim)
     if isinstance(obj, str | os.PathLike):
-        return read_fits(obj, **options)
+        return read_fits(obj, channels=channels, **options)
     if isinstance(obj, (fits.HDUList, *IMAGE_HDUS)):
-        return read_hdu(obj, **options)
+        return read_hdu(obj, channels=channels, **options)
     if isinstance(obj, Cutout2D):
         return NDData(obj.data, wcs=obj.wcs)
     if isinstance(obj, MaskedColumn | Column):
@@ -185,6 +202,38 @@ def as_nddata(obj, argument, unit, hdu, ndim):
         _checked(obj, argument)
         return NDData(obj)
     raise InputTypeError(argument, f"an object of type {type(obj).__name__}", EXPECTED)
+
+
+@dataclass
+class _Channels:
+    """Chosen channels of a cube, seen as NDData."""
+
+    data: np.ndarray
+    unit: u.UnitBase | None
+    uncertainty: object
+    mask: np.ndarray | None
+    wcs: object
+    meta: dict
+    spectral_axis: u.Quantity | None
+
+
+def _with_channels(data, channels, argument, ndim):
+    """Choose channels of a cube, without copying."""
+    pixels = np.asarray(data.data)
+    axis = getattr(data, "spectral_axis", None)
+    key, wcs, axis = choose_channels(
+        data.wcs, pixels.shape, min(ndim), channels, argument, axis
+    )
+
+    def part(values):
+        return values[key] if np.shape(values) == pixels.shape else values
+
+    uncertainty = data.uncertainty
+    if uncertainty is not None:
+        unit, array = uncertainty.unit, part(uncertainty.array)
+        uncertainty = type(uncertainty)(array, unit=unit, copy=False)
+    values, mask = pixels[key], part(data.mask)
+    return _Channels(values, data.unit, uncertainty, mask, wcs, data.meta, axis)
 
 
 def _checked(data, argument):
@@ -266,12 +315,13 @@ def _spectral_axis(data, wcs, ndim, size):
     axis = getattr(data, "spectral_axis", None)
     if axis is None:
         return spectral_axis(wcs, size)
-    return SpectralQuantity(
+    axis = SpectralQuantity(
         axis.value,
         axis.unit,
         doppler_rest=axis.doppler_rest,
         doppler_convention=axis.doppler_convention,
     )
+    return in_vacuum(axis, wcs)
 
 
 def _flat_meta(meta):
@@ -331,7 +381,17 @@ class Source(NamedTuple):
     members: Iterable
 
 
-def stream(data, *, argument="data", unit=None, hdu=None, ndim=(2,)):
+def stream(
+    data,
+    *,
+    argument="data",
+    unit=None,
+    hdu=None,
+    ndim=(2,),
+    adapt=None,
+    arrays=None,
+    channels=None,
+):
     """Read one object, or each of many when its turn comes.
 
     Parameters
@@ -344,6 +404,16 @@ def stream(data, *, argument="data", unit=None, hdu=None, ndim=(2,)):
         ``ImageFileCollection``.
     argument, unit, hdu, ndim
         As for `read`.
+    adapt : callable, optional
+        Makes of each object one that `read` takes, such as an image of a file of
+        another kind. Where it raises, a member of a batch cannot be read.
+    arrays : callable, optional
+        ``arrays(items, names, unit)`` reads plain arrays, or Quantities, that follow
+        each other in a batch and have one shape, type and unit, at most 256 of them;
+        ``unit`` is that of arrays without. What it gives is a member.
+    channels : callable, optional
+        ``channels(index, axis)`` chooses channels of the cube in row ``index``, as
+        `read` takes it.
 
     Returns
     -------
@@ -369,7 +439,10 @@ def stream(data, *, argument="data", unit=None, hdu=None, ndim=(2,)):
         if hdu is None and data.ext:
             own = {"hdu": data.ext}
     elif _is_single(data, ndim):
-        return Source(True, 1, iter((read(data, **options),)))
+        one = data if adapt is None else adapt(data)
+        if channels is not None:
+            options["channels"] = partial(channels, 0)
+        return Source(True, 1, iter((read(one, **options),)))
     elif isinstance(data, Iterable) and not isinstance(data, Mapping):
         length = len(data) if isinstance(data, Sized) else None
         items, names = data, repeat(None)
@@ -378,20 +451,56 @@ def stream(data, *, argument="data", unit=None, hdu=None, ndim=(2,)):
         raise InputTypeError(
             argument, f"an object of type {type(data).__name__}", EXPECTED
         )
-    return Source(False, length, _read_each(items, names, options | own))
+    options |= own
+    if arrays is None:
+        members = _read_each(enumerate(items), names, adapt, channels, options)
+    else:
+        members = _read_blocks(items, names, adapt, arrays, channels, options)
+    return Source(False, length, members)
 
 
-def _read_each(items, names, options):
-    """Read the members of a batch, one at a time."""
-    for item, name in zip(items, names, strict=False):
+def _read_each(items, names, adapt, channels, options):
+    """Read the members of a batch, one at a time; items come with their rows."""
+    for (row, item), name in zip(items, names, strict=False):
+        if channels is not None:
+            options = options | {"channels": partial(channels, row)}
         try:
-            member = read(item, **options)
+            one = item if adapt is None else adapt(item)
+            member = read(one, **options)
         except Exception as error:
             # One member that cannot be read, for whatever reason, ends no batch.
             member = Failure(error, name_of(item, getattr(item, "meta", None)))
         if name is not None:
             member.name = name
         yield member
+
+
+def _read_blocks(items, names, adapt, arrays, channels, options):
+    """Read plain arrays that are alike together, and other members one at a time."""
+    block, known, kind = [], [], None
+    for row, (item, name) in enumerate(zip(items, names, strict=False)):
+        found = _plain_kind(item, min(options["ndim"]))
+        size = (len(block) + 1) * getattr(item, "size", 0)
+        if block and (found != kind or len(block) == BLOCK or size > BLOCK_PIXELS):
+            yield arrays(block, known, options["unit"])
+            block, known = [], []
+        kind = found
+        if found is None:
+            yield from _read_each([(row, item)], [name], adapt, channels, options)
+        else:
+            block.append(item)
+            known.append(name)
+    if block:
+        yield arrays(block, known, options["unit"])
+
+
+def _plain_kind(item, ndim):
+    """Tell plain arrays that can be stacked by their shape, type and unit."""
+    if type(item) not in (np.ndarray, np.memmap, u.Quantity):
+        return None
+    if item.ndim != ndim or item.dtype.kind not in "iuf" or not item.size:
+        return None
+    return item.shape, item.dtype, getattr(item, "unit", None)
 
 
 def convert_each(members, convert, *, is_single):

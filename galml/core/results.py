@@ -73,13 +73,20 @@ def build_table(
         "DATE": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
     }
     for number, (key, value) in enumerate(call.items(), start=1):
-        meta[f"ARG_{number}"] = f"{key}={value}"
+        meta[f"ARG_{number}"] = f"{key}={_short(value)}"
     table.meta.update(
         (key, value if isinstance(value, int) else _plain(value))
         for key, value in meta.items()
         if value is not None
     )
     return table
+
+
+def _short(value, limit=8):
+    """Give how many values there are in place of many of them."""
+    sized = isinstance(value, list | tuple | dict)
+    sized = sized or isinstance(value, np.ndarray) and value.ndim
+    return f"{len(value)} values" if sized and len(value) > limit else value
 
 
 def _plain(value, limit=66):

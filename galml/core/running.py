@@ -7,15 +7,15 @@ import numpy as np
 import torch
 
 from galml.core.inference import check_samples, infer, progress_updates, resolve_device
-from galml.core.inputs import Failure
+from galml.core.inputs import BLOCK, BLOCK_PIXELS, Failure
 from galml.core.results import build_table, failure_flags, warn_batch
 from galml.physics import fresh_seed
 
 __all__ = ["chunks", "grouped", "run"]
 
 #: Rows, and pixels of all rows, that are prepared at once.
-CHUNK = 256
-CHUNK_PIXELS = 4_000_000
+CHUNK = BLOCK
+CHUNK_PIXELS = BLOCK_PIXELS
 
 
 def run(

@@ -1,24 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """How ordered a gas velocity field is, and its kinematic position angle."""
 
-import importlib
+import lazy_loader as lazy
 
-__all__ = ["Moments", "circularity", "fit", "moments"]
-
-_HOMES = {
-    "Moments": "moment_maps",
-    "circularity": "operation",
-    "fit": "fitting",
-    "moments": "moment_maps",
-}
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    return getattr(home, name)
-
-
-def __dir__():
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submodules=["metrics", "plots", "published"],
+    submod_attrs={
+        "fitting": ["fit"],
+        "moment_maps": ["Moments", "moments"],
+        "operation": ["circularity"],
+    },
+)

@@ -13,15 +13,38 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 
-__all__ = ["HarmonicFit", "fit_harmonics", "unit_grid"]
+__all__ = ["HarmonicFit", "RingModel", "fit_harmonics", "masked_median", "unit_grid"]
 
-N_RINGS = 4
-N_ANGLES = 36
-N_ITERATIONS = 5
-RIDGE = 1e-3
-ROBUSTNESS = 8.0
+#: Maps that are fitted at once: more of them leave the processor's cache.
+ROWS = 32
+
+
+@dataclass(frozen=True)
+class RingModel:
+    """Numbers of the ring fit.
+
+    Parameters
+    ----------
+    n_rings : int
+        Rings of equal width between center and radius 1.
+    n_angles : int
+        Angles between 0 and 180 degrees from which the best one is sought.
+    n_iterations : int
+        Rounds of weighting outliers down.
+    ridge : float
+        Pull of the amplitudes towards zero.
+    robustness : float
+        Residual, in standard deviations, at which a weight is halved.
+    """
+
+    n_rings: int = 4
+    n_angles: int = 36
+    n_iterations: int = 5
+    ridge: float = 1e-3
+    robustness: float = 8.0
 
 
 @dataclass
@@ -43,7 +66,7 @@ class HarmonicFit:
         Shape (n,): curvature of the profile likelihood at its maximum, per radian
         squared, in units of the variance left.
     rings : `torch.Tensor`
-        Shape (n, N_RINGS + 1): amplitudes on the rings, and of the third harmonic, in
+        Shape (n, n_rings + 1): amplitudes on the rings, and of the third harmonic, in
         units of ``scale``.
     weight : `torch.Tensor`
         Shape (n, pixels): final weights; outliers have little.
@@ -68,13 +91,24 @@ def unit_grid(size):
 
 
 @lru_cache
-def _design(size):
-    """Design matrix (pixels, terms) and the products of its columns."""
+def _design(size, n_rings):
+    """Design matrix (pixels, terms), and the products of its columns.
+
+    Returns
+    -------
+    design : `torch.Tensor`
+        Shape (pixels, terms): a constant, cosines on the rings and of the third
+        harmonic, and the sines of these.
+    products : `torch.Tensor`
+        Shape (pixels, pairs): of every pair of columns once.
+    pairs : `torch.Tensor`
+        Shape (terms, terms): which pair belongs to two columns.
+    """
     x, y = (axis.reshape(-1) for axis in unit_grid(size))
     radius = torch.hypot(x, y)
     cosine, sine = y / radius, -x / radius
-    nodes = torch.arange(1, N_RINGS + 1) / N_RINGS
-    hats = (1 - N_RINGS * (radius[:, None] - nodes).abs()).clamp_min(0)
+    nodes = torch.arange(1, n_rings + 1) / n_rings
+    hats = (1 - n_rings * (radius[:, None] - nodes).abs()).clamp_min(0)
     hats[radius > 1] = 0
     hats[radius > 1, -1] = 1
     third = radius.clamp(max=1)[:, None]
@@ -86,41 +120,118 @@ def _design(size):
         third * (3 * sine - 4 * sine**3)[:, None],
     ]
     design = torch.cat(terms, 1)
-    return design, (design[:, :, None] * design[:, None, :]).flatten(1)
+    first, second = torch.triu_indices(design.shape[1], design.shape[1])
+    pairs = torch.empty(design.shape[1], design.shape[1], dtype=torch.long)
+    pairs[first, second] = pairs[second, first] = torch.arange(len(first))
+    return design, design[:, first] * design[:, second], pairs
 
 
-def _shared(angle):
-    """Map amplitudes along one angle (..., 2 + N_RINGS) to all terms."""
-    count = N_RINGS + 1
-    factor = torch.ones(count, dtype=angle.dtype)
-    factor[-1] = 3
-    turned = angle[..., None] * factor
-    matrix = torch.zeros(*angle.shape, 1 + 2 * count, 1 + count, dtype=angle.dtype)
-    index = torch.arange(count)
-    matrix[..., 0, 0] = 1
-    matrix[..., 1 + index, 1 + index] = turned.cos()
-    matrix[..., 1 + count + index, 1 + index] = turned.sin()
-    return matrix
+#: Pairs of the functions 1, cos, sin, cos 3, sin 3 of an angle, by their places.
+_FUNCTIONS = [(i, j) for i in range(5) for j in range(i, 5)]
 
 
-def _profile(gram, moment, angle):
-    """Variance explained at each angle (n, t), and the amplitudes (n, t, terms)."""
-    shared = _shared(angle)
-    projected = shared.transpose(-1, -2) @ gram[:, None] @ shared
-    target = (shared.transpose(-1, -2) @ moment[:, None, :, None]).squeeze(-1)
-    eye = torch.eye(target.shape[-1], dtype=gram.dtype)
-    amplitude = torch.linalg.solve(projected + RIDGE * eye, target)
-    return (amplitude * target).sum(-1), amplitude
+@lru_cache
+def _projection(n_rings):
+    """Express normal equations along one shared angle by functions of that angle.
+
+    Returns
+    -------
+    matrix : `torch.Tensor`
+        Shape (entries, functions, pairs): an entry of the upper triangle of the
+        projected matrix is a sum over products of `_angle_functions` and over the
+        pairs of terms.
+    vector : `torch.Tensor`
+        Shape (amplitudes, 5, terms): the same for the right side.
+    """
+    count = n_rings + 1
+    _, _, pairs = _design(2, n_rings)
+    amplitudes = [[(0, 0)]]
+    for term in range(count):
+        low = 3 if term == n_rings else 1
+        amplitudes.append([(low, 1 + term), (low + 1, 1 + count + term)])
+    vector = torch.zeros(count + 1, 5, len(pairs), dtype=torch.float64)
+    for row, parts in enumerate(amplitudes):
+        for function, term in parts:
+            vector[row, function, term] = 1
+    entries = [(i, j) for i in range(count + 1) for j in range(i, count + 1)]
+    matrix = torch.zeros(
+        len(entries), len(_FUNCTIONS), int(pairs.max()) + 1, dtype=torch.float64
+    )
+    for row, (i, j) in enumerate(entries):
+        for first, one in amplitudes[i]:
+            for second, other in amplitudes[j]:
+                place = _FUNCTIONS.index((min(first, second), max(first, second)))
+                matrix[row, place, pairs[one, other]] += 1
+    return matrix, vector
 
 
-def _maximize(gram, moment):
+def _angle_functions(angle):
+    """Give 1, cos, sin, cos 3 and sin 3 of angles (..., t), shape (..., 5, t)."""
+    cosine, sine = angle.cos(), angle.sin()
+    third, fourth = (3 * angle).cos(), (3 * angle).sin()
+    return torch.stack([torch.ones_like(angle), cosine, sine, third, fourth], -2)
+
+
+class _Profile:
+    """Variance that rings of one shared angle explain, as a function of the angle."""
+
+    def __init__(self, gram, moment, model):
+        self.size = model.n_rings + 2
+        self.ridge = model.ridge
+        matrix, vector = _projection(model.n_rings)
+        n = len(gram)
+        shape = matrix.shape[:2]
+        self.matrix = (gram @ matrix.flatten(0, 1).T).view(n, *shape)
+        self.vector = (moment @ vector.flatten(0, 1).T).view(n, self.size, 5)
+
+    def _equations(self, angle):
+        """Give entries (n, e, t) of the upper triangle and right sides (n, a, t)."""
+        functions = _angle_functions(angle)
+        first, second = np.transpose(_FUNCTIONS)
+        products = functions[..., first, :] * functions[..., second, :]
+        return self.matrix @ products, self.vector @ functions
+
+    def explained(self, angle):
+        """Give the variance explained at angles (n, t) or (t,), shape (n, t)."""
+        entries, right = self._equations(angle)
+        shape = entries.shape[0], entries.shape[2]
+        # Elimination entry by entry, for all maps and angles at once.
+        entries = list(entries.transpose(0, 1).reshape(entries.shape[1], -1))
+        right = list(right.transpose(0, 1).reshape(self.size, -1))
+        rows = []
+        for i in range(self.size):
+            rows.append(entries[: self.size - i])
+            entries = entries[self.size - i :]
+        total = 0.0
+        for k, row in enumerate(rows):
+            inverse = (row[0] + self.ridge).reciprocal()
+            scaled = right[k] * inverse
+            total = total + scaled * right[k]
+            for i in range(1, len(row)):
+                factor = row[i] * inverse
+                right[k + i] = right[k + i] - row[i] * scaled
+                for j in range(i, len(row)):
+                    rows[k + i][j - i] = rows[k + i][j - i] - factor * row[j]
+        return total.view(shape)
+
+    def amplitudes(self, angle):
+        """Give the amplitudes (n, a) at angles (n,)."""
+        entries, right = self._equations(angle[:, None])
+        first, second = torch.triu_indices(self.size, self.size)
+        matrix = torch.empty(len(angle), self.size, self.size, dtype=right.dtype)
+        matrix[:, first, second] = matrix[:, second, first] = entries[..., 0]
+        matrix += self.ridge * torch.eye(self.size, dtype=right.dtype)
+        return torch.linalg.solve(matrix, right[..., 0])
+
+
+def _maximize(profile, n_angles):
     """Find the shared angle of highest likelihood, and its curvature."""
-    start = torch.arange(N_ANGLES, dtype=gram.dtype) * math.pi / N_ANGLES
-    explained, _ = _profile(gram, moment, start.expand(len(gram), -1))
-    angle, step = start[explained.argmax(1)], math.pi / N_ANGLES
-    offsets = torch.tensor([-1.0, 0.0, 1.0], dtype=gram.dtype)
+    step = math.pi / n_angles
+    start = torch.arange(n_angles, dtype=torch.float64) * step
+    angle = start[profile.explained(start).argmax(1)]
+    offsets = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
     for _ in range(4):
-        explained, _ = _profile(gram, moment, angle[:, None] + step * offsets)
+        explained = profile.explained(angle[:, None] + step * offsets)
         low, middle, high = explained.unbind(1)
         bend = (2 * middle - low - high).clamp_min(1e-30)
         angle = angle + (0.5 * step) * ((high - low) / bend).clamp(-2, 2)
@@ -129,7 +240,36 @@ def _maximize(gram, moment):
     return angle, curvature
 
 
-def fit_harmonics(velocity, weight):
+def masked_median(values, mask):
+    """Find the median of each row over a mask, the lower one of the middle two.
+
+    Parameters
+    ----------
+    values : `torch.Tensor`
+        Shape (n, ...); it is not changed.
+    mask : `torch.Tensor`
+        Of the same shape: what counts.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,), of the type of the values; NaN where a mask is empty.
+    """
+    mask = mask.flatten(1).numpy()
+    known = values.flatten(1).numpy()[mask]
+    medians = np.full(len(mask), np.nan, known.dtype)
+    # Rows have different lengths: padding them costs more than taking one at a time.
+    start = 0
+    for row, count in enumerate(mask.sum(1).tolist()):
+        if count:
+            part, place = known[start : start + count], (count - 1) // 2
+            part.partition(place)
+            medians[row] = part[place]
+            start += count
+    return torch.from_numpy(medians)
+
+
+def fit_harmonics(velocity, weight, model=None):
     """Fit rings with a shared position angle, robustly.
 
     Parameters
@@ -138,47 +278,41 @@ def fit_harmonics(velocity, weight):
         Shape (n, size, size), float64; finite everywhere.
     weight : `torch.Tensor`
         Shape (n, size, size), float64: zero where nothing was measured.
+    model : `RingModel`, optional
+        Numbers of the fit.
 
     Returns
     -------
     `HarmonicFit`
         All of it equivariant under flips and turns of the image.
     """
-    design, products = _design(velocity.shape[-1])
-    velocity, first = velocity.flatten(1), weight.flatten(1)
-    used = first
-    terms = design.shape[1]
-    eye = RIDGE * torch.eye(terms, dtype=velocity.dtype)
-    unit = _deviation(velocity, first)
-    velocity = velocity / unit[:, None]
-    seen = first > 0
-    for _ in range(N_ITERATIONS):
-        total = used.sum(1).clamp_min(1e-30)
-        gram = (used @ products).unflatten(1, (terms, terms)) / total[:, None, None]
-        moment = (used * velocity) @ design / total[:, None]
-        free = torch.linalg.solve(gram + eye, moment)
-        residual = velocity - free @ design.T
-        spread = torch.where(seen, residual.abs(), torch.nan).nanmedian(1).values
-        spread = 1.4826 * spread.nan_to_num(0.0).clamp_min(1e-3)
-        used = first / (1 + (residual / (ROBUSTNESS * spread[:, None])) ** 2)
-    angle, curvature = _maximize(gram, moment)
-    explained, amplitude = _profile(gram, moment, angle[:, None])
-    amplitude = amplitude[:, 0]
+    model = RingModel() if model is None else model
+    size = velocity.shape[-1]
+    parts = [
+        _free_rings(v.flatten(1), w.flatten(1), size, model)
+        for v, w in zip(velocity.split(ROWS), weight.split(ROWS), strict=True)
+    ]
+    velocity, used, gram, moment, free, unit = map(torch.cat, zip(*parts, strict=True))
+    profile = _Profile(gram, moment, model)
+    angle, curvature = _maximize(profile, model.n_angles)
+    explained = profile.explained(angle[:, None])[:, 0]
+    amplitude = profile.amplitudes(angle)
     # Both ends of the axis fit alike: the receding one has the positive amplitudes.
-    count = N_RINGS + 1
-    hats = design[:, 1 : 1 + N_RINGS] ** 2 + design[:, 1 + count : -1] ** 2
-    share = first @ hats
-    reverse = (amplitude[:, 1 : 1 + N_RINGS] * share).sum(1) < 0
+    design, count = _design(size, model.n_rings)[0], model.n_rings + 1
+    rings = slice(1, 1 + model.n_rings)
+    hats = design[:, rings] ** 2 + design[:, 1 + count : -1] ** 2
+    share = weight.flatten(1) @ hats
+    reverse = (amplitude[:, rings] * share).sum(1) < 0
     angle = torch.where(reverse, angle + math.pi, angle) % (2 * math.pi)
     sign = torch.where(reverse, -1.0, 1.0).to(amplitude.dtype)
 
     total = used.sum(1).clamp_min(1e-30)
     systemic = amplitude[:, 0]
-    variance = (used * (velocity - systemic[:, None]) ** 2).sum(1) / total
-    mean_square = (used * velocity**2).sum(1) / total
+    mean_square = (used * velocity.square()).sum(1) / total
+    variance = (used * (velocity - systemic[:, None]).square_()).sum(1) / total
     # Sum of squares of a ridge solution: its penalty is no residual.
-    free_explained = (free * moment).sum(1) + RIDGE * (free**2).sum(1)
-    shared_explained = explained[:, 0] + RIDGE * (amplitude**2).sum(1)
+    free_explained = (free * moment).sum(1) + model.ridge * (free**2).sum(1)
+    shared_explained = explained + model.ridge * (amplitude**2).sum(1)
     tiny = 1e-6 * variance + 1e-30
     left = (mean_square - shared_explained).maximum(tiny)
     left_free = (mean_square - free_explained).maximum(tiny)
@@ -193,6 +327,40 @@ def fit_harmonics(velocity, weight):
         rings=amplitude[:, 1:] * (sign / scale)[:, None],
         weight=used,
     )
+
+
+def _free_rings(velocity, weight, size, model):
+    """Fit rings with an angle each to maps of shape (n, pixels).
+
+    Returns
+    -------
+    velocity : `torch.Tensor`
+        Shape (n, pixels), in units of ``unit``.
+    used : `torch.Tensor`
+        Shape (n, pixels): weights of the last round.
+    gram, moment, free : `torch.Tensor`
+        Shapes (n, pairs), (n, terms) and (n, terms): normal equations, their right
+        side, and their solution.
+    unit : `torch.Tensor`
+        Shape (n,).
+    """
+    design, products, pairs = _design(size, model.n_rings)
+    eye = model.ridge * torch.eye(design.shape[1], dtype=velocity.dtype)
+    unit = _deviation(velocity, weight)
+    velocity = velocity / unit[:, None]
+    shown = weight > 0
+    used, residual = weight.clone(), torch.empty_like(velocity)
+    for _ in range(model.n_iterations):
+        total = used.sum(1, keepdim=True).clamp_min(1e-30)
+        gram = used @ products / total
+        moment = torch.mul(used, velocity, out=residual) @ design / total
+        free = torch.linalg.solve(gram[:, pairs] + eye, moment)
+        torch.addmm(velocity, free, design.T, alpha=-1, out=residual)
+        spread = 1.4826 * masked_median(residual.abs_(), shown).nan_to_num_(0.0)
+        spread = spread.clamp_min_(1e-3)
+        residual /= model.robustness * spread[:, None]
+        torch.div(weight, residual.square_().add_(1), out=used)
+    return velocity, used, gram, moment, free, unit
 
 
 def _deviation(velocity, weight):

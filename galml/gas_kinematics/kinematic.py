@@ -1,46 +1,28 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The default system: maps to the network's inputs, its outputs to columns."""
 
-import math
-
 import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.distributions import LEVELS, ONE_SIGMA, interpolate
+from galml.core.distributions import bin_centers, histogram_quantile
+from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
 from galml.core.geometry import sky_angle, wrap_angle
 from galml.core.networks import View
-from galml.core.running import in_groups
-from galml.gas_kinematics.harmonic import N_RINGS
-from galml.gas_kinematics.posterior import (
-    angle_components,
-    angle_quantile,
-    bin_centers,
-    histogram_quantile,
-)
-from galml.gas_kinematics.preparation import SCALARS, VelocityMaps, prepare
+from galml.core.running import grouped
+from galml.gas_kinematics.posterior import angle_quantile, posterior
+from galml.gas_kinematics.preparation import prepare
+from galml.gas_kinematics.velocities import read_maps
 
-__all__ = [
-    "VIEWS",
-    "columns",
-    "evidence",
-    "inputs",
-    "layout",
-    "posterior",
-    "prepare_maps",
-]
+__all__ = ["VIEWS", "KinematicDomain", "map_problems"]
 
 FEW_PIXELS = 24
-MIN_PIXELS = 6
 #: An inclination that is not known better than this is not given.
 INCLINATION_LIMIT = 15.0
+#: Share of the border of an array with a measurement beyond which a map is truncated.
 EDGE_SHARE = 0.05
-#: How many errors a turn away from the classical angle must have to be believed.
-SIGNIFICANCE = 2.0
-#: Of the ring fit: systemic velocity, rings and third harmonic.
-N_PARAMETERS = N_RINGS + 2
-NAMES = (
+COLUMNS = (
     "circularity",
     "circularity_err",
     "circularity_lo",
@@ -79,204 +61,169 @@ VIEWS = (
 )
 
 
-def prepare_maps(maps):
-    """Prepare maps of any shapes.
+class KinematicDomain:
+    """Velocity maps, for a model of the default architecture.
 
     Parameters
     ----------
-    maps : sequence of `~galml.gas_kinematics.velocities.VelocityMap`
-        The maps.
+    model : `~galml.core.model.GalaxyModel`
+        Its card says what the network is shown.
 
-    Returns
-    -------
-    `~galml.gas_kinematics.preparation.Prepared`
-        Rows in the order of ``maps``.
+    Raises
+    ------
+    galml.core.ModelError
+        If the card does not say that.
     """
-    return in_groups(
-        maps, lambda item: item.values.shape, lambda group: prepare(_stack(group))
-    )
 
+    operation = "circularity"
+    views = VIEWS
 
-def _stack(maps):
-    """Stack maps of one shape, unknown planes as NaN."""
-
-    def plane(name):
-        images = [getattr(item, name) for item in maps]
-        if all(image is None for image in images):
-            return None
-        blank = np.full(maps[0].values.shape, np.nan)
-        return torch.from_numpy(
-            np.stack([blank if image is None else image for image in images]).astype(
-                float
+    def __init__(self, model):
+        self.model, self.spec = model, model.input_spec
+        if not self.spec.grid or not self.spec.parameters:
+            raise ModelError(
+                f"model {model.name!r}: card['input'] does not say what the network is "
+                "shown"
             )
+        self._latest = (None, None)
+
+    def read(self, data, **options):
+        """Read velocity maps and cubes: see `read_maps`."""
+        return read_maps(data, **options)
+
+    def problem(self, member):
+        """Give for each map the error why it cannot be used, or None."""
+        return map_problems(member, int(self.spec.parameters["fewest_pixels"]))
+
+    def prepare(self, members):
+        """Prepare maps of any shapes, as `~.preparation.PreparedMaps`."""
+        return grouped(
+            members,
+            lambda member: member.values.shape[1:],
+            lambda parts: prepare(parts, self.spec),
         )
 
-    return VelocityMaps(
-        velocity=plane("values"),
-        dispersion=plane("dispersion"),
-        uncertainty=plane("std"),
-        center=torch.tensor([item.center for item in maps], dtype=torch.float64),
-        beam=torch.tensor([item.beam for item in maps], dtype=torch.float64),
-    )
+    def columns(self, n_samples):
+        """Give trailing shape and unit of each column of the result."""
+        result = {name: ((), u.deg if name in ANGLES else None) for name in COLUMNS}
+        result["latent"] = ((self.model.network.latent.out_features,), None)
+        if n_samples:
+            result["circularity_samples"] = ((n_samples,), None)
+            result["position_angle_samples"] = ((n_samples,), u.deg)
+        return result
+
+    def answer(self, outputs, prepared, members):
+        """Give the columns, from what the network gave for the maps."""
+        result = self._posterior(outputs, prepared)
+        angle = (prepared.angle + result["turn"]).numpy()
+        position_angle = _on_the_sky(angle, prepared.center.numpy(), members)
+        low, median, high = result["kappa_quantiles"].numpy().astype(float).T
+        tilt = result["inclination_quantiles"].numpy().astype(float)
+        tilt_error = (tilt[:, 2] - tilt[:, 0]) / 2
+        unknown = tilt_error > INCLINATION_LIMIT
+        columns = {
+            "circularity": median,
+            "circularity_err": (high - low) / 2,
+            "circularity_lo": low,
+            "circularity_hi": high,
+            "disturbed_probability": _below_half(result["kappa"]),
+            "position_angle": position_angle * u.deg,
+            "position_angle_err": result["turn_error"].numpy().astype(float) * u.deg,
+            "inclination": np.where(unknown, np.nan, tilt[:, 1]) * u.deg,
+            "inclination_err": np.where(unknown, np.nan, tilt_error) * u.deg,
+            "map_quality": result["quality"].numpy().astype(float),
+            "latent": outputs["latent"].numpy().astype(float),
+        }
+        if "noise" in outputs:
+            columns |= _samples(result, outputs["noise"], position_angle)
+        return columns
+
+    def flags(self, outputs, prepared, members):
+        """Give the bits of `galml.core.Flag` of each map."""
+        domain = self.model.config["domain"]
+        low, high = np.array(domain["low"]), np.array(domain["high"])
+        scalars = prepared.scalars.numpy()
+
+        def scalar(name):
+            return scalars[:, self.spec.scalars.index(name)]
+
+        known = scalar("has_uncertainty") > 0
+        noise = np.where(known, scalar("log_noise"), scalar("log_difference"))
+        # Zero also stands for what is not known, which training has seen.
+        outside = ((scalars < low) | (scalars > high)) & (scalars != 0)
+        error = self._posterior(outputs, prepared)["turn_error"].numpy()
+        center = np.concatenate([member.center for member in members])
+        states = {
+            Flag.OUTLIERS: prepared.n_outliers.numpy() > 0,
+            Flag.TRUNCATED: prepared.at_edge.numpy() > EDGE_SHARE,
+            Flag.RESAMPLED: prepared.radius.numpy() < domain["radius"],
+            Flag.LOW_SNR: noise > 0,
+            Flag.FEW_PIXELS: prepared.n_pixels.numpy() < FEW_PIXELS,
+            Flag.OUT_OF_DOMAIN: outside.any(1),
+            Flag.PA_UNDETERMINED: error > 45,
+            Flag.CENTER_ASSUMED: np.isnan(center[:, 0]),
+        }
+        flags = np.concatenate([member.flags for member in members])
+        for bit, state in states.items():
+            flags = flags | np.where(state, int(bit), 0)
+        return flags
+
+    def _posterior(self, outputs, prepared):
+        """Give the calibrated distributions, computed once for columns and flags."""
+        if self._latest[0] is not outputs:
+            known = outputs | {"scalars": prepared.scalars}
+            result = posterior(known, self.model.config["calibration"], self.spec)
+            self._latest = outputs, result
+        return self._latest[1]
 
 
-def posterior(outputs, calibration, widen=None):
-    """Turn the network's outputs into calibrated distributions.
-
-    The turn away from the classical angle is made as far as it is significant: it
-    shrinks by the factor 1 - (SIGNIFICANCE * error / turn)**2, or to nothing.
-
-    Parameters
-    ----------
-    outputs : dict of str to `torch.Tensor`
-        See `~galml.gas_kinematics.network.KinematicNet`; and ``scalars``, which the
-        network was given.
-    calibration : dict
-        For "kappa" and "angle": the factors by which to widen distributions, against
-        what they rest on: their own width, the inclination, and the variance that
-        rotation explains; for "quality": offset and slopes of a logistic regression
-        on the `evidence`.
-    widen : dict of str to `torch.Tensor`, optional
-        Factors of shape (n,) to use for "kappa" or "angle" instead.
-
-    Returns
-    -------
-    dict of str to `torch.Tensor`
-        ``kappa`` (n, bins) and ``inclination`` (n, bins) as probabilities,
-        ``kappa_quantiles``, ``inclination_quantiles`` (n, 3), ``turn`` (n,) and
-        ``turn_error`` (n,) in degrees, ``turn_concentration`` and
-        ``turn_log_weight`` (n, 3), ``quality`` (n,); and the ``kappa_grounds`` and
-        ``angle_grounds`` (n, 3) that the factors are chosen by.
-    """
-    levels = torch.tensor(LEVELS)
-    result = {}
-    result["inclination"] = torch.softmax(outputs["inclination"], 1)
-    tilt = histogram_quantile(result["inclination"], levels, 90.0)
-    result["inclination_quantiles"] = tilt
-    ratio = _explained(outputs["scalars"]).log()
-
-    def factor(name, width):
-        grounds = torch.stack([width, tilt[:, 1], ratio], 1)
-        result[f"{name}_grounds"] = grounds
-        if widen is not None and name in widen:
-            return widen[name]
-        return interpolate(calibration[name], grounds)
-
-    logits = torch.log_softmax(outputs["kappa"], 1)
-    raw = histogram_quantile(logits.exp(), levels, 1.0)
-    # A power of a distribution has its width over the square root of that power.
-    power = factor("kappa", (raw[:, 2] - raw[:, 0]) / 2)[:, None] ** -2
-    result["kappa"] = torch.softmax(logits * power, 1)
-    result["kappa_quantiles"] = histogram_quantile(result["kappa"], levels, 1.0)
-    turn, concentration, log_weight = angle_components(outputs)
-    level = torch.full((len(turn), 1), ONE_SIGMA)
-    width = torch.rad2deg(angle_quantile(concentration, log_weight, level)[:, 0])
-    turn = torch.rad2deg(turn)
-    noise = SIGNIFICANCE * width / turn.abs().clamp_min(1e-6)
-    result["turn"] = turn * (1 - noise**2).clamp_min(0)
-    concentration = concentration * factor("angle", width)[:, None] ** -2
-    width = angle_quantile(concentration, log_weight, level)[:, 0]
-    result["turn_error"] = torch.rad2deg(width)
-    result["turn_concentration"] = concentration
-    result["turn_log_weight"] = log_weight
-    slopes = torch.tensor(calibration["quality"], dtype=torch.float32)
-    logit = (
-        slopes[0]
-        + evidence(result["kappa_quantiles"][:, 1], outputs["scalars"]) @ slopes[1:]
-    )
-    result["quality"] = torch.sigmoid(logit)
-    return result
-
-
-def evidence(kappa, scalars):
-    """Tell how much a map says: what its quality is judged by, shape (n, 5).
-
-    The F statistic of rings with a shared angle against no rotation, as the logarithms
-    of its two factors: variance explained over variance left, and the measurements
-    that are independent beyond the parameters of the fit. Then the amplitude of the
-    ring that rotates least, which is low where few places make the map's amplitude or
-    rings disagree; the circularity; and whether a dispersion map helped to find it.
-    """
-    freedom = 10 ** scalars[:, SCALARS.index("log_independent")] - N_PARAMETERS
-    ratio = _explained(scalars)
-    first = SCALARS.index("ring_1")
-    slowest = scalars[:, first : first + N_RINGS].amin(1)
-    helped = scalars[:, SCALARS.index("has_dispersion")]
-    numbers = [ratio.log(), freedom.clamp_min(1).log(), slowest, kappa, helped]
-    return torch.stack(numbers, 1)
-
-
-def _explained(scalars):
-    """Variance of a map that rotation explains, over what it leaves."""
-    left = 10 ** scalars[:, SCALARS.index("log_unexplained")]
-    return ((1 - left) / left).clamp_min(1e-3)
-
-
-def inputs(prepared):
-    """Give what the network takes of prepared maps."""
-    return {"image": prepared.image, "scalars": prepared.scalars}
-
-
-def layout(model, n_samples):
-    """Trailing shape and unit of each column."""
-    result = {name: ((), u.deg if name in ANGLES else None) for name in NAMES}
-    result["latent"] = ((model.network.latent.out_features,), None)
-    if n_samples:
-        result["circularity_samples"] = ((n_samples,), None)
-        result["position_angle_samples"] = ((n_samples,), u.deg)
-    return result
-
-
-def columns(outputs, prepared, maps, config):
-    """Answer for each map.
+def map_problems(member, fewest_pixels):
+    """Tell why maps cannot be used.
 
     Parameters
     ----------
-    outputs : dict of str to `torch.Tensor`
-        What the network gave.
-    prepared : `~galml.gas_kinematics.preparation.Prepared`
-        What it was given.
-    maps : sequence of `~galml.gas_kinematics.velocities.VelocityMap`
-        Where that came from.
-    config : dict
-        The configuration of the model.
+    member : `~galml.gas_kinematics.velocities.VelocityMaps`
+        The maps.
+    fewest_pixels : int
+        Fewest pixels that must have been measured.
 
     Returns
     -------
-    columns : dict of str to `~numpy.ndarray` or `~astropy.units.Quantity`
-        The columns of the result.
-    flags : `~numpy.ndarray`
-        Bits of `galml.core.Flag`.
+    list of Exception or None
+        One for each map; None for a map that can be used.
     """
-    outputs = outputs | {"scalars": prepared.scalars}
-    result = posterior(outputs, config["calibration"])
-    angle = (prepared.angle + result["turn"]).numpy()
+    errors = list(member.errors)
+    values = member.values.reshape(len(member), -1)
+    count = np.isfinite(values).sum(axis=1)
+    # What is not a number never compares, so these are of what was measured.
+    lowest, highest = (
+        function(values, axis=1, initial=start)
+        for function, start in ((np.fmin.reduce, np.inf), (np.fmax.reduce, -np.inf))
+    )
+    for row in np.flatnonzero((count < fewest_pixels) | (lowest >= highest)):
+        if errors[row] is not None:
+            continue
+        if count[row] < fewest_pixels:
+            got = f"a map with {count[row]} measured pixels"
+            errors[row] = InputError("data", got, f"at least {fewest_pixels}")
+        else:
+            got = f"a map of {lowest[row]:g} km / s everywhere"
+            errors[row] = InputError("data", got, "velocities that differ")
+    return errors
+
+
+def _on_the_sky(angle, centers, members):
+    """Position angles in degrees: on the sky where there is a WCS."""
     position_angle = wrap_angle(angle).to_value(u.deg)
-    for row, center in enumerate(prepared.center.numpy()):
-        if maps[row].wcs is not None:
-            turned = sky_angle(angle[row], maps[row].wcs, tuple(center))
-            position_angle[row] = turned.to_value(u.deg)
-    low, middle, high = result["kappa_quantiles"].numpy().astype(float).T
-    tilt = result["inclination_quantiles"].numpy().astype(float)
-    tilt_error = (tilt[:, 2] - tilt[:, 0]) / 2
-    unknown = tilt_error > INCLINATION_LIMIT
-    error = result["turn_error"].numpy().astype(float)
-    values = {
-        "circularity": middle,
-        "circularity_err": (high - low) / 2,
-        "circularity_lo": low,
-        "circularity_hi": high,
-        "disturbed_probability": _below_half(result["kappa"]),
-        "position_angle": position_angle * u.deg,
-        "position_angle_err": error * u.deg,
-        "inclination": np.where(unknown, np.nan, tilt[:, 1]) * u.deg,
-        "inclination_err": np.where(unknown, np.nan, tilt_error) * u.deg,
-        "map_quality": result["quality"].numpy().astype(float),
-        "latent": outputs["latent"].numpy().astype(float),
-    }
-    if "noise" in outputs:
-        values |= _samples(result, outputs["noise"], position_angle, maps)
-    return values, _flags(prepared, maps, error, config)
+    row = 0
+    for member in members:
+        for place in range(len(member)):
+            wcs = member.wcs_of(place)
+            if wcs is not None:
+                turned = sky_angle(angle[row], wcs, tuple(centers[row]))
+                position_angle[row] = turned.to_value(u.deg)
+            row += 1
+    return position_angle
 
 
 def _below_half(probability):
@@ -285,7 +232,7 @@ def _below_half(probability):
     return (probability @ below).numpy().astype(float)
 
 
-def _samples(result, noise, position_angle, maps):
+def _samples(result, noise, position_angle):
     """Draw circularities and position angles from their distributions."""
     kappa = histogram_quantile(result["kappa"], noise[..., 0].contiguous(), 1.0)
     size = angle_quantile(
@@ -299,40 +246,3 @@ def _samples(result, noise, position_angle, maps):
         "circularity_samples": kappa.numpy().astype(float),
         "position_angle_samples": angle.astype(float) * u.deg,
     }
-
-
-def _flags(prepared, maps, angle_error, config):
-    """Tell what happened to each map."""
-    scalars = prepared.scalars.numpy()
-
-    def scalar(name):
-        return scalars[:, SCALARS.index(name)]
-
-    low, high = np.array(config["domain"]["low"]), np.array(config["domain"]["high"])
-    known = scalar("has_uncertainty") > 0
-    noise = np.where(known, scalar("log_noise"), scalar("log_difference"))
-    few = prepared.n_pixels.numpy()
-    states = {
-        Flag.OUTLIERS: prepared.n_outliers.numpy() > 0,
-        Flag.TRUNCATED: [_at_edge(item.values) > EDGE_SHARE for item in maps],
-        Flag.RESAMPLED: prepared.radius.numpy() < config["domain"]["radius"],
-        Flag.LOW_SNR: noise > 0,
-        Flag.FEW_PIXELS: few < FEW_PIXELS,
-        # Zero also stands for what is not known, which training has seen.
-        Flag.OUT_OF_DOMAIN: (((scalars < low) | (scalars > high)) & (scalars != 0)).any(
-            1
-        ),
-        Flag.PA_UNDETERMINED: angle_error > 45,
-        Flag.CENTER_ASSUMED: [math.isnan(item.center[0]) for item in maps],
-    }
-    flags = np.array([item.flags for item in maps], dtype=int)
-    for bit, state in states.items():
-        flags |= np.where(state, int(bit), 0)
-    return flags
-
-
-def _at_edge(values):
-    """Share of the image's border where something was measured."""
-    seen = np.isfinite(values)
-    border = np.concatenate([seen[0], seen[-1], seen[1:-1, 0], seen[1:-1, -1]])
-    return border.mean()

@@ -1,22 +1,32 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Flux, velocity and dispersion maps from cubes of line emission."""
+"""Flux, velocity and dispersion maps of one line of a cube."""
 
 import copy
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
+import torch
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.stats import gaussian_fwhm_to_sigma
-from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
 
-from galml.core.exceptions import InputError, InputUnitError
-from galml.core.geometry import celestial
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.geometry import beam_of, celestial, pixel_scale
 from galml.core.inputs import read
+from galml.gas_kinematics.harmonic import masked_median
 
-__all__ = ["Moments", "measure", "moments"]
+__all__ = [
+    "Moments",
+    "SpectralLine",
+    "doppler",
+    "fit_continuum",
+    "measure",
+    "moments",
+    "read_redshift",
+    "without_line",
+]
 
 _EQUIVALENCIES = {
     "radio": u.doppler_radio,
@@ -36,6 +46,17 @@ _SMOOTH_CHANNELS = 1.5
 _SMOOTH_PIXELS = 1.5
 #: Negative channels from which a pixel has a noise of its own.
 _MIN_NEGATIVE = 3
+#: Full widths around a line: of what is taken for the line, and of the window whose
+#: other channels tell the continuum.
+_WIDTH = 1000 * u.km / u.s
+_CONTINUUM = 3000 * u.km / u.s
+#: Fewest channels that tell a continuum; rounds of leaving out other lines, and
+#: residuals that are left out, in standard deviations.
+_MIN_CONTINUUM = 4
+_ROUNDS = 5
+_CLIP = 3.0
+#: Voxels of the continuum that are fitted at once.
+_VOXELS = 4_000_000
 
 
 class Moments(NamedTuple):
@@ -60,6 +81,10 @@ class Moments(NamedTuple):
 def moments(
     cube,
     *,
+    line=None,
+    redshift=None,
+    width=None,
+    continuum=None,
     rest_value=None,
     convention=None,
     n_sigma=3.0,
@@ -68,14 +93,17 @@ def moments(
     hdu=None,
 ):
     r"""
-    Moment maps of a cube of one emission line.
+    Measure flux, velocity and dispersion maps of an emission line.
 
-    The cube must be free of continuum and hold one line, in emission: absorption
-    is taken for noise. Voxels count as line where the cube, smoothed along all
-    axes, exceeds ``n_sigma`` times the noise of the smoothed cube; islands smaller
-    than half the smoothing kernel are dropped, the others grow by one voxel. With
-    the flux :math:`F_k` of the kept channels at velocities :math:`v_k`, of widths
-    :math:`\Delta_k`,
+    A cube of many lines needs ``line``: only channels around it are read, and their
+    continuum, a straight line through the channels beside, is subtracted. Without
+    ``line`` the cube must be free of continuum and hold one line. Absorption is taken
+    for noise.
+
+    Voxels count as line where the cube, smoothed along all axes, exceeds ``n_sigma``
+    times the noise of the smoothed cube; islands smaller than half the smoothing
+    kernel are dropped, the others grow by one voxel. With the flux :math:`F_k` of the
+    kept channels at velocities :math:`v_k`, of widths :math:`\Delta_k`,
 
     .. math::
 
@@ -85,7 +113,8 @@ def moments(
 
     The instrumental width is not removed from :math:`\sigma`. Uncertainties are
     propagated to first order from the noise :math:`s_k`, taken as independent from
-    channel to channel; the choice of voxels adds none:
+    channel to channel, and from the errors of the continuum, which are not; the choice
+    of voxels adds none:
 
     .. math::
 
@@ -99,12 +128,27 @@ def moments(
     cube : `~specutils.Spectrum`, `~astropy.nddata.CCDData`, HDU or path
         Cube with two celestial axes and one spectral axis. Its mask is respected
         and its uncertainty is the noise; without one, the noise of each pixel is
-        1.48 times the median absolute value of its negative channels, averaged
-        with its neighbors.
+        that of the channels beside the line, or else 1.48 times the median absolute
+        value of its negative channels, averaged with its neighbors.
+    line : `~astropy.units.Quantity`, optional
+        Rest wavelength (in vacuum), frequency or energy of the line. Axes that are in
+        air by their header are brought to vacuum; where the header does not tell,
+        ``line`` is in the medium of the axis.
+    redshift : float, optional
+        Of the galaxy, 0 by default. Velocities are in the galaxy's frame, relative to
+        the redshifted line. Only with ``line``.
+    width : `~astropy.units.Quantity`, optional
+        Full width of the channels around the redshifted line that may hold it, in
+        velocity; 1000 km/s by default. Only with ``line``.
+    continuum : `~astropy.units.Quantity`, optional
+        Full width of the window whose channels outside ``width`` tell the continuum, in
+        velocity; 3000 km/s by default. Other lines in it are recognized by their
+        residuals and left out. 0 km/s subtracts nothing. Only with ``line``.
     rest_value : `~astropy.units.Quantity`, optional
-        Rest frequency, wavelength or energy of the line. By default the cards
-        RESTFRQ, RESTFREQ or RESTWAV of the cube. Not used where the spectral axis
-        is a velocity.
+        Without ``line``: rest frequency, wavelength or energy of the one line of the
+        cube, by default the cards RESTFRQ, RESTFREQ or RESTWAV; not used where the
+        spectral axis is a velocity. With ``line``: what the velocities of such an axis
+        refer to.
     convention : {'radio', 'optical', 'relativistic'}, optional
         How frequencies or wavelengths become velocities: by default radio for
         frequencies and optical for wavelengths and energies. A velocity axis is
@@ -132,12 +176,50 @@ def moments(
     galml.core.InputUnitError
         When the spectral axis has no spectral unit, or a rest value is missing.
     galml.core.InputError
-        When the spectral axis is not strictly monotonic or has one channel only,
-        or when an option is out of range.
+        When the spectral axis is not strictly monotonic or has one channel only, when
+        the cube does not hold the line, or when an option is out of range.
+
+    Examples
+    --------
+    Two lines on a continuum, of which the brighter one is measured:
+
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> from specutils import Spectrum
+    >>> from galml.gas_kinematics import moments
+    >>> wavelength = np.arange(6600, 6800, 1.25)
+    >>> y, x = np.indices((24, 24)) - 11.5
+    >>> shift = 1.02 * (1 + 1.2e-4 * x) * (np.hypot(x, y) < 9)
+    >>> flux = 3 + 0.002 * (wavelength - 6600)[:, None, None] * np.ones(x.shape)
+    >>> for rest, peak in ((6564.6, 10), (6585.3, 4)):
+    ...     offset = wavelength[:, None, None] - rest * shift
+    ...     flux += peak * np.exp(-0.5 * (offset / 1.8) ** 2)
+    >>> flux += np.random.default_rng(0).normal(0, 0.1, flux.shape)
+    >>> cube = Spectrum(
+    ...     flux=flux * u.Unit("1e-20 erg / (s cm2 Angstrom)"),
+    ...     spectral_axis=wavelength * u.AA,
+    ...     spectral_axis_index=0,
+    ... )
+    >>> maps = moments(cube, line=6564.6 * u.AA, redshift=0.02)
+    >>> maps.velocity.data[12, 4:20:5].round(-1)
+    array([-270.,  -90.,   90.,  270.])
     """
-    observation = read(cube, argument="cube", unit=unit, hdu=hdu, ndim=(3,))
+    chosen = None
+    if line is None:
+        without_line(redshift=redshift, width=width, continuum=continuum)
+    else:
+        chosen = SpectralLine(line, redshift, width, continuum, rest_value)
+    observation = read(
+        cube,
+        argument="cube",
+        unit=unit,
+        hdu=hdu,
+        ndim=(3,),
+        channels=None if chosen is None else chosen.channels,
+    )
     return measure(
         observation,
+        line=chosen,
         rest_value=rest_value,
         convention=convention,
         n_sigma=n_sigma,
@@ -145,14 +227,208 @@ def moments(
     )
 
 
-def measure(observation, *, rest_value=None, convention=None, n_sigma=3.0, smooth=None):
+def without_line(**options):
+    """Raise where options are given that need a line.
+
+    Parameters
+    ----------
+    **options : object
+        By name; None is not given.
+
+    Raises
+    ------
+    galml.core.InputError
+        For the first one that is given.
     """
-    Moment maps of a cube that has been read already.
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(name, repr(value), "None without line=")
+
+
+def read_redshift(redshift):
+    """Read a redshift.
+
+    Parameters
+    ----------
+    redshift : float, dimensionless `~astropy.units.Quantity` or None
+        None is 0.
+
+    Returns
+    -------
+    float
+        Above -1.
+
+    Raises
+    ------
+    galml.core.InputError
+        If it is no number, or out of range.
+    """
+    if redshift is None:
+        return 0.0
+    try:
+        value = float(u.Quantity(redshift).to_value(u.dimensionless_unscaled))
+    except (TypeError, ValueError, u.UnitConversionError) as error:
+        raise InputTypeError("redshift", repr(redshift), "a number") from error
+    if not -1 < value < 100:
+        raise InputError("redshift", value, "a number above -1")
+    return value
+
+
+@dataclass(frozen=True)
+class SpectralLine:
+    """A line of a galaxy, and the channels around it.
+
+    Parameters
+    ----------
+    line, redshift, width, continuum, rest_value
+        As in `moments`.
+
+    Raises
+    ------
+    galml.core.InputError
+        If one is of the wrong kind or out of range.
+    """
+
+    line: u.Quantity
+    redshift: float | None = None
+    width: u.Quantity | None = None
+    continuum: u.Quantity | None = None
+    rest_value: u.Quantity | None = None
+
+    def __post_init__(self):
+        rest = _check_rest(self.line, "line")
+        observed = rest.to(u.Hz, u.spectral()) / (1 + read_redshift(self.redshift))
+        width = _speed(self.width, "width", _WIDTH)
+        window = _speed(self.continuum, "continuum", _CONTINUUM)
+        if width == 0:
+            raise InputError("width", self.width, "a width above zero")
+        if 0 < window <= width:
+            expected = f"more than the width, {width:g} km / s, or 0 km / s for none"
+            raise InputError("continuum", self.continuum or _CONTINUUM, expected)
+        if self.rest_value is not None:
+            _check_rest(self.rest_value, "rest_value")
+        object.__setattr__(self, "observed", observed)
+        object.__setattr__(self, "limits", (width / 2, max(window, width) / 2))
+
+    def velocities(self, axis, convention=None):
+        """Give velocities relative to the redshifted line.
+
+        Parameters
+        ----------
+        axis : `~astropy.coordinates.SpectralQuantity` or None
+            Spectral axis of the cube.
+        convention : str, optional
+            As in `moments`.
+
+        Returns
+        -------
+        `~numpy.ndarray`
+            Shape (channels,), km/s.
+        """
+        axis = _checked_axis(axis)
+        if axis.unit.is_equivalent(u.km / u.s):
+            axis = _frequencies(axis, self.rest_value)
+        elif self.rest_value is not None:
+            expected = "None: line= is the rest value of this axis"
+            raise InputError("rest_value", self.rest_value, expected)
+        return _from_spectral(u.Quantity(axis), self.observed, convention)
+
+    def channels(self, axis):
+        """Give the slice of channels that hold line and continuum.
+
+        Parameters
+        ----------
+        axis : `~astropy.coordinates.SpectralQuantity` or None
+            Spectral axis of the cube.
+
+        Returns
+        -------
+        slice
+            Of channels that follow each other.
+
+        Raises
+        ------
+        galml.core.InputError
+            If the cube does not hold the line.
+        """
+        velocity = self.velocities(axis)
+        inside = _slab(velocity, self.limits[0])
+        if len(inside) < 2:
+            low, high = u.Quantity([axis.min(), axis.max()])
+            expected = f"a line that the cube from {low:.6g} to {high:.6g} holds"
+            got = f"{self.line} at redshift {read_redshift(self.redshift):g}"
+            raise InputError("line", got, expected)
+        window = _slab(velocity, self.limits[1])
+        return slice(int(window.min()), int(window.max()) + 1)
+
+    def split(self, velocity):
+        """Tell which channels may hold the line, and which tell the continuum.
+
+        Parameters
+        ----------
+        velocity : `~numpy.ndarray`
+            Shape (channels,), km/s.
+
+        Returns
+        -------
+        inside, beside : `~numpy.ndarray`
+            Channel numbers; ``beside`` is empty where nothing is to be subtracted.
+        """
+        inside, window = (np.sort(_slab(velocity, limit)) for limit in self.limits)
+        beside = np.setdiff1d(window, inside)
+        if self.limits[1] > self.limits[0] and len(beside) < _MIN_CONTINUUM:
+            raise InputError(
+                "continuum",
+                f"{len(beside)} channels beside the line",
+                f"a window with {_MIN_CONTINUUM} or more, or 0 km / s for a cube free "
+                "of continuum",
+            )
+        return inside, beside
+
+
+def _speed(value, argument, default):
+    """Read a full width in km/s."""
+    try:
+        speed = u.Quantity(default if value is None else value).to_value(u.km / u.s)
+    except (TypeError, ValueError, u.UnitConversionError) as error:
+        raise InputUnitError(argument, repr(value), "a velocity") from error
+    if np.ndim(speed) or not 0 <= speed < np.inf:
+        raise InputError(argument, repr(value), "one velocity, not negative")
+    return float(speed)
+
+
+def _slab(velocity, limit):
+    """Numbers of the channels whose velocity is at most a limit, of either sign."""
+    from specutils import Spectrum
+    from specutils.manipulation import spectral_slab
+
+    order = np.argsort(velocity)
+    numbers = Spectrum(
+        flux=order * u.dimensionless_unscaled,
+        spectral_axis=velocity[order] * u.km / u.s,
+    )
+    bounds = limit * u.km / u.s
+    return spectral_slab(numbers, -bounds, bounds).flux.value.astype(int)
+
+
+def measure(
+    observation,
+    *,
+    line=None,
+    rest_value=None,
+    convention=None,
+    n_sigma=3.0,
+    smooth=None,
+):
+    """
+    Measure moment maps of a cube that has been read already.
 
     Parameters
     ----------
     observation : galml.core.inputs.Observation
         Cube with its spectral axis.
+    line : SpectralLine, optional
+        The line of a cube of many.
     rest_value, convention, n_sigma, smooth
         As for `moments`.
 
@@ -168,14 +444,27 @@ def measure(observation, *, rest_value=None, convention=None, n_sigma=3.0, smoot
     """
     if not n_sigma > 0:
         raise InputError("n_sigma", n_sigma, "a positive number")
-    velocity = _velocities(observation, rest_value, convention)
-    noise = observation.std
+    values, noise = observation.values, observation.std
+    fit = None
+    if line is None:
+        velocity = _velocities(observation, rest_value, convention)
+    else:
+        velocity = _monotonic(line.velocities(observation.spectral_axis, convention))
+        inside, beside = line.split(velocity)
+        if len(beside):
+            errors = None if noise is None else noise[beside]
+            fit = fit_continuum(velocity[beside], values[beside], errors)
+        values, velocity = values[inside], velocity[inside]
+        noise = None if noise is None else noise[inside]
+        if fit is not None:
+            values = values - fit.at(velocity).astype(values.dtype)
+            noise = fit.noise[np.newaxis] if noise is None else noise
     if noise is None:
-        noise = _noise(observation.values, _SMOOTH_PIXELS)
+        noise = _noise(values, _SMOOTH_PIXELS)
     wcs = celestial(observation.wcs)
-    kernel = _kernel(smooth, observation.meta, wcs)
-    line = _line(observation.values, noise, n_sigma, kernel)
-    maps = _integrate(observation.values, noise, line, velocity)
+    kernel = _kernel(smooth, observation, wcs)
+    bright = _line(values, noise, n_sigma, kernel)
+    maps = _integrate(values, noise, bright, velocity, fit)
     flux, flux_err = maps[0]
     faint = ~(flux > 0) | (flux < n_sigma * flux_err)
     units = (observation.unit * u.km / u.s, u.km / u.s, u.km / u.s)
@@ -187,28 +476,212 @@ def measure(observation, *, rest_value=None, convention=None, n_sigma=3.0, smoot
     )
 
 
-def _velocities(observation, rest_value, convention):
-    """Velocity of each channel in km/s, strictly monotonic."""
-    axis = observation.spectral_axis
+@dataclass
+class Continuum:
+    """Straight lines fitted to the spectra of a cube.
+
+    Attributes
+    ----------
+    center, scale : float
+        Velocity ``v`` is ``x = (v - center) / scale`` in the fit.
+    coefficients : `~numpy.ndarray`
+        Shape (2, ny, nx): value at x = 0, and slope.
+    covariance : `~numpy.ndarray`
+        Shape (2, 2, ny, nx).
+    noise : `~numpy.ndarray`
+        Shape (ny, nx): robust standard deviation of the residuals.
+    """
+
+    center: float
+    scale: float
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    noise: np.ndarray
+
+    def terms(self, velocity):
+        """Give the terms of the fit, shape (2, channels)."""
+        return np.stack([np.ones_like(velocity), (velocity - self.center) / self.scale])
+
+    def at(self, velocity):
+        """Give the continuum at velocities (channels,), shape (channels, ny, nx)."""
+        return np.tensordot(self.terms(velocity), self.coefficients, axes=(0, 0))
+
+
+def fit_continuum(velocity, values, std=None):
+    """Fit straight lines to spectra, and leave out what lies far off.
+
+    Weighted linear least squares, as `specutils.fitting.fit_continuum` with a
+    polynomial of degree 1 has it for one spectrum, for all spectra at once. Other lines
+    and bad channels are found by residuals of more than 3 robust standard deviations,
+    in five rounds.
+
+    Parameters
+    ----------
+    velocity : `~numpy.ndarray`
+        Shape (channels,).
+    values : `~numpy.ndarray`
+        Shape (channels, ny, nx); NaN does not count.
+    std : `~numpy.ndarray`, optional
+        Of the same shape: standard deviations; weights are their inverse squares.
+
+    Returns
+    -------
+    `Continuum`
+        NaN where fewer than four channels are known.
+    """
+    center = (velocity.max() + velocity.min()) / 2
+    scale = max(np.ptp(velocity) / 2, 1e-9)
+    shape = values.shape[1:]
+    fit = Continuum(
+        center, scale, np.empty((2, *shape)), np.empty((2, 2, *shape)), np.empty(shape)
+    )
+    x = fit.terms(velocity)[1]
+    rows = max(1, _VOXELS // (len(velocity) * shape[1]))
+    for start in range(0, shape[0], rows):
+        part = slice(start, start + rows)
+        errors = None if std is None else _spectra(std[:, part])
+        found = _fit_lines(x, _spectra(values[:, part]), errors)
+        for whole, piece in zip(
+            (fit.coefficients, fit.covariance, fit.noise), found, strict=True
+        ):
+            whole[..., part, :] = piece.reshape(*piece.shape[:-1], -1, shape[1])
+    return fit
+
+
+def _spectra(cube):
+    """Give spectra (n, channels) of a cube (channels, ny, nx)."""
+    return np.ascontiguousarray(cube.reshape(len(cube), -1).T, dtype=float)
+
+
+def _fit_lines(x, y, std):
+    """Fit spectra (n, channels).
+
+    Returns
+    -------
+    list of `~numpy.ndarray`
+        Coefficients (2, n), their covariance (2, 2, n) and the noise (n,).
+    """
+    weight = np.ones_like(y)
+    if std is not None:
+        # A channel without error would outweigh all others.
+        tiny = 1e-6 * np.nanmax(std, axis=1, keepdims=True, initial=0)
+        weight = np.divide(1, np.maximum(std, tiny) ** 2, where=std >= 0, out=0 * y)
+    known = np.isfinite(y) & np.isfinite(weight) & (weight > 0)
+    y = np.where(known, y, 0.0)
+    powers = np.stack([np.ones_like(x), x, x * x], axis=1)
+    kept = known
+    for _ in range(_ROUNDS):
+        used = np.where(kept, weight, 0.0)
+        s0, s1, s2 = (used @ powers).T
+        t0, t1 = ((used * y) @ powers[:, :2]).T
+        determinant = s0 * s2 - s1 * s1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            offset = (s2 * t0 - s1 * t1) / determinant
+            slope = (s0 * t1 - s1 * t0) / determinant
+            residual = np.abs(y - offset[:, None] - slope[:, None] * x)
+        size = residual if std is None else residual * np.sqrt(weight)
+        spread = _robust_spread(size, kept)
+        # Rounding is no residual.
+        limit = np.maximum(_CLIP * spread, 1e-9 * np.abs(y).max(axis=1, initial=0))
+        again = known & (size <= limit[:, None])
+        if (again == kept).all():
+            break
+        kept = again
+    enough = kept.sum(axis=1) >= _MIN_CONTINUUM
+    noise = _robust_spread(residual, kept)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        covariance = np.stack([s2, -s1, -s1, s0]) / determinant
+    if std is None:
+        covariance = covariance * noise**2
+    found = np.stack([offset, slope]), covariance.reshape(2, 2, -1), noise
+    return [np.where(enough, values, np.nan) for values in found]
+
+
+def _robust_spread(size, mask):
+    """Estimate the standard deviation of each row by the median of residuals."""
+    median = masked_median(torch.from_numpy(size), torch.from_numpy(mask))
+    return _MEDIAN_TO_SIGMA * median.numpy()
+
+
+def _checked_axis(axis):
+    """Raise where there is no spectral axis, or one of another unit."""
     if axis is None:
         raise InputError("cube", "no spectral axis", "a cube with a spectral axis")
-    if convention not in (None, *_EQUIVALENCIES):
-        raise InputError("convention", repr(convention), " or ".join(_EQUIVALENCIES))
-    own = getattr(axis, "doppler_convention", None)
-    axis = u.Quantity(axis)
-    if axis.unit.is_equivalent(u.km / u.s):
-        velocity = _converted(axis, own, convention)
-    elif axis.unit.is_equivalent(u.Hz, u.spectral()):
-        is_frequency = axis.unit.is_equivalent(u.Hz)
-        convention = convention or ("radio" if is_frequency else "optical")
-        rest = _rest(rest_value, observation)
-        velocity = axis.to_value(u.km / u.s, _EQUIVALENCIES[convention](rest))
-    else:
+    if not any(axis.unit.is_equivalent(unit) for unit in (u.km / u.s, u.Hz, u.m, u.J)):
         raise InputUnitError(
             "cube",
             f"a spectral axis in {axis.unit.to_string() or 'no unit'}",
             "an axis in velocity, frequency, wavelength or energy",
         )
+    return axis
+
+
+def _from_spectral(axis, rest, convention):
+    """Velocities in km/s of frequencies, wavelengths or energies."""
+    is_frequency = axis.unit.is_equivalent(u.Hz)
+    convention = convention or ("radio" if is_frequency else "optical")
+    return axis.to_value(u.km / u.s, doppler(rest, convention))
+
+
+def doppler(rest, convention):
+    """Give the equivalencies of spectral values and velocities.
+
+    Parameters
+    ----------
+    rest : `~astropy.units.Quantity`
+        Rest frequency, wavelength or energy.
+    convention : str
+        "radio", "optical" or "relativistic".
+
+    Returns
+    -------
+    list
+        For `astropy.units`.
+
+    Raises
+    ------
+    galml.core.InputError
+        If the convention is unknown, or the rest value none.
+    """
+    _check_convention(convention)
+    return _EQUIVALENCIES[convention](_check_rest(rest, "rest_value"))
+
+
+def _check_convention(convention):
+    if convention not in (None, *_EQUIVALENCIES):
+        raise InputError("convention", repr(convention), " or ".join(_EQUIVALENCIES))
+
+
+def _frequencies(axis, rest):
+    """Frequencies of a velocity axis, by its own convention and rest value."""
+    own = getattr(axis, "doppler_convention", None)
+    rest = getattr(axis, "doppler_rest", None) if rest is None else rest
+    if own is None:
+        expected = "None for a velocity axis that does not tell its convention"
+        raise InputError("line", "a line", expected)
+    if rest is None:
+        raise InputUnitError(
+            "rest_value",
+            "None, and a velocity axis that does not tell its own",
+            "rest_value= in frequency, wavelength or energy",
+        )
+    return u.Quantity(axis).to(u.Hz, _EQUIVALENCIES[own](rest))
+
+
+def _velocities(observation, rest_value, convention):
+    """Velocity of each channel in km/s, strictly monotonic."""
+    axis = _checked_axis(observation.spectral_axis)
+    _check_convention(convention)
+    own = getattr(axis, "doppler_convention", None)
+    axis = u.Quantity(axis)
+    if axis.unit.is_equivalent(u.km / u.s):
+        return _monotonic(_converted(axis, own, convention))
+    rest = _rest(rest_value, observation)
+    return _monotonic(_from_spectral(axis, rest, convention))
+
+
+def _monotonic(velocity):
+    """Raise where velocities are not in strict order, or too few."""
     steps = np.diff(velocity)
     if not (steps.size and (np.all(steps > 0) or np.all(steps < 0))):
         raise InputError(
@@ -249,14 +722,18 @@ def _rest(rest_value, observation):
             "None, and a cube without RESTFRQ or RESTWAV",
             "rest_value= in frequency, wavelength or energy",
         )
-    unit = getattr(rest_value, "unit", None)
+    return _check_rest(rest_value, "rest_value")
+
+
+def _check_rest(rest, argument):
+    """Raise where a rest value is none."""
+    unit = getattr(rest, "unit", None)
     if unit is None or not unit.is_equivalent(u.Hz, u.spectral()):
-        raise InputUnitError(
-            "rest_value",
-            repr(rest_value),
-            "a Quantity in frequency, wavelength or energy",
-        )
-    return rest_value
+        expected = "a Quantity in frequency, wavelength or energy"
+        raise InputUnitError(argument, repr(rest), expected)
+    if np.ndim(rest) or not 0 < rest.value < np.inf:
+        raise InputError(argument, repr(rest), "one value above zero")
+    return rest
 
 
 def _widths(velocity):
@@ -266,20 +743,20 @@ def _widths(velocity):
     return np.abs(np.diff(np.concatenate([[first], middle, [last]])))
 
 
-def _kernel(smooth, meta, wcs):
+def _kernel(smooth, observation, wcs):
     """Widths of the smoothing kernel as (channels, pixels, pixels)."""
     if smooth is not None:
         if np.shape(smooth) != (2,) or not np.all(np.asarray(smooth) >= 0):
             raise InputError("smooth", repr(smooth), "two widths, none negative")
         channels, pixels = smooth
-    else:
-        channels, pixels = _SMOOTH_CHANNELS, _SMOOTH_PIXELS
-        major = meta.get("BMAJ")
-        if major and isinstance(wcs, WCS):
-            beam = np.sqrt(major * (meta.get("BMIN") or major))
-            pixels = (
-                gaussian_fwhm_to_sigma * beam / np.mean(proj_plane_pixel_scales(wcs))
-            )
+        return channels, pixels, pixels
+    channels, pixels = _SMOOTH_CHANNELS, _SMOOTH_PIXELS
+    beam = None if wcs is None else beam_of(observation)
+    if beam is not None:
+        ny, nx = observation.values.shape[1:]
+        scale = pixel_scale(wcs, ((nx - 1) / 2, (ny - 1) / 2))
+        fwhm = (np.sqrt(beam[0] * beam[1]) / scale).to_value(u.pix)
+        pixels = gaussian_fwhm_to_sigma * fwhm
     return channels, pixels, pixels
 
 
@@ -326,9 +803,10 @@ def _line(values, noise, n_sigma, widths):
     return binary_dilation(kept[labels]) & np.isfinite(values)
 
 
-def _integrate(values, noise, line, velocity):
+def _integrate(values, noise, line, velocity, continuum=None):
     """Flux, mean velocity and dispersion, each with its error, shape (y, x)."""
     widths = _widths(velocity)[:, np.newaxis, np.newaxis]
+    terms = None if continuum is None else continuum.terms(velocity)
     velocity = velocity[:, np.newaxis, np.newaxis]
     flux = np.where(line, values, 0) * widths
     error = np.where(line, noise, 0) * widths
@@ -338,16 +816,23 @@ def _integrate(values, noise, line, velocity):
         offset = velocity - mean
         variance = (flux * offset**2).sum(axis=0) / total
         dispersion = np.sqrt(variance)
-        slope = (offset**2 - variance) / (2 * dispersion * total)
-        return [
-            (total, _quadrature(error)),
-            (mean, _quadrature(error * offset / total)),
-            (dispersion, _quadrature(error * slope)),
-        ]
-
-
-def _quadrature(terms):
-    return np.sqrt((terms**2).sum(axis=0))
+        slopes = (
+            np.ones_like(offset),
+            offset / total,
+            (offset**2 - variance) / (2 * dispersion * total),
+        )
+        found = []
+        for result, slope in zip((total, mean, dispersion), slopes, strict=True):
+            square = ((error * slope) ** 2).sum(axis=0)
+            if continuum is not None:
+                # The continuum errs alike in all channels.
+                change = np.where(line, slope * widths, 0)
+                change = np.tensordot(terms, change, axes=(1, 0))
+                square += np.einsum(
+                    "iyx,ijyx,jyx->yx", change, continuum.covariance, change
+                )
+            found.append((result, np.sqrt(square)))
+    return found
 
 
 def _map(values, error, unit, faint, wcs, meta):

@@ -1,21 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Networks of the gas kinematics domain: tensors in, tensors out."""
+"""The default network: tensors in, tensors out."""
 
 import torch
 from torch import nn
 
 from galml.core.networks import Residual, down
-from galml.gas_kinematics.autoencoder import MerlinAutoencoder
 
-__all__ = ["ARCHITECTURES", "KinematicNet"]
+__all__ = ["KinematicNet"]
 
 
 class KinematicNet(nn.Module):
     """Distributions of circularity, position angle and inclination from a turned map.
 
     The map is turned beforehand so that the classical estimate of its position angle
-    points up; the network gives the distribution of the angle that is left. Mirrored
-    maps have the same answers with that angle reversed, so ``angle_odd`` changes sign.
+    points up; the network gives the distribution of the residual angle. Mirrored maps
+    have the same answers with that angle reversed, so ``angle_odd`` changes sign.
 
     Parameters
     ----------
@@ -100,6 +99,3 @@ class KinematicNet(nn.Module):
     def sample(self, outputs, noise):
         """Hand on the noise: quantiles of calibrated distributions make the samples."""
         return {"noise": noise}
-
-
-ARCHITECTURES = {"kinematic": KinematicNet, "merlin": MerlinAutoencoder}

@@ -1,20 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The operation `circularity`."""
 
-from functools import partial
-
-import numpy as np
-
-from galml.core.exceptions import GalmlError, InputError, ModelError
-from galml.core.inputs import Failure, RowOptions, stream
-from galml.core.running import answer
+from galml.core.domain import find_domain
+from galml.core.running import run
 from galml.core.weights import load_model
-from galml.gas_kinematics import kinematic, published
-from galml.gas_kinematics.velocities import to_velocity
 
-__all__ = ["circularity", "problem_of", "read_maps"]
-
-SYSTEMS = {"kinematic": kinematic, "merlin": published}
+__all__ = ["circularity"]
 
 
 def circularity(
@@ -24,6 +15,11 @@ def circularity(
     center=None,
     redshift=None,
     beam=None,
+    line=None,
+    width=None,
+    continuum=None,
+    rest_value=None,
+    convention=None,
     unit=None,
     model="default",
     device="auto",
@@ -32,6 +28,7 @@ def circularity(
     n_samples=0,
     seed=None,
     hdu=None,
+    dispersion_hdu=None,
     progress=False,
 ):
     r"""Measure how ordered gas velocity fields are, and their position angles.
@@ -49,12 +46,13 @@ def circularity(
     ----------
     data : object
         One velocity map, shape (ny, nx), 4 to 20000 pixels a side, in a velocity (or
-        a redshift, or a frequency or wavelength with its rest value in the header): a
+        a redshift, or a frequency or wavelength with its rest value): a
         `~astropy.nddata.CCDData`, `~astropy.nddata.NDData`, `~astropy.nddata.Cutout2D`,
         `~astropy.units.Quantity`, array with ``unit=``, image HDU or FITS path; a cube
         with its spectral axis, such as a specutils ``Spectrum``, whose moments are
-        then taken; or a sequence, iterator or table column of these. NaN and masked
-        pixels are no measurements.
+        then taken as `~galml.gas_kinematics.moments` does; or a sequence, iterator or
+        table column of these, or a stack (n, ny, nx) of maps. NaN and masked pixels
+        are no measurements.
     dispersion : object, optional
         The maps of velocity dispersion, in the same order and shape as ``data``.
         Disorder that the beam blurs shows only there. A cube has its own.
@@ -62,10 +60,24 @@ def circularity(
         Pixel (x, y) counted from 0, or sky position; or one for each map. By default
         the centroid of the mask.
     redshift : float, optional
-        Velocities are divided by 1 + redshift; one number, or one for each map.
+        Velocities, optical ones of cubes, are divided by 1 + redshift; with ``line``,
+        where the line is. One number, or one for each map.
     beam : `~astropy.units.Quantity`, optional
         FWHM of the beam or PSF, in an angle or in pixels; or one for each map. By
         default the header's ``BMAJ`` and ``BMIN``.
+    line : `~astropy.units.Quantity`, optional
+        Of cubes with continuum or many lines: the line to measure, by its rest
+        wavelength in vacuum, its frequency or energy; or one for each cube.
+    width, continuum : `~astropy.units.Quantity`, optional
+        Full widths, in velocity, around ``line``: of the channels that may hold it
+        (1000 km/s by default), and of the window whose other channels tell the
+        continuum (3000 km/s by default).
+    rest_value : `~astropy.units.Quantity`, optional
+        Rest value of cubes of one line, or of maps in frequencies or wavelengths, whose
+        header does not tell it; see `~galml.gas_kinematics.moments`.
+    convention : {"radio", "optical", "relativistic"}, optional
+        How frequencies or wavelengths become velocities; see
+        `~galml.gas_kinematics.moments`.
     unit : `~astropy.units.Unit` or str, optional
         Unit of data that have none.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
@@ -79,9 +91,13 @@ def circularity(
     n_samples : int, optional
         Add columns with this many draws from the distributions.
     seed : int, optional
-        Seed of these draws, which depend on it and on the map alone.
-    hdu : int or str, optional
-        FITS extension; its partners with errors and masks are found by its header.
+        Seed of these draws, which depend on it and on the map alone. By default a
+        fresh one, which stands in the table's metadata as ``SEED``.
+    hdu : int, str or tuple, optional
+        FITS extension of ``data`` and of ``dispersion``; its partners with errors and
+        masks are found by its header. ``(extension, channel)`` is one plane.
+    dispersion_hdu : int, str or tuple, optional
+        FITS extension of ``dispersion``, where it is another one.
     progress : bool or callable, optional
         Show a progress bar, or call ``progress(done, total)``.
 
@@ -109,136 +125,50 @@ def circularity(
     ----------
     .. [1] Sales et al. (2012), MNRAS 423, 1544; velocity maps: Dawson et al. (2020),
        MNRAS 491, 2506.
+
+    Examples
+    --------
+    An inclined disk whose receding side lies 30 degrees counter-clockwise from +y:
+
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> import galml
+    >>> y, x = np.indices((40, 40)) - 19.5
+    >>> along = y * np.cos(np.radians(30)) - x * np.sin(np.radians(30))
+    >>> across = (x * np.cos(np.radians(30)) + y * np.sin(np.radians(30))) / 0.6
+    >>> radius = np.hypot(along, across)
+    >>> velocity = 150 * np.tanh(radius / 4) * along / radius * u.km / u.s
+    >>> velocity[radius > 18] = np.nan
+    >>> calm = np.full(velocity.shape, 8.0) * u.km / u.s
+    >>> row = galml.circularity(velocity, dispersion=calm, beam=3 * u.pix)[0]
+    >>> bool(row["circularity"] > 0.8)
+    True
+    >>> row["position_angle"].round()
+    <Quantity 30. deg>
     """
     model = load_model(model, "circularity")
-    system = _system(model)
-    is_single, length, maps = read_maps(
+    options = {
+        "dispersion": dispersion,
+        "center": center,
+        "redshift": redshift,
+        "beam": beam,
+        "line": line,
+        "width": width,
+        "continuum": continuum,
+        "rest_value": rest_value,
+        "convention": convention,
+        "unit": unit,
+        "hdu": hdu,
+        "dispersion_hdu": dispersion_hdu,
+    }
+    return run(
+        find_domain(model),
         data,
-        dispersion=dispersion,
-        center=center,
-        redshift=redshift,
-        beam=beam,
-        unit=unit,
-        hdu=hdu,
-    )
-    return answer(
-        maps,
-        model,
-        system,
-        problem=partial(problem_of, min_pixels=system.MIN_PIXELS),
-        prepare=system.prepare_maps,
-        is_single=is_single,
-        length=length,
+        options,
         device=device,
         dtype=dtype,
         batch_size=batch_size,
         n_samples=n_samples,
         seed=seed,
         progress=progress,
-        call={
-            "center": center,
-            "redshift": redshift,
-            "beam": beam,
-            "unit": unit,
-            "hdu": hdu,
-            "n_samples": n_samples or None,
-        },
     )
-
-
-def _system(model):
-    """Find the module that prepares maps for a model and reads its answers."""
-    name = model.config.get("preparation")
-    if name not in SYSTEMS:
-        raise ModelError(
-            f"model {model.name!r}: unknown preparation {name!r}; known are "
-            f"{sorted(SYSTEMS)}"
-        )
-    return SYSTEMS[name]
-
-
-def read_maps(
-    data, *, dispersion=None, center=None, redshift=None, beam=None, unit=None, hdu=None
-):
-    """Read data as velocity maps in km/s, one at a time.
-
-    Parameters
-    ----------
-    data, dispersion, center, redshift, beam, unit, hdu
-        As in `circularity`.
-
-    Returns
-    -------
-    is_single : bool
-        Whether ``data`` is one map. It has been read.
-    length : int or None
-        Number of maps, where known.
-    maps : iterator
-        Of `~galml.gas_kinematics.velocities.VelocityMap`, and of
-        `~galml.core.inputs.Failure` where a member of a batch cannot be used.
-    """
-    is_single, length, members = stream(data, unit=unit, hdu=hdu, ndim=(2, 3))
-    second = None
-    if dispersion is not None:
-        alone, count, second = stream(
-            dispersion, argument="dispersion", unit=unit, ndim=(2,)
-        )
-        if alone != is_single or None not in (count, length) and count != length:
-            raise InputError(
-                "dispersion",
-                "one map" if alone else f"{count} maps",
-                "one map" if is_single else f"{length} maps, as many as data",
-            )
-    options = RowOptions(
-        {"center": center, "redshift": redshift, "beam": beam},
-        is_single=is_single,
-        length=length,
-    )
-    return is_single, length, _convert(members, second, options, is_single)
-
-
-def _convert(members, second, options, is_single):
-    """Convert each member; in a batch an error becomes a `Failure`."""
-    for index, member in enumerate(members):
-        extra = None if second is None else next(second, None)
-        if second is not None and extra is None:
-            missing = InputError("dispersion", f"{index} maps", "as many as data")
-            extra = Failure(missing)
-        if isinstance(member, Failure):
-            yield member
-            continue
-        try:
-            if isinstance(extra, Failure):
-                raise extra.error
-            yield to_velocity(member, dispersion=extra, **options.row(index))
-        except (GalmlError, OSError, ValueError, TypeError, KeyError) as error:
-            if is_single:
-                raise
-            yield Failure(error, member.name)
-
-
-def problem_of(member, min_pixels):
-    """Tell why a member of a batch cannot be used.
-
-    Parameters
-    ----------
-    member : `~galml.gas_kinematics.velocities.VelocityMap` or Failure
-        As `read_maps` gives it.
-    min_pixels : int
-        Fewest pixels that must have been measured.
-
-    Returns
-    -------
-    Exception or None
-        None for a map that can be used.
-    """
-    if isinstance(member, Failure):
-        return member.error
-    values = member.values[np.isfinite(member.values)]
-    if values.size < min_pixels:
-        got = f"a map with {values.size} measured pixels"
-        return InputError("data", got, f"at least {min_pixels}")
-    if values.max() == values.min():
-        got = f"a map of {values[0]:g} km / s everywhere"
-        return InputError("data", got, "velocities that differ")
-    return None

@@ -27,7 +27,24 @@ BOUNDARY = 0.5
 LIMIT = 2.0
 
 
-def plot_galaxy(velocity_map, row, *, figure=None, **options):
+def plot_galaxy(
+    velocity_map,
+    row,
+    *,
+    dispersion=None,
+    center=None,
+    redshift=None,
+    beam=None,
+    line=None,
+    width=None,
+    continuum=None,
+    rest_value=None,
+    convention=None,
+    unit=None,
+    hdu=None,
+    dispersion_hdu=None,
+    figure=None,
+):
     """Draw one galaxy and what was found.
 
     On the left the map, with the receding side of the line of nodes and its error
@@ -42,11 +59,11 @@ def plot_galaxy(velocity_map, row, *, figure=None, **options):
     row : `~astropy.table.Row` or mapping
         The galaxy's row of the result. Where the operation failed, the map is drawn
         alone.
+    dispersion, center, redshift, beam, line, width, continuum, rest_value, \
+convention, unit, hdu, dispersion_hdu
+        As they were given to `galml.circularity`.
     figure : `~matplotlib.figure.Figure`, optional
         An empty figure to draw into; a new one by default.
-    **options
-        ``dispersion``, ``center``, ``redshift``, ``beam``, ``unit`` and ``hdu``, as
-        they were given to `galml.circularity`.
 
     Returns
     -------
@@ -58,14 +75,28 @@ def plot_galaxy(velocity_map, row, *, figure=None, **options):
     galml.core.InputError
         As `galml.circularity` does for a map that cannot be used, and for a batch.
     """
-    from galml.gas_kinematics.kinematic import prepare_maps
-    from galml.gas_kinematics.operation import read_maps
+    from galml.gas_kinematics.preparation import prepare
+    from galml.gas_kinematics.velocities import read_maps
 
-    is_single, _, maps = read_maps(velocity_map, **options)
+    is_single, _, maps = read_maps(
+        velocity_map,
+        dispersion=dispersion,
+        center=center,
+        redshift=redshift,
+        beam=beam,
+        line=line,
+        width=width,
+        continuum=continuum,
+        rest_value=rest_value,
+        convention=convention,
+        unit=unit,
+        hdu=hdu,
+        dispersion_hdu=dispersion_hdu,
+    )
     if not is_single:
         raise InputError("velocity_map", "a batch of maps", "one map")
     item = next(maps)
-    prepared = prepare_maps([item])
+    prepared = prepare([item])
     figure = new_figure(figure, (11.5, 4.6))
     axes = figure.subplot_mosaic(
         [["map", "prepared", "circularity"]],
@@ -79,7 +110,7 @@ def plot_galaxy(velocity_map, row, *, figure=None, **options):
         _draw_angle(axes["map"], item, prepared, row)
     _draw_circularity(axes["circularity"], row)
     names = row.colnames if hasattr(row, "colnames") else row
-    name = str(row["name"]) if "name" in names else item.name
+    name = str(row["name"]) if "name" in names else item.names[0]
     axes["map"].set_title(name or "velocity map")
     figure.supxlabel(_describe(row), fontsize=9)
     return figure
@@ -123,7 +154,7 @@ def plot_table(table, truth=None, *, figure=None):
 
 def _draw_map(figure, panel, item, prepared):
     """Observed velocities around the systemic one, in the colors of the turned map."""
-    velocity = item.values - float(prepared.systemic[0])
+    velocity = item.values[0] - float(prepared.systemic[0])
     seen = np.isfinite(velocity)
     limit = LIMIT * float(prepared.scale[0])
     image = panel.imshow(
@@ -142,8 +173,8 @@ def _draw_map(figure, panel, item, prepared):
     (y, x), half = (low + high) / 2, 0.54 * (high - low).max() + 1
     panel.set(xlim=(x - half, x + half), ylim=(y - half, y + half), aspect="equal")
     panel.set(xlabel="x (pixel)", ylabel="y (pixel)")
-    if np.isfinite(item.beam):
-        _draw_beam(panel, item.beam)
+    if np.isfinite(item.beam[0]):
+        _draw_beam(panel, item.beam[0])
 
 
 def _draw_beam(panel, beam):
@@ -161,7 +192,7 @@ def _draw_angle(panel, item, prepared, row):
 
     center = tuple(prepared.center[0].tolist())
     radius = float(prepared.radius[0])
-    angle = pixel_angle(row["position_angle"], item.wcs, center).value
+    angle = pixel_angle(row["position_angle"], item.wcs_of(0), center).value
     theta = np.radians(angle)
     end = (center[0] - radius * np.sin(theta), center[1] + radius * np.cos(theta))
     panel.plot(*zip(center, end, strict=True), color=ACCENT, lw=1.5, gid="angle")

@@ -1,28 +1,40 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Distributions that the network's outputs stand for."""
+"""From the network's outputs to calibrated distributions."""
 
 import math
+from functools import lru_cache
 
 import torch
 
 from galml.core.distributions import (
-    bin_centers,
-    histogram_log_density,
+    LEVELS,
+    ONE_SIGMA,
     histogram_quantile,
+    interpolate,
 )
 
 __all__ = [
     "angle_components",
     "angle_log_density",
     "angle_quantile",
-    "bin_centers",
-    "histogram_log_density",
-    "histogram_quantile",
+    "posterior",
+    "quality_predictors",
 ]
+
+#: How many errors a turn away from the classical angle must have to be believed.
+SIGNIFICANCE = 2.0
+#: Intervals of the integration over the size of an angle, dense near zero.
+STEPS = 512
 
 
 def angle_components(outputs):
-    """Describe the angle that is left as von Mises distributions of one mean.
+    """Describe the residual angle by von Mises distributions of one mean.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        ``angle_even`` and ``angle_odd`` of
+        `~galml.gas_kinematics.network.KinematicNet`.
 
     Returns
     -------
@@ -42,15 +54,35 @@ def angle_components(outputs):
 
 
 def angle_log_density(outputs, angle):
-    """Log-density of an angle left over, in radians, shape (n,)."""
+    """Give the log-density of residual angles.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        As for `angle_components`.
+    angle : `torch.Tensor`
+        Shape (n,), radians.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,), per radian.
+    """
     mean, concentration, log_weight = angle_components(outputs)
     shape = torch.cos(angle - mean)[:, None] - 1
     normal = torch.log(2 * math.pi * torch.special.i0e(concentration))
     return torch.logsumexp(log_weight + concentration * shape - normal, 1)
 
 
-def angle_quantile(concentration, log_weight, levels, steps=512):
-    """Half-width of the symmetric interval that holds a share of the distribution.
+@lru_cache
+def _sizes():
+    """Edges of the intervals of sizes, their widths, and cos - 1 of their centers."""
+    edges = math.pi * torch.linspace(0, 1, STEPS + 1) ** 3
+    return edges, edges.diff(), ((edges[1:] + edges[:-1]) / 2).cos() - 1
+
+
+def angle_quantile(concentration, log_weight, levels):
+    """Find the half-width of the symmetric interval that holds a share of all.
 
     Parameters
     ----------
@@ -58,23 +90,135 @@ def angle_quantile(concentration, log_weight, levels, steps=512):
         Shape (n, 3), as `angle_components` returns them.
     levels : `torch.Tensor`
         Shape (n, k): shares between 0 and 1.
-    steps : int
-        Points of the numerical integration, dense near zero.
 
     Returns
     -------
     `torch.Tensor`
         Shape (n, k), radians between 0 and pi.
     """
-    edges = math.pi * torch.linspace(0, 1, steps + 1) ** 3
-    middle = (edges[1:] + edges[:-1]) / 2
-    shape = (middle.cos() - 1)[None, None] * concentration[..., None]
+    edges, widths, shape = _sizes()
     normal = torch.log(2 * math.pi * torch.special.i0e(concentration)) - log_weight
-    density = torch.exp(shape - normal[..., None]).sum(1)
-    cumulative = torch.cumsum(2 * density * edges.diff(), 1)
-    cumulative = torch.cat([torch.zeros_like(cumulative[:, :1]), cumulative], 1)
-    cumulative = cumulative / cumulative[:, -1:]
-    place = torch.searchsorted(cumulative, levels.contiguous()).clamp(1, steps)
+    # Where the concentration is zero, the density is the same everywhere.
+    uniform = (concentration == 0).all(0)
+    density = torch.exp(-normal[:, uniform]).sum(1, keepdim=True)
+    for place in torch.nonzero(~uniform)[:, 0].tolist():
+        power = torch.addcmul(
+            -normal[:, place, None], concentration[:, place, None], shape
+        )
+        density = density + power.exp_()
+    cumulative = torch.zeros(len(density), STEPS + 1)
+    torch.cumsum((2 * density).mul_(widths), 1, out=cumulative[:, 1:])
+    levels = levels * cumulative[:, -1:]
+    place = torch.searchsorted(cumulative, levels.contiguous()).clamp_(1, STEPS)
     low, high = cumulative.gather(1, place - 1), cumulative.gather(1, place)
     fraction = ((levels - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    return edges[place - 1] + fraction * (edges[place] - edges[place - 1])
+    return edges[place - 1] + fraction * widths[place - 1]
+
+
+def posterior(outputs, calibration, spec, widen=None):
+    """Turn the network's outputs into calibrated distributions.
+
+    The turn away from the classical angle is made as far as it is significant: it
+    shrinks by the factor 1 - (SIGNIFICANCE * error / turn)**2, or to nothing.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        See `~galml.gas_kinematics.network.KinematicNet`; and ``scalars``, which the
+        network was given.
+    calibration : dict
+        For "kappa" and "angle": the factors by which to widen distributions, against
+        their predictors, which are their own width, the inclination, and the variance
+        that rotation explains; for "quality": offset and slopes of a logistic
+        regression on the `quality_predictors`.
+    spec : `~galml.core.model.InputSpec`
+        What the network was shown: it names the scalars.
+    widen : dict of str to `torch.Tensor`, optional
+        Factors of shape (n,) to use for "kappa" or "angle" instead.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``kappa`` (n, bins) and ``inclination`` (n, bins) as probabilities,
+        ``kappa_quantiles``, ``inclination_quantiles`` (n, 3), ``turn`` (n,) and
+        ``turn_error`` (n,) in degrees, ``turn_concentration`` and
+        ``turn_log_weight`` (n, 3), ``quality`` (n,); and the ``kappa_predictors`` and
+        ``angle_predictors`` (n, 3) that the factors are chosen by.
+    """
+    levels = torch.tensor(LEVELS)
+    result = {}
+    result["inclination"] = torch.softmax(outputs["inclination"], 1)
+    tilt = histogram_quantile(result["inclination"], levels, 90.0)
+    result["inclination_quantiles"] = tilt
+    ratio = _explained_ratio(outputs["scalars"], spec).log()
+
+    def factor(name, width):
+        predictors = torch.stack([width, tilt[:, 1], ratio], 1)
+        result[f"{name}_predictors"] = predictors
+        if widen is not None and name in widen:
+            return widen[name]
+        return interpolate(calibration[name], predictors)
+
+    logits = torch.log_softmax(outputs["kappa"], 1)
+    raw = histogram_quantile(logits.exp(), levels, 1.0)
+    # A power of a distribution has its width over the square root of that power.
+    power = factor("kappa", (raw[:, 2] - raw[:, 0]) / 2)[:, None] ** -2
+    result["kappa"] = torch.softmax(logits * power, 1)
+    result["kappa_quantiles"] = histogram_quantile(result["kappa"], levels, 1.0)
+    turn, concentration, log_weight = angle_components(outputs)
+    level = torch.full((len(turn), 1), ONE_SIGMA)
+    width = torch.rad2deg(angle_quantile(concentration, log_weight, level)[:, 0])
+    turn = torch.rad2deg(turn)
+    noise = SIGNIFICANCE * width / turn.abs().clamp_min(1e-6)
+    result["turn"] = turn * (1 - noise**2).clamp_min(0)
+    concentration = concentration * factor("angle", width)[:, None] ** -2
+    width = angle_quantile(concentration, log_weight, level)[:, 0]
+    result["turn_error"] = torch.rad2deg(width)
+    result["turn_concentration"] = concentration
+    result["turn_log_weight"] = log_weight
+    offset, *slopes = torch.tensor(calibration["quality"], dtype=torch.float32)
+    median = result["kappa_quantiles"][:, 1]
+    predictors = quality_predictors(median, outputs["scalars"], spec)
+    result["quality"] = torch.sigmoid(offset + predictors @ torch.stack(slopes))
+    return result
+
+
+def quality_predictors(kappa, scalars, spec):
+    """Give what the quality of a map is judged by.
+
+    The F statistic of rings with a shared angle against no rotation, as the logarithms
+    of its two factors: variance explained over variance left, and the measurements
+    that are independent beyond the parameters of the fit. Then the amplitude of the
+    ring that rotates least, which is low where few places make the map's amplitude or
+    rings disagree; the circularity; and whether a dispersion map helped to find it.
+
+    Parameters
+    ----------
+    kappa : `torch.Tensor`
+        Shape (n,): median circularity.
+    scalars : `torch.Tensor`
+        Shape (n, scalars).
+    spec : `~galml.core.model.InputSpec`
+        It names the scalars.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, 5).
+    """
+    n_rings = int(spec.parameters["n_rings"])
+    independent = 10 ** scalars[:, spec.scalars.index("log_independent")]
+    # Of the fit: systemic velocity, rings and third harmonic.
+    freedom = independent - (n_rings + 2)
+    ratio = _explained_ratio(scalars, spec)
+    rings = [spec.scalars.index(f"ring_{i}") for i in range(1, n_rings + 1)]
+    slowest = scalars[:, rings].amin(1)
+    has_dispersion = scalars[:, spec.scalars.index("has_dispersion")]
+    numbers = [ratio.log(), freedom.clamp_min(1).log(), slowest, kappa, has_dispersion]
+    return torch.stack(numbers, 1)
+
+
+def _explained_ratio(scalars, spec):
+    """Variance of a map that rotation explains, over what it leaves."""
+    left = 10 ** scalars[:, spec.scalars.index("log_unexplained")]
+    return ((1 - left) / left).clamp_min(1e-3)

@@ -8,82 +8,112 @@ The network sees the turned map, told apart from its mask, and numbers about it.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from galml.core.model import InputSpec
 from galml.core.networks import overlap
-from galml.gas_kinematics.harmonic import fit_harmonics, unit_grid
-
-__all__ = ["CHANNELS", "SCALARS", "Prepared", "VelocityMaps", "prepare"]
-
-SIZE = 32
-LARGEST = 96
-OUTLIER = 8.0
-EDGE_TOLERANCE = 0.01
-
-#: Planes of the image that the network sees.
-CHANNELS = ("velocity", "coverage", "scatter", "edges", "dispersion")
-
-#: Numbers that the network sees.
-SCALARS = (
-    "log_scale",
-    "log_pixels",
-    "log_independent",
-    "has_beam",
-    "log_beams_across",
-    "has_uncertainty",
-    "log_noise",
-    "log_difference",
-    "log_unexplained",
-    "log_unexplained_free",
-    "log_sharpness",
-    "ring_1",
-    "ring_2",
-    "ring_3",
-    "ring_4",
-    "third_harmonic",
-    "axis_ratio",
-    "axis_alignment",
-    "downweighted",
-    "has_dispersion",
-    "log_dispersion",
-    "dispersion_gradient",
+from galml.gas_kinematics.harmonic import (
+    RingModel,
+    fit_harmonics,
+    masked_median,
+    unit_grid,
 )
 
+__all__ = ["INPUT", "PreparedMaps", "prepare"]
+
+#: What a new network is shown; a trained one has its own in its card.
+INPUT = InputSpec(
+    grid=(32, 32),
+    channels=("velocity", "coverage", "scatter", "edges", "dispersion"),
+    half_width=1.0,
+    width_unit="map",
+    scalars=(
+        "log_scale",
+        "log_pixels",
+        "log_independent",
+        "has_beam",
+        "log_beams_across",
+        "has_uncertainty",
+        "log_noise",
+        "log_difference",
+        "log_unexplained",
+        "log_unexplained_free",
+        "log_sharpness",
+        "ring_1",
+        "ring_2",
+        "ring_3",
+        "ring_4",
+        "third_harmonic",
+        "axis_ratio",
+        "axis_alignment",
+        "downweighted",
+        "has_dispersion",
+        "log_dispersion",
+        "dispersion_gradient",
+    ),
+    stretch={
+        # Limits in units of the velocity scale; the dispersion's own unit in it.
+        "velocity_limit": 4.0,
+        "scatter_limit": 3.0,
+        "dispersion_limit": 6.0,
+        "dispersion_unit": 2.0,
+    },
+    parameters={
+        # Fewest pixels of a map that is measured at all.
+        "fewest_pixels": 6,
+        # Largest distance from the median, in standard deviations of a normal law.
+        "outlier_limit": 8.0,
+        # Share of the pixels that may lie beyond the radius; least radius; its margin.
+        "radius_share": 0.02,
+        "smallest_radius": 0.5,
+        "radius_margin": 0.5,
+        # Larger maps are averaged onto so many pixels first.
+        "largest_grid": 96,
+        # Least covered share of a pixel, and of a cell, that counts.
+        "pixel_coverage": 0.25,
+        "cell_coverage": 0.15,
+        # Neighbors differ by more than this share of the median speed, or are one.
+        "edge_tolerance": 0.03,
+        # Radius of the core, in half-widths of the image.
+        "core_radius": 0.5,
+        # Limits of numbers about the map.
+        "least_velocity": 1e-3,
+        "least_scale": 1e-2,
+        "lowest_log_ratio": -3.0,
+        "highest_log_ratio": 2.0,
+        "most_beams": 100.0,
+        "ring_limit": 4.0,
+        "least_sharpness": 1e-2,
+        "most_sharpness": 1e6,
+        "gradient_limit": 20.0,
+        # The ring fit.
+        "n_rings": 4,
+        "n_angles": 36,
+        "n_iterations": 5,
+        "ridge": 1e-3,
+        "robustness": 8.0,
+    },
+)
+
+#: Pixels that are worked on at once: more of them leave the processor's cache.
+PIXELS = 262_144
+#: Averaged maps that are turned at once.
+ROWS = 32
+#: Windows around what was measured have sides of multiples of this.
+WINDOW_STEP = 8
+
 
 @dataclass
-class VelocityMaps:
-    """n maps of the same shape.
-
-    Parameters
-    ----------
-    velocity : `torch.Tensor`
-        Shape (n, ny, nx) in km/s, y up; NaN where nothing was measured.
-    dispersion, uncertainty : `torch.Tensor`, optional
-        Like ``velocity``: velocity dispersion, and 1 sigma error of the velocity; NaN
-        or None where they are unknown.
-    center : `torch.Tensor`, optional
-        Shape (n, 2), x and y in pixels; NaN or None means the centroid of the mask.
-    beam : `torch.Tensor`, optional
-        Shape (n,), FWHM in pixels, NaN or None where unknown.
-    """
-
-    velocity: torch.Tensor
-    dispersion: torch.Tensor = None
-    uncertainty: torch.Tensor = None
-    center: torch.Tensor = None
-    beam: torch.Tensor = None
-
-
-@dataclass
-class Prepared:
+class PreparedMaps:
     """What the network takes, and what leads back to the sky.
 
     Attributes
     ----------
     image : `torch.Tensor`
-        Shape (n, len(CHANNELS), 32, 32), float32.
+        Shape (n, channels, ny, nx), float32.
     scalars : `torch.Tensor`
-        Shape (n, len(SCALARS)), float32.
+        Shape (n, scalars), float32.
     angle : `torch.Tensor`
         Shape (n,), degrees: how far the maps were turned; the classical position
         angle, counter-clockwise from +y.
@@ -93,6 +123,8 @@ class Prepared:
         Shapes (n, 2) and (n,): what the image covers, in pixels.
     n_pixels, n_outliers : `torch.Tensor`
         Shape (n,): pixels used, and pixels put aside as absurd.
+    at_edge : `torch.Tensor`
+        Shape (n,): share of the border of the array where something was measured.
     """
 
     image: torch.Tensor
@@ -104,266 +136,458 @@ class Prepared:
     radius: torch.Tensor
     n_pixels: torch.Tensor
     n_outliers: torch.Tensor
+    at_edge: torch.Tensor
+
+    @property
+    def inputs(self):
+        """What the network takes."""
+        return {"image": self.image, "scalars": self.scalars}
 
 
-def prepare(maps):
+def prepare(parts, spec=INPUT):
     """Prepare maps of one shape.
 
     Parameters
     ----------
-    maps : `VelocityMaps`
+    parts : sequence of `~galml.gas_kinematics.velocities.VelocityMaps`
         The maps; they are not changed.
+    spec : `~galml.core.model.InputSpec`
+        What the network is shown.
 
     Returns
     -------
-    `Prepared`
-        A map with fewer than three usable pixels gives finite nonsense and a small
-        ``n_pixels``: the caller decides.
+    `PreparedMaps`
+        Rows in order. A map with fewer than three usable pixels gives finite nonsense
+        and a small ``n_pixels``: the caller decides.
     """
-    velocity = maps.velocity.double()
-    seen = torch.isfinite(velocity)
-    velocity, good, middle = _reject_outliers(velocity, seen)
-    n_outliers = seen.sum((1, 2)) - good.sum((1, 2))
-    center = _center(good, maps.center)
-    radius = _radius(good, center)
-    planes = _planes(velocity, good, maps)
-    native = radius
-    if max(velocity.shape[1:]) > LARGEST:
-        planes, center, radius = _shrink(planes, center, radius)
-    seen = planes[:, 0] > 0.25
-    neighbors = list(_neighbors(planes, seen))
-    edges = _edges(planes, neighbors)
-    features = _statistics(planes, seen, neighbors, edges)
-    grid = _regrid(_derived(planes, edges), center, radius, SIZE)
-    cell = (2 * radius / SIZE) ** 2
-    coverage = (grid[:, 0] / cell[:, None, None]).clamp(0, 1)
-    coverage = torch.where(coverage > 0.15, coverage, 0.0)
-    mean = grid[:, 1:] / grid[:, :1].clamp_min(1e-9)
-    mean = torch.where(coverage[:, None] > 0, mean, 0.0)
-    fit = fit_harmonics(mean[:, 0], coverage)
-    image = _turned(mean, coverage, fit, maps.dispersion is not None)
-    features |= _fit_features(fit, mean, coverage)
-    across = (
-        2 * native / maps.beam
-        if maps.beam is not None
-        else torch.full_like(radius, torch.nan)
-    )
-    features["has_beam"] = torch.isfinite(across).double()
-    features["log_beams_across"] = across.clamp(1, 100).log10().nan_to_num(0.0)
-    for name in ("log_noise", "log_difference", "log_dispersion"):
-        value = features[name] - fit.scale.log10()
-        features[name] = value.clamp(-3, 2).nan_to_num(0.0)
-    scalars = torch.stack([features[name] for name in SCALARS], 1)
-    return Prepared(
-        # Rounded as training sets are stored: a map's bytes do not hang on its batch.
-        image=image.half().float(),
-        scalars=scalars.float(),
-        angle=torch.rad2deg(fit.angle),
-        systemic=fit.systemic + middle,
-        scale=fit.scale,
-        center=_center(good, maps.center),
-        radius=native,
-        n_pixels=good.sum((1, 2)),
-        n_outliers=n_outliers,
-    )
+    shape = parts[0].values.shape[1:]
+    has_dispersion = any(part.dispersion is not None for part in parts)
+    # Filled piece by piece: taking large arrays anew costs more than the work on them.
+    joined = _Columns(sum(len(part) for part in parts))
+    first = 0
+    for part in parts:
+        for rows, window in _windows(part.values):
+            places = torch.as_tensor(rows) + first
+            joined.fill(places, _average(window, part, shape, spec, has_dispersion))
+        first += len(part)
+    return _fit_and_turn(joined.columns, spec, has_dispersion)
 
 
-def _reject_outliers(velocity, seen):
-    """Subtract the median and put absurd velocities aside."""
-    median = torch.where(seen, velocity, torch.nan).flatten(1).nanmedian(1).values
-    median = median.nan_to_num(0.0)[:, None, None]
-    offset = torch.where(seen, velocity - median, 0.0)
-    spread = torch.where(seen, offset.abs(), torch.nan).flatten(1).nanmedian(1).values
-    limit = OUTLIER * 1.4826 * spread.nan_to_num(0.0)[:, None, None]
-    good = seen & (offset.abs() <= torch.where(limit > 0, limit, torch.inf))
-    return torch.where(good, offset, 0.0), good, median[:, 0, 0]
+class _Columns:
+    """Tensors of n rows that are known a few rows at a time."""
+
+    def __init__(self, n):
+        self.n, self.columns = n, {}
+
+    def fill(self, rows, values):
+        """Put values, a dict of tensors, into some rows."""
+        for key, value in values.items():
+            if key not in self.columns:
+                self.columns[key] = value.new_empty(self.n, *value.shape[1:])
+            self.columns[key][rows] = value
 
 
-def _center(good, center):
+@dataclass
+class _Window:
+    """Where to look at maps: a part of each, of one size, that holds all that is known.
+
+    Attributes
+    ----------
+    rows : list of int
+        The maps.
+    low : `torch.Tensor`
+        Shape (n, 2): pixel (x, y) of the maps where their windows begin.
+    shape : tuple of int
+        Shape of a window.
+    at_edge : `torch.Tensor`
+        Shape (n,): share of the border of the map where something was measured.
+    """
+
+    rows: list
+    low: torch.Tensor
+    shape: tuple
+    at_edge: torch.Tensor
+
+    def of(self, images):
+        """Cut images (n, ny, nx) out, in double precision."""
+        result = torch.empty(len(self.rows), *self.shape, dtype=torch.float64)
+        ny, nx = self.shape
+        array = result.numpy()
+        for place, (row, (x, y)) in enumerate(
+            zip(self.rows, self.low.tolist(), strict=True)
+        ):
+            array[place] = images[row, y : y + ny, x : x + nx]
+        return result
+
+
+def _windows(values):
+    """Sort maps by the size of the window that they need.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Shape (n, ny, nx).
+
+    Yields
+    ------
+    rows : list of int
+        A few of the maps.
+    window : `_Window`
+        What to look at.
+    """
+    measured = np.isfinite(values)
+    at_edge = torch.from_numpy(_at_edge(measured))
+    shape = np.array(values.shape[:0:-1])
+    low, size = np.empty((2, len(values), 2), dtype=int)
+    for axis in (0, 1):
+        seen = measured.any(axis=1 + axis)
+        low[:, axis] = seen.argmax(1)
+        size[:, axis] = seen.shape[1] - seen[:, ::-1].argmax(1) - low[:, axis]
+    # Few sizes, so that many maps share one.
+    size = -(-size.max(1) // WINDOW_STEP) * WINDOW_STEP
+    low = np.minimum(low, np.maximum(shape - size[:, None], 0))
+    order = np.argsort(size, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(size[order])) + 1):
+        nx, ny = np.minimum(shape, size[group[0]]).tolist()
+        step = max(1, PIXELS // (ny * nx))
+        for start in range(0, len(group), step):
+            rows = group[start : start + step]
+            corner = torch.from_numpy(low[rows])
+            yield rows, _Window(rows.tolist(), corner, (ny, nx), at_edge[rows])
+
+
+def _at_edge(measured):
+    """Share of the border where something was measured."""
+    sides = [measured[:, 0], measured[:, -1], measured[:, 1:-1, 0]]
+    return np.concatenate([*sides, measured[:, 1:-1, -1]], axis=1).mean(axis=1)
+
+
+def _average(window, part, shape, spec, has_dispersion):
+    """Average maps onto the grid, and measure them on their own pixels.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``sums`` (n, cells, planes, cells) over the area of the grid's cells: of the
+        weight, the velocity, its square, the edges and perhaps the dispersion, each
+        times the weight; and numbers of shape (n,).
+    """
+    p, rows = spec.parameters, window.rows
+    velocity = window.of(part.values)
+    measured = torch.isfinite(velocity)
+    velocity, kept, median, speed = _reject_outliers(velocity, measured, p)
+    n_pixels = kept.sum((1, 2))
+    center = _center(kept, torch.from_numpy(part.center[rows]) - window.low)
+    radius = native = _radius(kept, center, n_pixels, p)
+    extras = []
+    for values in (part.dispersion, part.std):
+        if values is None:
+            extras.append((None, None))
+            continue
+        values = window.of(values)
+        known = kept & torch.isfinite(values) & (values >= 0)
+        extras.append((known, torch.where(known, values, 0.0)))
+    (known, dispersion), (has_noise, noise) = extras
+    result = {
+        "median": median,
+        "n_pixels": n_pixels,
+        "n_outliers": measured.sum((1, 2)) - n_pixels,
+        "at_edge": window.at_edge,
+        "center": center + window.low,
+        "radius": native,
+        "beam": torch.from_numpy(part.beam[rows]),
+    }
+    if max(shape) > p["largest_grid"]:
+        planes = [kept.double(), velocity, velocity.square()]
+        planes += [x.double() for pair in extras for x in pair if x is not None]
+        planes, center, radius = _shrink(planes, center, radius, int(p["largest_grid"]))
+        weight, velocity, square, *planes = planes
+        kept = weight > p["pixel_coverage"]
+        pixel_velocity = velocity / weight.clamp_min(1e-9)
+        speed = masked_median(pixel_velocity.abs(), kept).nan_to_num_(0.0)
+        if dispersion is not None:
+            share, total, *planes = planes
+            dispersion = total / share.clamp_min(1e-9) * weight
+        if noise is not None:
+            share, total = planes
+            has_noise, noise = share > 0.1, total / share.clamp_min(1e-9)
+    else:
+        weight, pixel_velocity, square = kept.double(), velocity, velocity.square()
+    neighbors = _neighbors(pixel_velocity, kept, p["edge_tolerance"] * speed)
+    edges = _edges(kept, neighbors)
+    independent = edges.square().mul_(kept).sum((1, 2))
+    unknown = torch.full((len(edges),), torch.nan, dtype=torch.float64)
+    result |= {
+        "log_pixels": kept.sum((1, 2)).clamp_min(1).log10().double(),
+        "log_independent": independent.clamp_min(1).log10(),
+        "noise": unknown if noise is None else masked_median(noise, has_noise),
+        "difference": _median_difference(neighbors),
+    }
+    planes = [weight, velocity, square, edges.mul_(weight)]
+    if has_dispersion:
+        planes.append(torch.zeros_like(weight) if dispersion is None else dispersion)
+    result["reach"] = spec.half_width * radius
+    result["sums"] = _regrid(planes, center, result["reach"], spec.grid[0])
+    return result
+
+
+def _reject_outliers(velocity, measured, p):
+    """Subtract the median, and put absurd velocities aside.
+
+    Returns
+    -------
+    velocity, kept : `torch.Tensor`
+        Velocities, zero where none is kept, and where one is.
+    median, speed : `torch.Tensor`
+        Shape (n,): median velocity, and median distance from it of what is kept.
+    """
+    # Single precision tells the median well enough: it is only subtracted.
+    single = velocity.float()
+    median = masked_median(single, measured).nan_to_num_(0.0).double()
+    offset = velocity - median[:, None, None]
+    size = torch.abs(offset).float()
+    spread = masked_median(size, measured).nan_to_num_(0.0).double()
+    limit = p["outlier_limit"] * 1.4826 * spread
+    limit = torch.where(limit > 0, limit, torch.inf)
+    kept = (size <= limit[:, None, None]) & measured
+    speed = spread
+    changed = (kept != measured).flatten(1).any(1)
+    if changed.any():
+        speed = spread.clone()
+        again = masked_median(size[changed], kept[changed])
+        speed[changed] = again.nan_to_num_(0.0).double()
+    return offset.masked_fill_(~kept, 0.0), kept, median, speed
+
+
+def _center(kept, center):
     """Center given, or the centroid of the mask."""
-    ny, nx = good.shape[1:]
-    total = good.sum((1, 2)).clamp_min(1).double()
-    x = (good.sum(1) * torch.arange(nx)).sum(1) / total
-    y = (good.sum(2) * torch.arange(ny)).sum(1) / total
-    centroid = torch.stack([x, y], 1)
-    if center is None:
-        return centroid
-    return torch.where(torch.isfinite(center), center.double(), centroid)
+    ny, nx = kept.shape[1:]
+    columns, rows = kept.sum(1), kept.sum(2)
+    total = rows.sum(1).clamp_min(1).double()
+    x = (columns * torch.arange(nx)).sum(1) / total
+    y = (rows * torch.arange(ny)).sum(1) / total
+    return torch.where(torch.isfinite(center), center, torch.stack([x, y], 1))
 
 
-def _radius(good, center):
-    """Distance from the center that only two per cent of the pixels exceed."""
-    ny, nx = good.shape[1:]
+def _radius(kept, center, count, p):
+    """Distance from the center that only a small share of the pixels exceeds."""
+    ny, nx = kept.shape[1:]
     y = torch.arange(ny) - center[:, 1:]
     x = torch.arange(nx) - center[:, :1]
-    distance = torch.hypot(y[:, :, None], x[:, None, :])
-    count = good.sum((1, 2))
-    index = (0.02 * count).long()
-    distance = torch.where(good, distance, -1.0).flatten(1)
-    ordered = distance.topk(int(index.max()) + 1).values
-    return ordered.gather(1, index[:, None])[:, 0].clamp_min(0.5) + 0.5
-
-
-def _planes(velocity, good, maps):
-    """Weight, velocity, its square, dispersion, variance and weights of the last two.
-
-    All but the first are multiplied by their weight, so that averages are ratios of
-    sums over area.
-    """
-    planes = [good.double(), velocity, velocity**2]
-    for extra in (maps.dispersion, maps.uncertainty):
-        value = torch.zeros_like(velocity) if extra is None else extra.double()
-        known = good & torch.isfinite(value) & (value >= 0) & (extra is not None)
-        planes += [known.double(), torch.where(known, value, 0.0)]
-    return torch.stack(planes, 1)
+    square = (y * y)[:, :, None] + (x * x)[:, None, :]
+    index = (p["radius_share"] * count).long()
+    square = torch.where(kept, square, -1.0).flatten(1)
+    ordered = square.topk(int(index.max()) + 1).values
+    square = ordered.gather(1, index[:, None])[:, 0].clamp_min(0)
+    return square.sqrt().clamp_min(p["smallest_radius"]) + p["radius_margin"]
 
 
 def _regrid(planes, center, radius, cells):
-    """Sum planes over the area of square cells around the center."""
-    ny, nx = planes.shape[-2:]
+    """Sum planes over the area of square cells around the center.
+
+    Parameters
+    ----------
+    planes : sequence of `torch.Tensor`
+        Shape (n, ny, nx) each.
+    center, radius : `torch.Tensor`
+        Shapes (n, 2) and (n,), in pixels.
+    cells : int
+        Cells along a side.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, cells, planes, cells).
+    """
+    n, ny, nx = planes[0].shape
     step = 2 * radius / cells
     rows = overlap(ny, center[:, 1] - radius, step, cells)
     columns = overlap(nx, center[:, 0] - radius, step, cells)
-    return rows[:, None] @ planes @ columns.transpose(1, 2)[:, None]
+    # Few wide products of matrices are faster than many small ones.
+    sums = rows @ torch.stack(list(planes), 2).view(n, ny, -1)
+    sums = sums.view(n, -1, nx) @ columns.transpose(1, 2)
+    return sums.view(n, cells, len(planes), cells)
 
 
-def _shrink(planes, center, radius):
+def _shrink(planes, center, radius, size):
     """Average large maps onto the largest grid that the network was trained with."""
-    cell = (2 * radius / LARGEST).clamp_min(1.0)
-    reach = cell * LARGEST / 2
-    planes = _regrid(planes, center, reach, LARGEST) / (cell**2)[:, None, None, None]
-    middle = torch.full_like(center, (LARGEST - 1) / 2)
-    return planes, middle, radius / cell
+    cell = (2 * radius / size).clamp_min(1.0)
+    sums = _regrid(planes, center, cell * size / 2, size)
+    planes = (sums / (cell**2)[:, None, None, None]).unbind(2)
+    middle = torch.full_like(center, (size - 1) / 2)
+    return list(planes), middle, radius / cell
 
 
-def _derived(planes, edges):
-    """Planes to average: weight, velocity, its square, edges, dispersion."""
-    weight = planes[:, :1]
-    dispersion = planes[:, 4:5] / planes[:, 3:4].clamp_min(1e-9) * weight
-    return torch.cat([planes[:, :3], edges[:, None] * weight, dispersion], 1)
+def _neighbors(velocity, kept, tolerance):
+    """Compare neighbors along both axes.
 
-
-def _neighbors(planes, good):
-    """Differences of velocity between neighbors, where both are known and differ.
-
-    For each axis: where the first and the second neighbors are, whether both are
-    known, whether they differ by more than what makes them one measurement (a bin or a
-    plateau), and the differences.
+    Returns
+    -------
+    list of tuple
+        For each axis: where the first and the second neighbors are, whether both are
+        known, whether they differ by more than what makes them one measurement (a bin
+        or a plateau), and by how much.
     """
-    velocity = planes[:, 1] / planes[:, 0].clamp_min(1e-9)
-    typical = torch.where(good, velocity.abs(), torch.nan).flatten(1)
-    typical = typical.nanmedian(1).values.nan_to_num(0.0)[:, None, None]
-    tolerance = EDGE_TOLERANCE * 3 * typical
+    tolerance = tolerance[:, None, None]
+    found = []
     for axis in (1, 2):
         before = (slice(None),) * axis
         first, second = before + (slice(0, -1),), before + (slice(1, None),)
-        both = good[first] & good[second]
-        difference = (velocity[second] - velocity[first]).abs()
-        yield first, second, both, both & (difference > tolerance), difference
+        both = kept[first] & kept[second]
+        difference = (velocity[second] - velocity[first]).abs_()
+        differ = (difference > tolerance) & both
+        found.append((first, second, both, differ, difference))
+    return found
 
 
-def _edges(planes, neighbors):
+def _edges(kept, neighbors):
     """Share of a pixel's neighbors that differ from it: 1 where none were binned."""
-    differ = torch.zeros_like(planes[:, 0])
-    known = torch.zeros_like(differ)
+    known = torch.zeros(kept.shape, dtype=torch.uint8)
+    differ = torch.zeros_like(known)
     for first, second, both, step, _ in neighbors:
         for end in (first, second):
             known[end] += both
             differ[end] += step
-    return torch.where(known > 0, differ / known.clamp_min(1), 1.0)
+    # Without neighbors nothing was binned, either.
+    differ += known == 0
+    return differ.double().div_(known.clamp_min_(1))
 
 
-def _statistics(planes, good, neighbors, edges):
-    """Numbers about a map on its own pixels."""
-    steps = [
-        torch.where(step, difference, torch.nan).flatten(1)
-        for *_, step, difference in neighbors
+def _median_difference(neighbors):
+    """Median difference of neighbors that differ."""
+    differences = torch.cat([part[4].flatten(1).float() for part in neighbors], 1)
+    differ = torch.cat([part[3].flatten(1) for part in neighbors], 1)
+    return masked_median(differences, differ).double()
+
+
+def _fit_and_turn(joined, spec, has_dispersion):
+    """Fit rings to averaged maps, turn them, and collect the numbers about them."""
+    p, cells = spec.parameters, spec.grid[0]
+    weight, *sums = joined["sums"].unbind(2)
+    cell = (2 * joined["reach"] / cells) ** 2
+    coverage = (weight / cell[:, None, None]).clamp(0, 1)
+    coverage = torch.where(coverage > p["cell_coverage"], coverage, 0.0)
+    shown, weight = coverage > 0, weight.clamp_min(1e-9)
+    means = [torch.where(shown, plane / weight, 0.0) for plane in sums]
+    names = ("n_rings", "n_angles", "n_iterations", "ridge", "robustness")
+    fit = fit_harmonics(means[0], coverage, RingModel(**{k: p[k] for k in names}))
+    numbers = _mask_numbers(fit, coverage) | _ring_numbers(fit, coverage, p)
+    numbers |= _dispersion_numbers(means[3] if has_dispersion else None, coverage, p)
+    numbers |= {k: joined[k] for k in ("log_pixels", "log_independent")}
+    across = (2 * joined["radius"] / joined["beam"]).clamp(1, p["most_beams"])
+    numbers["has_beam"] = torch.isfinite(across).double()
+    numbers["log_beams_across"] = across.log10().nan_to_num(0.0)
+    numbers["has_uncertainty"] = torch.isfinite(joined["noise"]).double()
+    velocities = {key: joined[key] for key in ("noise", "difference")}
+    velocities["dispersion"] = numbers.pop("dispersion")
+    for name, value in velocities.items():
+        ratio = value.clamp_min(p["least_velocity"]).log10() - fit.scale.log10()
+        ratio = ratio.clamp(p["lowest_log_ratio"], p["highest_log_ratio"])
+        numbers[f"log_{name}"] = ratio.nan_to_num(0.0)
+    images = [
+        _turned(*parts, spec)
+        for parts in zip(
+            coverage.split(ROWS),
+            zip(*(mean.split(ROWS) for mean in means), strict=True),
+            *(x.split(ROWS) for x in (fit.angle, fit.systemic, fit.scale)),
+            strict=True,
+        )
     ]
-    difference = torch.cat(steps, 1).nanmedian(1).values
-    independent = torch.where(good, edges**2, 0.0).sum((1, 2))
-    noise = planes[:, 6] / planes[:, 5].clamp_min(1e-9)
-    noise = torch.where(planes[:, 5] > 0.1, noise, torch.nan).flatten(1)
-    noise = noise.nanmedian(1).values
-    return {
-        "log_pixels": good.sum((1, 2)).clamp_min(1).log10().double(),
-        "log_independent": independent.clamp_min(1).log10(),
-        "has_uncertainty": torch.isfinite(noise).double(),
-        "log_noise": noise.clamp_min(1e-3).log10(),
-        "log_difference": difference.clamp_min(1e-3).log10(),
-    }
-
-
-def _fit_features(fit, mean, coverage):
-    """Numbers about the ring fit, the shape of the mask and the dispersion map."""
-    total = coverage.sum((1, 2)).clamp_min(1e-9)
-
-    def average(value):
-        return (value * coverage).sum((1, 2)) / total
-
-    x, y = unit_grid(coverage.shape[-1])
-    x0, y0 = average(x), average(y)
-    xx, yy, xy = (
-        average(x * x) - x0**2,
-        average(y * y) - y0**2,
-        average(x * y) - x0 * y0,
+    return PreparedMaps(
+        image=torch.cat(images),
+        scalars=torch.stack([numbers[name] for name in spec.scalars], 1).float(),
+        angle=torch.rad2deg(fit.angle),
+        systemic=fit.systemic + joined["median"],
+        scale=fit.scale,
+        center=joined["center"],
+        radius=joined["radius"],
+        n_pixels=joined["n_pixels"],
+        n_outliers=joined["n_outliers"],
+        at_edge=joined["at_edge"],
     )
+
+
+def _mask_numbers(fit, coverage):
+    """Axis ratio of the mask, and how far its long axis lies along the fitted one."""
+    x, y = unit_grid(coverage.shape[-1])
+    total = coverage.sum((1, 2)).clamp_min(1e-9)
+    terms = torch.stack([x, y, x * x, y * y, x * y]).flatten(1)
+    x0, y0, xx, yy, xy = (coverage.flatten(1) @ terms.T / total[:, None]).unbind(1)
+    xx, yy, xy = xx - x0**2, yy - y0**2, xy - x0 * y0
     major = (xx + yy) / 2 + torch.hypot((xx - yy) / 2, xy)
     minor = ((xx + yy) / 2 - torch.hypot((xx - yy) / 2, xy)).clamp_min(0)
     long_axis = 0.5 * torch.atan2(-2 * xy, yy - xx)
-    known = (mean[:, 3] > 0) & (coverage > 0)
-    sigma = torch.where(known, mean[:, 3], torch.nan).flatten(1).nanmedian(1).values
-    inner = known & (torch.hypot(x, y) < 0.5)
-    core = torch.where(inner, mean[:, 3], torch.nan).flatten(1).nanmedian(1).values
-    weight = coverage.flatten(1)
-    kept = fit.weight.sum(1) / weight.sum(1).clamp_min(1e-9)
-    ratio = (core / sigma).clamp(0.05, 20).log10()
-    features = {
-        "log_scale": fit.scale.clamp_min(1e-2).log10(),
-        "log_unexplained": fit.unexplained.log10(),
-        "log_unexplained_free": fit.unexplained_free.log10(),
-        "log_sharpness": fit.sharpness.clamp(1e-2, 1e6).log10(),
+    return {
         "axis_ratio": (minor / major.clamp_min(1e-9)).sqrt(),
         "axis_alignment": torch.cos(2 * (long_axis - fit.angle))
         * (major - minor)
         / (major + minor).clamp_min(1e-9),
-        "downweighted": (1 - kept).clamp(0, 1),
-        "has_dispersion": torch.isfinite(sigma).double(),
-        "log_dispersion": sigma.clamp_min(1e-3).log10(),
-        "dispersion_gradient": ratio.nan_to_num(0.0),
     }
-    names = ("ring_1", "ring_2", "ring_3", "ring_4", "third_harmonic")
-    rings = fit.rings.clamp(-4, 4)
-    return features | {name: rings[:, i] for i, name in enumerate(names)}
 
 
-def _turned(mean, coverage, fit, has_dispersion):
-    """Turn the averaged map so that the receding side of the fit points up."""
-    x, y = unit_grid(SIZE)
-    cosine, sine = fit.angle.cos()[:, None, None], fit.angle.sin()[:, None, None]
+def _ring_numbers(fit, coverage, p):
+    """Numbers about the ring fit."""
+    kept = fit.weight.sum(1) / coverage.sum((1, 2)).clamp_min(1e-9)
+    sharpness = fit.sharpness.clamp(p["least_sharpness"], p["most_sharpness"])
+    numbers = {
+        "log_scale": fit.scale.clamp_min(p["least_scale"]).log10(),
+        "log_unexplained": fit.unexplained.log10(),
+        "log_unexplained_free": fit.unexplained_free.log10(),
+        "log_sharpness": sharpness.log10(),
+        "downweighted": (1 - kept).clamp(0, 1),
+    }
+    *rings, third = fit.rings.clamp(-p["ring_limit"], p["ring_limit"]).unbind(1)
+    numbers |= {f"ring_{i}": ring for i, ring in enumerate(rings, start=1)}
+    return numbers | {"third_harmonic": third}
+
+
+def _dispersion_numbers(dispersion, coverage, p):
+    """Numbers about the dispersion map; ``dispersion`` is its median, in km/s."""
+    n = len(coverage)
+    if dispersion is None:
+        median = gradient = torch.full((n,), torch.nan, dtype=torch.float64)
+    else:
+        known = (dispersion > 0) & (coverage > 0)
+        x, y = unit_grid(coverage.shape[-1])
+        core = known & (torch.hypot(x, y) < p["core_radius"])
+        median = masked_median(dispersion, known)
+        gradient = masked_median(dispersion, core) / median
+    limit = p["gradient_limit"]
+    return {
+        "has_dispersion": torch.isfinite(median).double(),
+        "dispersion": median,
+        "dispersion_gradient": gradient.clamp(1 / limit, limit).log10().nan_to_num(0.0),
+    }
+
+
+def _turned(coverage, means, angle, systemic, scale, spec):
+    """Turn averaged maps so that the receding side of the fit points up."""
+    limits, p = spec.stretch, spec.parameters
+    x, y = unit_grid(spec.grid[0])
+    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
     places = torch.stack([x * cosine - y * sine, x * sine + y * cosine], -1)
-    planes = torch.cat([coverage[:, None], mean * coverage[:, None]], 1)
+    planes = torch.stack([coverage, *(mean * coverage for mean in means)], 1)
     planes = torch.nn.functional.grid_sample(
         planes, places, mode="bilinear", padding_mode="zeros", align_corners=False
     )
-    cover = planes[:, :1]
-    value = planes[:, 1:] / cover.clamp_min(1e-9)
-    shift, unit = fit.systemic[:, None, None], fit.scale[:, None, None]
-    scatter = (value[:, 1] - value[:, 0] ** 2).clamp_min(0).sqrt() / unit
-    velocity = (value[:, 0] - shift) / unit
-    dispersion = (value[:, 3] / unit).clamp(0, 6) / 2
-    image = torch.stack(
-        [
-            velocity.clamp(-4, 4),
-            cover[:, 0],
-            scatter.clamp(0, 3),
-            value[:, 2],
-            dispersion,
-        ],
-        1,
-    )
-    shown = cover > 0.15
-    image = torch.where(shown, image, 0.0)
-    image[:, 1:2] = cover
-    if not has_dispersion:
-        image[:, 4] = 0.0
-    return image
+    coverage = planes[:, 0]
+    shown = coverage > p["cell_coverage"]
+    inverse = torch.where(shown, 1 / coverage.clamp_min(1e-9), 0.0)
+    velocity, square, edges, *rest = (planes[:, 1:] * inverse[:, None]).unbind(1)
+    shift, scale = systemic[:, None, None], scale[:, None, None]
+    scatter = (square - velocity.square()).clamp_min(0).sqrt() / scale
+    limit = limits["velocity_limit"]
+    velocity = ((velocity - shift) / scale).clamp(-limit, limit)
+    shown_planes = {
+        "velocity": torch.where(shown, velocity, 0.0),
+        "coverage": coverage,
+        "scatter": scatter.clamp(0, limits["scatter_limit"]),
+        "edges": edges,
+        "dispersion": torch.zeros_like(coverage),
+    }
+    if rest:
+        dispersion = (rest[0] / scale).clamp(0, limits["dispersion_limit"])
+        shown_planes["dispersion"] = dispersion / limits["dispersion_unit"]
+    image = torch.stack([shown_planes[name] for name in spec.channels], 1)
+    # Rounded as training sets are stored: a map's bytes do not hang on its batch.
+    return image.half().float()

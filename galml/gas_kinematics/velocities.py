@@ -1,7 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """From what was observed to maps in km/s with center and beam in pixels."""
 
+from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 import astropy.units as u
 import numpy as np
@@ -10,145 +12,433 @@ from astropy.coordinates import SkyCoord
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.flags import Flag
 from galml.core.geometry import beam_of, celestial, pixel_scale
-from galml.gas_kinematics.moment_maps import measure
+from galml.core.inputs import Failure, RowOptions, Source, stream
+from galml.gas_kinematics.moment_maps import (
+    SpectralLine,
+    doppler,
+    measure,
+    read_redshift,
+    without_line,
+)
 
-__all__ = ["VelocityMap", "to_velocity"]
+__all__ = ["VelocityMaps", "read_maps"]
 
 KMS = u.km / u.s
 SMALLEST, LARGEST = 4, 20_000
 
 
 @dataclass
-class VelocityMap:
-    """One map, ready to be prepared.
+class VelocityMaps:
+    """Velocity maps of one shape, ready to be prepared.
 
     Attributes
     ----------
     values : `~numpy.ndarray`
-        Shape (ny, nx), km/s; NaN where nothing was measured.
+        Shape (n, ny, nx), km/s, y up; NaN where nothing was measured.
     dispersion, std : `~numpy.ndarray` or None
-        Shape (ny, nx), km/s.
-    center : tuple of float
-        Pixel (x, y), NaN where it is to be found.
-    beam : float
-        FWHM in pixels, NaN where unknown.
-    wcs : `~astropy.wcs.WCS` or None
-        Celestial.
-    flags : int
-        Bits of `galml.core.Flag`.
-    name : str or None
-        Name of the galaxy.
+        Shape (n, ny, nx), km/s: velocity dispersion, and 1 sigma error of the velocity;
+        NaN or None where they are unknown.
+    center : `~numpy.ndarray`
+        Shape (n, 2): pixel (x, y), NaN where it is to be found.
+    beam : `~numpy.ndarray`
+        Shape (n,): FWHM in pixels, NaN where unknown.
+    wcs : list or None
+        Celestial WCS of each map, or None; None where no map has one.
+    flags : `~numpy.ndarray`
+        Shape (n,): bits of `galml.core.Flag`.
+    names : list
+        Name of each galaxy, or None.
+    errors : list
+        Why a map cannot be used, or None.
     """
 
     values: np.ndarray
-    dispersion: np.ndarray | None
-    std: np.ndarray | None
-    center: tuple
-    beam: float
-    wcs: object
-    flags: int
-    name: str | None
+    dispersion: np.ndarray = None
+    std: np.ndarray = None
+    center: np.ndarray = None
+    beam: np.ndarray = None
+    wcs: list = None
+    flags: np.ndarray = None
+    names: list = None
+    errors: list = None
+
+    def __post_init__(self):
+        n = len(self.values)
+        if self.center is None:
+            self.center = np.full((n, 2), np.nan)
+        if self.beam is None:
+            self.beam = np.full(n, np.nan)
+        if self.flags is None:
+            self.flags = np.zeros(n, dtype=int)
+        if self.names is None:
+            self.names = [None] * n
+        if self.errors is None:
+            self.errors = [None] * n
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, rows):
+        rows = list(range(len(self)))[rows] if isinstance(rows, slice) else list(rows)
+
+        def part(values):
+            if values is None:
+                return None
+            if isinstance(values, list):
+                return [values[row] for row in rows]
+            return values[rows]
+
+        return VelocityMaps(**{key: part(value) for key, value in vars(self).items()})
+
+    def wcs_of(self, row):
+        """Give the WCS of one map, or None."""
+        return None if self.wcs is None else self.wcs[row]
 
 
-def to_velocity(observation, *, dispersion=None, center=None, redshift=None, beam=None):
-    """Convert an observation to km/s in the galaxy's frame.
+def read_maps(
+    data,
+    *,
+    dispersion=None,
+    center=None,
+    redshift=None,
+    beam=None,
+    line=None,
+    width=None,
+    continuum=None,
+    rest_value=None,
+    convention=None,
+    unit=None,
+    hdu=None,
+    dispersion_hdu=None,
+):
+    """Read data as velocity maps in km/s.
 
     Parameters
     ----------
-    observation : `~galml.core.inputs.Observation`
-        Velocity map, or cube, whose moments are then taken.
-    dispersion : `~galml.core.inputs.Observation`, optional
-        Map of the velocity dispersion on the same pixels.
-    center : pair of float, `~astropy.units.Quantity` or `~astropy.coordinates.SkyCoord`
-        Pixel (x, y) counted from 0, or sky position.
-    redshift : float, optional
-        Velocities are divided by 1 + redshift.
-    beam : `~astropy.units.Quantity` or beam, optional
-        FWHM in an angle or in pixels; else that of the header.
+    data, dispersion, center, redshift, beam, line, width, continuum, rest_value, \
+convention, unit, hdu, dispersion_hdu
+        As in `galml.circularity`.
 
     Returns
     -------
-    `VelocityMap`
+    `~galml.core.inputs.Source`
+        Its members are `VelocityMaps`, plain arrays that follow each other in one, and
+        `~galml.core.inputs.Failure` where a member of a batch cannot be used.
 
     Raises
     ------
     galml.core.InputError
-        If a value is out of range, shapes differ or units cannot be converted.
+        When the one map cannot be used, or options do not fit the number of maps.
     """
-    flags = observation.flags
-    if observation.values.ndim == 3:
-        values, std, sigma = _from_cube(observation)
-        wcs = celestial(observation.wcs)
-        if np.isfinite(std).any():
-            flags &= ~int(Flag.NO_UNCERTAINTY)
-    else:
-        values, std = _in_kms(observation, "data")
-        wcs, sigma = observation.wcs, None
-    _check_shape(values.shape)
+    reader = _Reader(width, continuum, rest_value, convention)
+    given = {"center": center, "redshift": redshift, "beam": beam, "line": line}
+    if line is None:
+        without_line(width=width, continuum=continuum)
+    options = None
+
+    def choose(row, axis):
+        # The only map is read before it is known that there is only one.
+        values = given if options is None else options.row(row)
+        return reader.line_of(values).channels(axis)
+
+    source = stream(
+        data,
+        unit=unit,
+        hdu=hdu,
+        ndim=(2, 3),
+        arrays=reader.read_arrays,
+        channels=None if line is None else choose,
+    )
+    is_single, length, members = source
+    second = None
     if dispersion is not None:
-        if dispersion.values.shape != values.shape:
-            raise InputError(
-                "dispersion",
-                f"shape {dispersion.values.shape}",
-                f"the shape of the velocity map, {values.shape}",
+        second = _Dispersions(
+            stream(
+                dispersion,
+                argument="dispersion",
+                unit=unit,
+                hdu=hdu if dispersion_hdu is None else dispersion_hdu,
+                arrays=_dispersion_arrays,
             )
-        sigma = _in_kms(dispersion, "dispersion", linear=True)[0]
-    stretch = 1.0 + _redshift(redshift)
-    place = _center(center, wcs, values.shape)
-    return VelocityMap(
-        values=values / stretch,
-        dispersion=None if sigma is None else sigma / stretch,
-        std=None if std is None else std / stretch,
-        center=place,
-        beam=_beam(beam, observation, wcs, values.shape),
-        wcs=wcs,
-        flags=flags,
-        name=observation.name,
+        )
+        second.check(is_single, length)
+    options = RowOptions(given, is_single=is_single, length=length)
+    maps = _convert(members, second, options, reader, is_single)
+    return Source(is_single, length, maps)
+
+
+def _convert(members, second, options, reader, is_single):
+    """Convert each member; in a batch an error becomes a `Failure`."""
+    row = 0
+    for member in members:
+        is_block = isinstance(member, VelocityMaps)
+        count = len(member) if is_block else 1
+        extra = None if second is None else second.take(count)
+        if not is_block and not isinstance(member, Failure):
+            try:
+                member = reader.convert(member, options.row(row))
+            except Exception as error:
+                if is_single:
+                    raise
+                member = Failure(error, member.name)
+        if isinstance(member, VelocityMaps):
+            if extra is not None:
+                second.attach(member, extra)
+            _apply(member, options, row)
+            if is_single and member.errors[0] is not None:
+                raise member.errors[0]
+        row += count
+        yield member
+
+
+@dataclass
+class _Reader:
+    """Bring maps and cubes to km/s; attributes are options of `galml.circularity`."""
+
+    width: u.Quantity | None
+    continuum: u.Quantity | None
+    rest_value: u.Quantity | None
+    convention: str | None
+
+    def line_of(self, given):
+        """Give the `SpectralLine` of one row, or None."""
+        if given["line"] is None:
+            return None
+        return SpectralLine(
+            given["line"],
+            given["redshift"],
+            self.width,
+            self.continuum,
+            self.rest_value,
+        )
+
+    def convert(self, observation, given):
+        """Convert an `~galml.core.inputs.Observation` to a batch of one map."""
+        flags, name = observation.flags, observation.name
+        if observation.values.ndim == 3:
+            values, std, sigma = self._moments(observation, given)
+            wcs = celestial(observation.wcs)
+            if np.isfinite(std).any():
+                flags &= ~int(Flag.NO_UNCERTAINTY)
+        else:
+            if given["line"] is not None:
+                expected = "None for a velocity map: only cubes have lines"
+                raise InputError("line", given["line"], expected)
+            convert = partial(self.to_kms, unit=observation.unit, meta=observation.meta)
+            values, sigma, std = convert(observation.values), None, None
+            if observation.std is not None:
+                # To first order, also where the conversion is not linear.
+                std = np.abs(convert(observation.values + observation.std) - values)
+            wcs = observation.wcs
+        _check_shape(values.shape)
+        maps = VelocityMaps(
+            values=values[np.newaxis],
+            dispersion=None if sigma is None else sigma[np.newaxis],
+            std=None if std is None else std[np.newaxis],
+            wcs=None if wcs is None else [wcs],
+            flags=np.array([flags]),
+            names=[name],
+        )
+        maps.beam[0] = _beam(given["beam"], observation, wcs, values.shape)
+        return maps
+
+    def _moments(self, observation, given):
+        """Velocity, its error and dispersion from the moments of a cube."""
+        convention = self.convention
+        if given["line"] is None and given["redshift"] is not None:
+            # Only optical velocities are those of the galaxy times 1 + z.
+            axis = observation.spectral_axis
+            own = getattr(axis, "doppler_convention", None)
+            speeds = axis is not None and axis.unit.is_equivalent(KMS)
+            convention = convention or (None if speeds and not own else "optical")
+        maps = measure(
+            observation,
+            line=self.line_of(given),
+            rest_value=self.rest_value,
+            convention=convention,
+        )
+        velocity, sigma = (
+            np.where(image.mask, np.nan, image.data)
+            for image in (maps.velocity, maps.dispersion)
+        )
+        return velocity, np.asarray(maps.velocity.uncertainty.array), sigma
+
+    def read_arrays(self, items, names, unit):
+        """Read plain arrays of one shape as one `VelocityMaps`."""
+        return _read_arrays(items, names, unit, "data", self.to_kms)
+
+    def to_kms(self, values, unit, meta=()):
+        """Convert values of a map to km/s."""
+        equivalencies = self._equivalencies(unit, dict(meta))
+        return _in_kms(values, unit, "data", equivalencies)
+
+    def _equivalencies(self, unit, meta):
+        """Ways from the unit of a map to a velocity."""
+        if unit.is_equivalent(u.dimensionless_unscaled):
+            return u.doppler_redshift()
+        rest, convention = self.rest_value, self.convention
+        if unit.is_equivalent(u.Hz):
+            card = meta.get("RESTFRQ", meta.get("RESTFREQ"))
+            rest = float(card) * u.Hz if rest is None and card else rest
+            convention = convention or "radio"
+        elif unit.is_equivalent(u.m):
+            card = meta.get("RESTWAV")
+            rest = float(card) * u.m if rest is None and card else rest
+            convention = convention or "optical"
+        else:
+            return []
+        return [] if rest is None else doppler(rest, convention)
+
+
+def _read_arrays(items, names, unit, argument, convert):
+    """Read plain arrays of one shape; what is wrong with all stands in the errors."""
+    own, dtype = getattr(items[0], "unit", None) or unit, items[0].dtype
+    dtype = np.float32 if np.result_type(dtype, np.float32).itemsize == 4 else float
+    values = np.empty((len(items), *items[0].shape), dtype)
+    for row, item in enumerate(items):
+        values[row] = getattr(item, "value", item)
+    error = None
+    try:
+        if own is None:
+            raise InputUnitError(argument, "data without a unit", "a unit, or unit=")
+        if argument == "data":
+            _check_shape(values.shape[1:])
+        values = convert(values, own)
+    except InputError as problem:
+        error = problem
+    flags = np.full(len(items), int(Flag.NO_UNCERTAINTY | Flag.NO_WCS))
+    unknown = ~np.isfinite(values)
+    flags[unknown.any(axis=(1, 2))] |= int(Flag.NONFINITE)
+    values[unknown] = np.nan
+    return VelocityMaps(
+        values, flags=flags, names=list(names), errors=[error] * len(items)
     )
 
 
-def _from_cube(observation):
-    """Velocity, its error and dispersion from the moments of a cube."""
-    maps = measure(observation)
-    planes = []
-    for image in (maps.velocity, maps.dispersion):
-        planes.append(np.where(image.mask, np.nan, image.data))
-    velocity, sigma = planes
-    return velocity, np.asarray(maps.velocity.uncertainty.array), sigma
+def _dispersion_arrays(items, names, unit):
+    """Read plain arrays of dispersions of one shape."""
+    return _read_arrays(items, names, unit, "dispersion", _dispersion_in_kms)
 
 
-def _in_kms(observation, argument, linear=False):
-    """Values and errors of a map in km/s."""
-    unit = observation.unit
-    equivalencies = [] if linear else _equivalencies(observation)
+def _dispersion_in_kms(values, unit):
+    """Convert dispersions, which no Doppler formula converts, to km/s."""
+    return _in_kms(values, unit, "dispersion", [])
 
-    def convert(values):
-        return u.Quantity(values, unit, copy=False).to_value(KMS, equivalencies)
 
+def _in_kms(values, unit, argument, equivalencies):
+    """Convert values to km/s."""
     try:
-        values = convert(observation.values)
+        return u.Quantity(values, unit, copy=False).to_value(KMS, equivalencies)
     except u.UnitConversionError as error:
         raise InputUnitError(
             argument, f"a map in {unit.to_string() or 'no unit'}", "a velocity"
         ) from error
-    if observation.std is None:
-        return values, None
-    # To first order, also where the conversion is not linear.
-    step = convert(observation.values + observation.std) - values
-    return values, np.abs(step)
 
 
-def _equivalencies(observation):
-    """Ways from the unit of a map to a velocity."""
-    unit, meta = observation.unit, observation.meta
-    if unit.is_equivalent(u.dimensionless_unscaled):
-        return u.doppler_redshift()
-    if unit.is_equivalent(u.Hz) and meta.get("RESTFRQ", meta.get("RESTFREQ")):
-        rest = float(meta.get("RESTFRQ", meta.get("RESTFREQ"))) * u.Hz
-        return u.doppler_radio(rest)
-    if unit.is_equivalent(u.m) and meta.get("RESTWAV"):
-        return u.doppler_optical(float(meta["RESTWAV"]) * u.m)
-    return []
+class _Dispersions:
+    """Maps of the dispersion, in the order of the velocity maps."""
+
+    def __init__(self, source):
+        self.is_single, self.length, self.members = source
+        self.waiting = deque()
+        self.row = 0
+
+    def check(self, is_single, length):
+        """Raise where there cannot be one for each velocity map."""
+        if self.is_single == is_single and (
+            None in (self.length, length) or self.length == length
+        ):
+            return
+        raise InputError(
+            "dispersion",
+            "one map" if self.is_single else f"{self.length} maps",
+            "one map" if is_single else f"{length} maps, as many as data",
+        )
+
+    def take(self, count):
+        """Give the next ones: an array for all, or for each its array or error."""
+        found = []
+        while len(found) < count:
+            if not self.waiting:
+                member = next(self.members, None)
+                if member is None:
+                    expected = "as many as data"
+                    missing = InputError("dispersion", f"{self.row} maps", expected)
+                    found += [missing] * (count - len(found))
+                    return found
+                whole = isinstance(member, VelocityMaps)
+                if whole and not found and len(member) == count:
+                    self.row += count
+                    return [member.errors[0]] * count if any(member.errors) else member
+                self.waiting.extend(_rows_of(member))
+            found.append(self.waiting.popleft())
+            self.row += 1
+        return found
+
+    def attach(self, maps, found):
+        """Put dispersions, or why there is none, into velocity maps."""
+        shape = maps.values.shape
+        if isinstance(found, VelocityMaps) and found.values.shape == shape:
+            maps.dispersion = found.values
+            return
+        if isinstance(found, VelocityMaps):
+            found = list(found.values)
+        maps.dispersion = np.full(shape, np.nan)
+        for row, values in enumerate(found):
+            if not isinstance(values, Exception) and values.shape != shape[1:]:
+                expected = f"the shape of the velocity map, {shape[1:]}"
+                values = InputError("dispersion", f"shape {values.shape}", expected)
+            if isinstance(values, Exception):
+                maps.errors[row] = maps.errors[row] or values
+            else:
+                maps.dispersion[row] = values
+
+
+def _rows_of(member):
+    """Give for each row of a member its dispersions in km/s, or an error."""
+    if isinstance(member, Failure):
+        return [member.error]
+    if isinstance(member, VelocityMaps):
+        rows = zip(member.values, member.errors, strict=True)
+        return [values if error is None else error for values, error in rows]
+    try:
+        return [_dispersion_in_kms(member.values, member.unit)]
+    except InputError as error:
+        return [error]
+
+
+def _apply(maps, options, first):
+    """Put center, beam and redshift of each row into the maps."""
+    names = [name for name, value in options.options.items() if value is not None]
+    previous, stretch = None, 1.0
+    for row in range(len(maps)) if names else ():
+        try:
+            given = options.row(first + row)
+            if previous is not None and all(given[n] is previous[n] for n in names):
+                maps.center[row] = maps.center[row - 1]
+                maps.beam[row] = maps.beam[row - 1]
+            else:
+                stretch = _place(maps, row, given)
+                # Without a WCS, what holds for one map of a block holds for the next.
+                previous = given if maps.wcs is None else None
+        except Exception as error:
+            maps.errors[row] = maps.errors[row] or error
+            previous = None
+            continue
+        for images in (maps.values, maps.dispersion, maps.std):
+            if images is not None and stretch != 1.0:
+                images[row] /= stretch
+
+
+def _place(maps, row, given):
+    """Set center and beam of one map; tell by what to divide its velocities."""
+    wcs, shape = maps.wcs_of(row), maps.values.shape[1:]
+    maps.center[row] = _center(given["center"], wcs, shape)
+    if given["beam"] is not None:
+        maps.beam[row] = _beam(given["beam"], None, wcs, shape)
+    # Velocities about a redshifted line are in the galaxy's frame already.
+    redshift = read_redshift(given["redshift"])
+    return 1.0 if given["line"] is not None else 1.0 + redshift
 
 
 def _check_shape(shape):
@@ -158,19 +448,6 @@ def _check_shape(shape):
             f"a map of shape {shape}",
             f"between {SMALLEST} and {LARGEST} pixels a side",
         )
-
-
-def _redshift(redshift):
-    """Redshift as a number, zero when there is none."""
-    if redshift is None:
-        return 0.0
-    try:
-        value = float(u.Quantity(redshift).to_value(u.dimensionless_unscaled))
-    except (TypeError, ValueError, u.UnitConversionError) as error:
-        raise InputTypeError("redshift", repr(redshift), "a number") from error
-    if not -1 < value < 100:
-        raise InputError("redshift", value, "a number above -1")
-    return value
 
 
 def _center(center, wcs, shape):

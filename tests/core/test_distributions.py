@@ -1,9 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from galml.core.distributions import LEVELS, ONE_SIGMA, interpolate, widening
+from galml.core.distributions import (
+    LEVELS,
+    ONE_SIGMA,
+    bin_centers,
+    histogram_log_density,
+    histogram_quantile,
+    interpolate,
+    widening,
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def test_levels():
@@ -38,3 +52,70 @@ def test_interpolate():
     found = interpolate(tables, predictors)
     assert found.dtype == torch.float32 and found.tolist() == [2.0, 4.0, 6.0]
     assert interpolate([], predictors).tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("upper", [1.0, 90.0])
+def test_bin_centers_are_halfway(upper):
+    centers = bin_centers(torch.zeros(3, 4), upper)
+    expected = torch.tensor([0.125, 0.375, 0.625, 0.875]) * upper
+    torch.testing.assert_close(centers, expected)
+
+
+@pytest.mark.parametrize("upper", [1.0, 90.0])
+def test_quantiles_agree_with_numpy_on_draws(upper):
+    bins, n_draws = 32, 200_000
+    probability = torch.softmax(torch.randn(5, bins, generator=generator()), 1)
+    levels = torch.tensor([0.05, 0.16, 0.5, 0.84, 0.95])
+    quantiles = histogram_quantile(probability, levels, upper)
+    rng = np.random.default_rng(1)
+    for row, expected in zip(probability.double().numpy(), quantiles, strict=True):
+        place = rng.choice(bins, n_draws, p=row / row.sum()) + rng.random(n_draws)
+        drawn = np.quantile(place * upper / bins, levels.numpy())
+        np.testing.assert_allclose(expected, drawn, rtol=0, atol=0.008 * upper)
+
+
+def test_quantiles_agree_with_numpy_on_a_fine_histogram():
+    bins = 4000
+    centers = (np.arange(bins) + 0.5) / bins
+    density = np.exp(-0.5 * ((centers - 0.4) / 0.1) ** 2)
+    levels = np.array([0.025, 0.16, 0.5, 0.84, 0.975])
+    cumulative = np.cumsum(density) / density.sum()
+    expected = np.interp(levels, cumulative, (np.arange(bins) + 1) / bins)
+    quantiles = histogram_quantile(
+        torch.from_numpy(density / density.sum())[None], torch.from_numpy(levels), 1.0
+    )
+    np.testing.assert_allclose(quantiles[0], expected, rtol=0, atol=1e-9)
+
+
+def test_quantiles_of_each_row_and_their_ends():
+    probability = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    levels = torch.tensor([[0.0, 0.5, 1.0], [0.25, 0.5, 1.0]])
+    quantiles = histogram_quantile(probability, levels, 4.0)
+    expected = torch.tensor([[0.0, 1.0, 2.0], [3.25, 3.5, 4.0]])
+    torch.testing.assert_close(quantiles, expected)
+
+
+def test_quantiles_rise_with_their_levels():
+    probability = torch.softmax(4 * torch.randn(50, 18, generator=generator()), 1)
+    levels = torch.linspace(0, 1, 101)
+    quantiles = histogram_quantile(probability, levels, 90.0)
+    assert (quantiles.diff(dim=1) >= 0).all()
+    assert quantiles.min() >= 0
+    assert quantiles.max() <= 90
+
+
+def test_histogram_density_prefers_the_truth():
+    truth = torch.tensor([0.1, 0.5, 0.93])
+    centers = bin_centers(torch.zeros(1, 32), 1.0)
+    right = -0.5 * ((centers - truth[:, None]) / 0.03) ** 2
+    wrong = right.roll(8, dims=1)
+    score = histogram_log_density(right, truth, 1.0, 0.03)
+    flat = histogram_log_density(torch.zeros(3, 32), truth, 1.0, 0.03)
+    assert (score > flat).all()
+    assert (flat > histogram_log_density(wrong, truth, 1.0, 0.03)).all()
+    torch.testing.assert_close(flat, torch.full((3,), -math.log(32)))
+    # The cross-entropy is highest for the blurred truth itself.
+    closer = histogram_log_density(right * 1.2, truth, 1.0, 0.03)
+    wider = histogram_log_density(right * 0.8, truth, 1.0, 0.03)
+    assert (score > closer).all()
+    assert (score > wider).all()

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from galml.core.model import GalaxyModel
-from galml.gas_kinematics.autoencoder import MerlinAutoencoder
-from galml.gas_kinematics.published import latent_plane
+from galml.gas_kinematics.published import INPUT, MerlinAutoencoder, latent_plane
 from galml.mocks import gas_maps
 
 
@@ -31,8 +30,9 @@ def tiny_merlin():
         operation="circularity",
         architecture="merlin",
         options={},
-        config={"preparation": "merlin", **plane},
+        config=plane,
         card={},
+        input_spec=INPUT,
         name="tiny",
     )
 

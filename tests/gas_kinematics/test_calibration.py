@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from galml.core.distributions import interpolate
-from galml.gas_kinematics.calibration import NEUTRAL, calibrate, domain, evaluate
-from galml.gas_kinematics.kinematic import posterior
+from galml.gas_kinematics.fitting import NEUTRAL, calibrate, evaluate
 from galml.gas_kinematics.network import KinematicNet
-from galml.gas_kinematics.preparation import CHANNELS, SCALARS
+from galml.gas_kinematics.posterior import posterior
+from galml.gas_kinematics.preparation import INPUT
 
+CHANNELS, SCALARS = INPUT.channels, INPUT.scalars
 COUNT = 4000
 #: How much too narrow the distributions are.
 KAPPA, ANGLE = 1.6, 1.4
@@ -38,7 +39,7 @@ def overconfident(count=COUNT, seed=0):
     }
     truth = {
         "kappa": guess + KAPPA * width * rng.normal(size=count),
-        "left": ANGLE * sigma * rng.normal(size=count),
+        "residual_angle": ANGLE * sigma * rng.normal(size=count),
         "inclination": np.full(count, np.nan),
     }
     return tuple(
@@ -50,7 +51,7 @@ def overconfident(count=COUNT, seed=0):
 def coverage(result, truth):
     low, _, high = result["kappa_quantiles"].T
     kappa = ((truth["kappa"] >= low) & (truth["kappa"] <= high)).float()
-    error = (torch.rad2deg(truth["left"]) - result["turn"]).abs()
+    error = (torch.rad2deg(truth["residual_angle"]) - result["turn"]).abs()
     return kappa.mean(), (error <= result["turn_error"]).float().mean()
 
 
@@ -61,29 +62,29 @@ def calibration():
 
 def test_coverage_is_restored(calibration):
     outputs, truth = overconfident()
-    before = coverage(posterior(outputs, NEUTRAL), truth)
+    before = coverage(posterior(outputs, NEUTRAL, INPUT), truth)
     assert before[0] < 0.55 and before[1] < 0.6
     for name, factor in (("kappa", KAPPA), ("angle", ANGLE)):
-        grounds = posterior(outputs, NEUTRAL)[f"{name}_grounds"]
-        found = interpolate(calibration[name], grounds)
+        predictors = posterior(outputs, NEUTRAL, INPUT)[f"{name}_predictors"]
+        found = interpolate(calibration[name], predictors)
         assert found.mean() == pytest.approx(factor, rel=0.05)
         assert found.std() < 0.15 * factor
-    held_out, other = overconfident(seed=1)
-    result = posterior(held_out, calibration)
+    unseen, other = overconfident(seed=1)
+    result = posterior(unseen, calibration, INPUT)
     for share in coverage(result, other):
         assert share == pytest.approx(0.683, abs=0.02)
-    sure = held_out["angle_even"][:, 1] > held_out["angle_even"][:, 1].mean()
-    error = (torch.rad2deg(other["left"]) - result["turn"]).abs()
+    sure = unseen["angle_even"][:, 1] > unseen["angle_even"][:, 1].mean()
+    error = (torch.rad2deg(other["residual_angle"]) - result["turn"]).abs()
     for half in (sure, ~sure):
         inside = (error <= result["turn_error"])[half].float().mean()
         assert inside == pytest.approx(0.683, abs=0.03)
 
 
 def test_quality_is_a_probability(calibration):
-    held_out, other = overconfident(seed=1)
-    result = posterior(held_out, calibration)
+    unseen, other = overconfident(seed=1)
+    result = posterior(unseen, calibration, INPUT)
     near = (result["kappa_quantiles"][:, 1] - other["kappa"]).abs() < 0.15
-    error = (torch.rad2deg(other["left"]) - result["turn"]).abs()
+    error = (torch.rad2deg(other["residual_angle"]) - result["turn"]).abs()
     right = (near & (error < 10)).float()
     quality = result["quality"]
     assert ((quality >= 0) & (quality <= 1)).all()
@@ -96,7 +97,7 @@ def test_unknown_truths_leave_that_part_alone():
     outputs, truth = overconfident(600)
     everything = calibrate(outputs, truth)
     unknown = torch.full_like(truth["kappa"], math.nan)
-    calibration = calibrate(outputs, truth | {"left": unknown})
+    calibration = calibrate(outputs, truth | {"residual_angle": unknown})
     assert calibration == {**NEUTRAL, "kappa": everything["kappa"]}
     calibration = calibrate(outputs, truth | {"kappa": unknown})
     assert calibration == {**NEUTRAL, "angle": everything["angle"]}
@@ -107,19 +108,9 @@ def test_unknown_truths_leave_that_part_alone():
 def test_few_maps(count):
     outputs, truth = overconfident(count)
     calibration = calibrate(outputs, truth)
-    result = posterior(outputs, calibration)
+    result = posterior(outputs, calibration, INPUT)
     assert all(torch.isfinite(value).all() for value in result.values())
     assert np.all(np.abs(calibration["quality"]) < 100)
-
-
-def test_domain():
-    scalars = torch.randn(5000, 3) * torch.tensor([1.0, 10.0, 0.0])
-    found = domain(scalars)
-    low, high = torch.tensor(found["low"]), torch.tensor(found["high"])
-    inside = ((scalars >= low) & (scalars <= high)).all(1).float().mean()
-    assert 0.995 < inside
-    assert (high - low)[1] < 100
-    assert (high - low)[2] > 0
 
 
 def test_evaluate_is_what_the_operation_does():

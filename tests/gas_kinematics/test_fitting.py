@@ -1,4 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import math
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -10,10 +12,15 @@ from astropy.wcs import WCS
 import galml
 from galml.core import GalmlWarning
 from galml.core.exceptions import InputError, InputUnitError, ModelError
+from galml.core.fitting import fit_prepared
 from galml.core.model import GalaxyModel
 from galml.gas_kinematics import fit
-from galml.gas_kinematics.fitting import fit_kinematic
-from galml.gas_kinematics.training import mock_data_set
+from galml.gas_kinematics.fitting import KinematicRecipe, MerlinRecipe, evaluate
+from galml.gas_kinematics.mock_data import mock_data_set
+from galml.gas_kinematics.network import KinematicNet
+from galml.gas_kinematics.posterior import posterior
+from galml.gas_kinematics.preparation import INPUT
+from galml.gas_kinematics.published import MerlinAutoencoder
 
 KMS = u.km / u.s
 COUNT = 40
@@ -209,6 +216,98 @@ def test_autoencoder_without_truths(maps):
         assert np.isnan(table[name]).all()
 
 
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(2)
+    shape = len(INPUT.channels), *INPUT.grid
+    return {
+        "image": torch.randn(COUNT, *shape, generator=generator),
+        "scalars": torch.rand(COUNT, len(INPUT.scalars), generator=generator) + 0.5,
+        "residual_angle": torch.rand(COUNT, generator=generator) * 2 - 1,
+        "kappa": torch.rand(COUNT, generator=generator),
+        "inclination": torch.rand(COUNT, generator=generator) * 90,
+    }
+
+
+@pytest.fixture
+def network():
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(3)
+        return KinematicNet(widths=(4, 6, 8, 10)).eval()
+
+
+def test_loss_leaves_out_unknown_truths(network, batch):
+    keys = ("kappa", "residual_angle", "inclination")
+    reference = KinematicRecipe().loss(network, {k: v[:30] for k, v in batch.items()})
+    for key in keys:
+        batch[key][30:] = math.nan
+    metrics = KinematicRecipe().loss(network, batch)
+    assert set(metrics) == set(reference)
+    for key, value in metrics.items():
+        torch.testing.assert_close(value, reference[key])
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        ("kappa",),
+        ("residual_angle",),
+        ("inclination",),
+        ("kappa", "residual_angle", "inclination"),
+    ],
+)
+def test_gradients_are_finite(network, batch, unknown):
+    for key in unknown:
+        batch[key][:] = math.nan
+    loss = KinematicRecipe().loss(network, batch)["loss"]
+    assert torch.isfinite(loss)
+    loss.backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    moved = any(g.abs().max() > 0 for g in gradients)
+    assert moved == (len(unknown) < 3)
+
+
+def test_loss_prefers_the_truth(network, batch):
+    class Fixed(torch.nn.Module):
+        def forward(self, inputs):
+            centers = (torch.arange(32) + 0.5) / 32
+            tilts = (torch.arange(18) + 0.5) * 5
+            logits = -(((centers - inputs["guess"][:, None]) / 0.05) ** 2)
+            even = torch.zeros(len(inputs["guess"]), 6)
+            return {
+                "kappa": logits,
+                "inclination": -(((tilts - inputs["tilt"][:, None]) / 5) ** 2),
+                "angle_even": even,
+                "angle_odd": 3 * torch.tan(inputs["turn"])[:, None],
+            }
+
+    right = {"guess": "kappa", "tilt": "inclination", "turn": "residual_angle"}
+    good = batch | {name: batch[key] for name, key in right.items()}
+    best = KinematicRecipe().loss(Fixed(), good)
+    for name, key in right.items():
+        worse = KinematicRecipe().loss(Fixed(), good | {name: batch[key].flip(0)})
+        assert worse["loss"] > best["loss"] + 0.05
+    assert best["kappa_error"] < 0.02
+
+
+def test_scalars_are_standardized(network, batch):
+    scalars = batch["scalars"]
+    scalars[:, 3] = 7.0
+    KinematicRecipe().start(network, batch)
+    torch.testing.assert_close(network.mean, scalars.mean(0))
+    assert network.spread[3] == pytest.approx(0.05)
+    torch.testing.assert_close(network.spread[0], scalars[:, 0].std())
+
+
+def test_autoencoder_loss():
+    network = MerlinAutoencoder()
+    image = torch.rand(3, 1, 64, 64)
+    loss = MerlinRecipe().loss(network.eval(), {"image": image})["loss"]
+    output = network({"image": image}, reconstruct=True)["reconstruction"]
+    torch.testing.assert_close(loss, ((output - image) ** 2).mean())
+
+
 @pytest.mark.slow
 def test_training_beats_a_constant():
     data = mock_data_set(40, seed=5)
@@ -216,13 +315,10 @@ def test_training_beats_a_constant():
     test, validation, calibration = order[:300], order[300:500], order[500:700]
     parts = [{k: v[rows] for k, v in data.items()} for rows in (
         order[700:], validation, calibration)]  # fmt: skip
-    found = fit_kinematic(*parts, epochs=8)
-    held_out = {k: v[test] for k, v in data.items()}
-    constant = (held_out["kappa"] - data["kappa"].median()).abs().quantile(0.68)
-    from galml.gas_kinematics.calibration import evaluate
-    from galml.gas_kinematics.kinematic import posterior
-
-    outputs = evaluate(found.network, held_out)
-    result = posterior(outputs, found.config["calibration"])
-    error = (result["kappa_quantiles"][:, 1] - held_out["kappa"]).abs().quantile(0.68)
+    found = fit_prepared(KinematicRecipe(), *parts, epochs=8)
+    unseen = {k: v[test] for k, v in data.items()}
+    constant = (unseen["kappa"] - data["kappa"].median()).abs().quantile(0.68)
+    outputs = evaluate(found.network, unseen)
+    result = posterior(outputs, found.config["calibration"], INPUT)
+    error = (result["kappa_quantiles"][:, 1] - unseen["kappa"]).abs().quantile(0.68)
     assert error < 0.8 * constant

@@ -7,9 +7,9 @@ from astropy.nddata import CCDData, StdDevUncertainty
 
 import galml
 from galml.core import decode_flags
+from galml.core.domain import find_domain
 from galml.core.weights import load_model
 from galml.gas_kinematics import kinematic
-from galml.gas_kinematics.operation import read_maps
 
 KMS = u.km / u.s
 
@@ -113,22 +113,23 @@ def test_maps_of_several_shapes_keep_their_order(mocks):
     cuts[1] = CCDData(
         planes[1][:19], StdDevUncertainty(np.full((19, 20), 3.0)), unit=KMS
     )
-    members = list(read_maps(cuts)[2])
-    members[4].dispersion = dispersion[4][:19]
-    together = kinematic.prepare_maps(members)
+    domain = find_domain(load_model("default", "circularity"))
+    members = list(domain.read(cuts).members)
+    members[4].dispersion = dispersion[4:5, :19]
+    together = domain.prepare(members)
     for row, member in enumerate(members):
-        alone = kinematic.prepare_maps([member])
+        alone = domain.prepare([member])
         for key, value in vars(alone).items():
             torch.testing.assert_close(
                 getattr(together, key)[row], value[0], rtol=1e-5, atol=1e-5
             )
 
 
-def test_layout_names_every_column():
-    model = load_model("default", "circularity")
-    names = list(kinematic.layout(model, 0))
-    assert names == list(kinematic.NAMES)
-    assert list(kinematic.layout(model, 5)) == [
+def test_every_column_is_known_beforehand():
+    domain = find_domain(load_model("default", "circularity"))
+    names = list(domain.columns(0))
+    assert names == list(kinematic.COLUMNS)
+    assert list(domain.columns(5)) == [
         *names, "circularity_samples", "position_angle_samples"
     ]  # fmt: skip
 

@@ -4,8 +4,8 @@ import torch
 
 from galml.core.inference import infer
 from galml.gas_kinematics.kinematic import VIEWS
-from galml.gas_kinematics.network import ARCHITECTURES, KinematicNet
-from galml.gas_kinematics.preparation import CHANNELS, SCALARS
+from galml.gas_kinematics.network import KinematicNet
+from galml.gas_kinematics.preparation import INPUT
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def network():
 def inputs():
     generator = torch.Generator().manual_seed(1)
     return {
-        "image": torch.randn(6, len(CHANNELS), 32, 32, generator=generator),
-        "scalars": torch.randn(6, len(SCALARS), generator=generator),
+        "image": torch.randn(6, len(INPUT.channels), 32, 32, generator=generator),
+        "scalars": torch.randn(6, len(INPUT.scalars), generator=generator),
     }
 
 
@@ -73,7 +73,3 @@ def test_numbers_are_standardized(inputs):
 def test_samples_are_the_noise(network):
     noise = torch.rand(2, 4, network.n_noise)
     assert network.sample({}, noise) == {"noise": noise}
-
-
-def test_architectures_have_names():
-    assert set(ARCHITECTURES) == {"kinematic", "merlin"}

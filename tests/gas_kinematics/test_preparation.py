@@ -1,22 +1,54 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import math
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
 import torch
 from astropy.wcs import WCS
 
-from galml.gas_kinematics.preparation import (
-    CHANNELS,
-    SCALARS,
-    VelocityMaps,
-    _regrid,
-    prepare,
-)
+from galml.gas_kinematics import preparation
+from galml.gas_kinematics.preparation import INPUT
+from galml.gas_kinematics.velocities import VelocityMaps
 
+CHANNELS, SCALARS = INPUT.channels, INPUT.scalars
 # The image is rounded to half precision.
 ROUNDING = 3e-3
+
+
+@dataclass
+class Maps:
+    """Maps of one shape as tensors."""
+
+    velocity: torch.Tensor
+    dispersion: torch.Tensor = None
+    uncertainty: torch.Tensor = None
+    center: torch.Tensor = None
+    beam: torch.Tensor = None
+
+
+def batch(maps):
+    """Maps as the preparation takes them."""
+
+    def array(values, **options):
+        return None if values is None else values.clone().to(**options).numpy()
+
+    return VelocityMaps(
+        array(maps.velocity),
+        dispersion=array(maps.dispersion),
+        std=array(maps.uncertainty),
+        center=array(maps.center, dtype=torch.float64),
+        beam=array(maps.beam, dtype=torch.float64),
+    )
+
+
+def prepare(*maps, spec=INPUT):
+    return preparation.prepare([batch(one) for one in maps], spec)
+
+
+def regrid(image, center, radius, cells):
+    """One plane in, (cells, cells) out."""
+    return preparation._regrid([image], center, radius, cells)[0, :, 0]
 
 
 def generator(seed=0):
@@ -39,7 +71,7 @@ def make(shape=(48, 48), n=6, noise=8.0, seed=0, extras=True, size=0.45):
     velocity += noise * torch.randn(n, ny, nx, generator=generator(seed + 1))
     velocity += 40 * draw[3]
     blank = torch.where(scaled < 1, 0.0, torch.nan)
-    maps = VelocityMaps(velocity + blank)
+    maps = Maps(velocity + blank)
     if extras:
         maps.dispersion = 15 + 40 * torch.exp(-3 * scaled) + blank
         maps.uncertainty = noise * (1 + scaled) + blank
@@ -75,7 +107,7 @@ def turned(maps, flip, turns):
         key: None if getattr(maps, key) is None else image(getattr(maps, key))
         for key in ("dispersion", "uncertainty")
     }
-    return VelocityMaps(image(maps.velocity), center=center, beam=maps.beam, **optional)
+    return Maps(image(maps.velocity), center=center, beam=maps.beam, **optional)
 
 
 def finite(prepared):
@@ -191,7 +223,7 @@ def test_the_angle_is_found_at_every_size(shape):
 def test_a_large_map_equals_its_block_average():
     maps = make((256, 256), n=8, noise=1.0, extras=False)
     blocks = maps.velocity.unflatten(2, (64, 4)).unflatten(1, (64, 4))
-    small = prepare(VelocityMaps(blocks.nanmean((2, 4))))
+    small = prepare(Maps(blocks.nanmean((2, 4))))
     large = prepare(maps)
     assert degrees(large.angle, small.angle).abs().max() < 0.5
     torch.testing.assert_close(large.scale, small.scale, rtol=0.02, atol=0)
@@ -229,14 +261,14 @@ def test_nearly_empty_maps_are_finite(shown):
     velocity = torch.full((2, 20, 20), torch.nan)
     velocity[:, 9, 7 : 7 + shown] = 100 * torch.randn(shown, generator=generator())
     dispersion = torch.full_like(velocity, torch.nan)
-    prepared = prepare(VelocityMaps(velocity, dispersion))
+    prepared = prepare(Maps(velocity, dispersion))
     assert finite(prepared)
     assert (prepared.n_pixels + prepared.n_outliers == shown).all()
 
 
 @pytest.mark.parametrize("level", [0.0, -300.0])
 def test_constant_maps_are_finite(level):
-    prepared = prepare(VelocityMaps(torch.full((2, 20, 20), level)))
+    prepared = prepare(Maps(torch.full((2, 20, 20), level)))
     assert finite(prepared)
     torch.testing.assert_close(prepared.systemic, torch.full((2,), level).double())
 
@@ -278,7 +310,7 @@ def test_a_map_does_not_depend_on_its_batch():
     whole = prepare(maps)
     for index in range(7):
         row = slice(index, index + 1)
-        one = VelocityMaps(*(getattr(maps, f.name)[row] for f in fields(maps)))
+        one = Maps(*(getattr(maps, f.name)[row] for f in fields(maps)))
         alone = prepare(one)
         torch.testing.assert_close(alone.image, whole.image[row], rtol=0, atol=1e-3)
         torch.testing.assert_close(alone.scalars, whole.scalars[row], rtol=0, atol=1e-6)
@@ -320,7 +352,7 @@ def test_bins_count_as_one_measurement():
     maps = make((48, 48), extras=False)
     blocks = maps.velocity[:, 1::4, 1::4]
     binned = blocks.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    single, grouped = prepare(maps), prepare(VelocityMaps(binned))
+    single, grouped = prepare(maps), prepare(Maps(binned))
     fewer = scalar(single, "log_independent") - scalar(grouped, "log_independent")
     assert ((fewer > 0.5) & (fewer < 1.6)).all()
     shown = plane(grouped, "coverage") > 0.9
@@ -335,8 +367,8 @@ def test_regridding_is_exact_in_area(cells, radius):
 
     ny, nx = 27, 31
     center = torch.tensor([[14.3, 12.1]], dtype=torch.float64)
-    image = torch.randn(1, 1, ny, nx, generator=generator()).double()
-    grid = _regrid(image, center, torch.tensor([radius], dtype=torch.float64), cells)
+    image = torch.randn(1, ny, nx, generator=generator()).double()
+    grid = regrid(image, center, torch.tensor([radius], dtype=torch.float64), cells)
     step = 2 * radius / cells
 
     def wcs(pixel, x, y):
@@ -347,7 +379,7 @@ def test_regridding_is_exact_in_area(cells, radius):
         return result
 
     expected, _ = reproject_exact(
-        (image[0, 0].numpy(), wcs(1.0, 14.3, 12.1)),
+        (image[0].numpy(), wcs(1.0, 14.3, 12.1)),
         wcs(step, (cells - 1) / 2, (cells - 1) / 2),
         shape_out=(cells, cells),
     )
@@ -355,19 +387,19 @@ def test_regridding_is_exact_in_area(cells, radius):
     inside = np.abs(np.arange(cells) - (cells - 1) / 2) * step + step / 2 < 12
     chosen = np.ix_(inside, inside)
     np.testing.assert_allclose(
-        (grid[0, 0] / step**2).numpy()[chosen], expected[chosen], rtol=0, atol=1e-6
+        (grid / step**2).numpy()[chosen], expected[chosen], rtol=0, atol=1e-6
     )
 
 
 def test_regridding_keeps_constants_and_sums():
     center = torch.tensor([[10.2, 9.7]], dtype=torch.float64)
     radius = torch.tensor([6.3], dtype=torch.float64)
-    constant = torch.full((1, 1, 21, 20), 3.5, dtype=torch.float64)
-    grid = _regrid(constant, center, radius, 16)
+    constant = torch.full((1, 21, 20), 3.5, dtype=torch.float64)
+    grid = regrid(constant, center, radius, 16)
     torch.testing.assert_close(
         grid, torch.full_like(grid, 3.5 * (2 * 6.3 / 16) ** 2), rtol=1e-12, atol=0
     )
     # A grid larger than the image holds all of it.
-    ramp = torch.arange(420, dtype=torch.float64).reshape(1, 1, 21, 20)
-    whole = _regrid(ramp, center, torch.tensor([30.0]).double(), 16)
+    ramp = torch.arange(420, dtype=torch.float64).reshape(1, 21, 20)
+    whole = regrid(ramp, center, torch.tensor([30.0]).double(), 16)
     torch.testing.assert_close(whole.sum(), ramp.sum(), rtol=1e-12, atol=0)

@@ -5,19 +5,24 @@ import pickle
 import sys
 import types
 import warnings
+from dataclasses import replace
 
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
 from astropy.table import Table
 
+import galml
 from galml.core import WeightsError
-from galml.core.exceptions import InputError
-from galml.core.inputs import Observation, read
-from galml.core.model import GalaxyModel
+from galml.core.domain import find_domain
+from galml.core.exceptions import InputError, ModelError
+from galml.core.inputs import read
+from galml.core.model import GalaxyModel, InputSpec
 from galml.core.weights import import_weights
-from galml.gas_kinematics import published, published_weights
-from galml.gas_kinematics.autoencoder import MerlinAutoencoder
+from galml.gas_kinematics import published
+from galml.gas_kinematics.published import MerlinAutoencoder
+from galml.gas_kinematics.velocities import VelocityMaps
 
 # What the published file says about its class; the layers stand for themselves.
 SOURCE = """
@@ -53,8 +58,19 @@ def checkpoint(networks, tmp_path):
     return path, network
 
 
-def observation(values):
-    return read(np.asarray(values, dtype=float), unit="km/s")
+def merlin(config, input_spec=published.INPUT):
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(2)
+        network = MerlinAutoencoder()
+    return GalaxyModel(
+        network,
+        operation="circularity",
+        architecture="merlin",
+        options={},
+        config=config,
+        card={},
+        input_spec=input_spec,
+    )
 
 
 def disk(angle, inclination=60.0, pixels=64):
@@ -84,7 +100,7 @@ def test_shapes():
 def test_trains():
     torch.manual_seed(0)
     network = MerlinAutoencoder()
-    maps = published.prepare([observation(disk(a)) for a in range(0, 360, 30)])
+    maps = published.prepare(disk(a) for a in range(0, 360, 30)).inputs
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
     for _ in range(30):
@@ -103,7 +119,7 @@ def test_prepare_matches_definition(shape):
     values = rng.normal(100, 50, shape)
     if values.size > 1:
         values[rng.random(shape) < 0.3] = np.nan
-    got = published.prepare([observation(values)])["image"]
+    got = published.prepare([values]).image
     rows = [int(np.floor(i * shape[0] / 64)) for i in range(64)]
     columns = [int(np.floor(i * shape[1] / 64)) for i in range(64)]
     expected = values[np.ix_(rows, columns)]
@@ -117,18 +133,15 @@ def test_prepare_matches_definition(shape):
 
 def test_prepare_empty_and_constant():
     maps = [np.full((20, 20), np.nan), np.full((20, 20), 7.0)]
-    observations = [
-        Observation(values=v, unit=None, std=None, mask=np.isnan(v)) for v in maps
-    ]
-    image = published.prepare(observations)["image"]
+    image = published.prepare(maps).image
     assert image.shape == (2, 1, 64, 64)
     assert not image.any()
 
 
 def test_prepare_ignores_unit_and_offset():
     values = disk(40)
-    one = published.prepare([observation(values)])["image"]
-    other = published.prepare([observation(1000 + values)])["image"]
+    one = published.prepare([values]).image
+    other = published.prepare([1000 + values]).image
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
@@ -199,16 +212,38 @@ def test_latent_plane_without_truths():
 
 def test_columns_without_truths():
     plane = published.latent_plane(np.random.default_rng(0).normal(size=(20, 3)))
-    maps = [observation(disk(a)) for a in (0, 90)]
+    domain = find_domain(merlin(plane))
+    maps = [VelocityMaps(np.stack([disk(a) for a in (0, 90)]))]
+    prepared = domain.prepare(maps)
     outputs = {"latent": torch.ones(2, 3)}
-    values, flags = published.columns(outputs, None, maps, plane)
-    assert set(values) == {"latent"}
-    assert len(flags) == 2
+    assert set(domain.answer(outputs, prepared, maps)) == {"latent"}
+    assert domain.flags(outputs, prepared, maps).tolist() == [0, 0]
 
 
 def test_no_samples():
     with pytest.raises(InputError, match="n_samples"):
-        published.layout(None, 3)
+        find_domain(merlin({})).columns(3)
+
+
+def test_a_model_must_say_what_it_is_shown():
+    model = merlin({}, InputSpec())
+    with pytest.raises(ModelError, match="does not say"):
+        find_domain(model)
+
+
+def test_what_is_shown_stands_in_the_model(monkeypatch):
+    """Other numbers in the code change nothing of a trained model."""
+    plane = published.latent_plane(np.random.default_rng(0).normal(size=(20, 3)))
+    model = merlin(plane)
+    values = disk(40) * u.km / u.s
+    before = galml.circularity(values, model=model)["latent"]
+    other = replace(published.INPUT, stretch=published.INPUT.stretch | {"limit": 0.5})
+    monkeypatch.setattr(published, "INPUT", other)
+    np.testing.assert_array_equal(
+        galml.circularity(values, model=model)["latent"], before
+    )
+    changed = galml.circularity(values, model=merlin(plane, other))["latent"]
+    assert np.abs(changed - before).max() > 1e-3
 
 
 def test_published_latents(shared):
@@ -219,8 +254,9 @@ def test_published_latents(shared):
     maps = [
         read(folder / f"{n}.fits.gz", unit="km/s", hdu=1) for n in reference["name"]
     ]
+    inputs = published.prepare(one.values for one in maps).inputs
     with torch.inference_mode():
-        latents = model.network(published.prepare(maps))["latent"].numpy()
+        latents = model.network(inputs)["latent"].numpy()
     np.testing.assert_allclose(latents, expected, rtol=0, atol=2e-5)
     classes = published.classify(latents)
     np.testing.assert_array_equal(classes, published.classify(expected))
@@ -229,9 +265,9 @@ def test_published_latents(shared):
 
 def test_published_reconstruction_and_angle(shared):
     path = shared / "merlin_alma" / "CAE_Epoch_300.pt"
-    network = published_weights.import_weights(path).network
+    network = published.import_weights(path).network
     angles = np.arange(0, 360, 15.0)
-    inputs = published.prepare([observation(disk(angle)) for angle in angles])
+    inputs = published.prepare(disk(angle) for angle in angles).inputs
     with torch.inference_mode():
         outputs = network(inputs, reconstruct=True)
     residual = outputs["reconstruction"] - inputs["image"]
@@ -248,7 +284,7 @@ def test_import_of_file_with_source(checkpoint, monkeypatch):
     monkeypatch.delitem(sys.modules, "Networks")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = published_weights.import_weights(str(path))
+        model = published.import_weights(str(path))
     assert isinstance(model, GalaxyModel)
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(
@@ -256,14 +292,14 @@ def test_import_of_file_with_source(checkpoint, monkeypatch):
         )
     assert "Networks" not in sys.modules
     state = torch.random.get_rng_state()
-    again = published_weights.import_weights(path)
+    again = published.import_weights(path)
     assert again.sha256 == model.sha256
     torch.testing.assert_close(torch.random.get_rng_state(), state)
     assert not model.network.training
 
 
 def test_imported_model_saves(checkpoint, tmp_path):
-    model = published_weights.import_weights(checkpoint[0])
+    model = published.import_weights(checkpoint[0])
     model.save(tmp_path / "merlin.safetensors")
     again = GalaxyModel.load(tmp_path / "merlin.safetensors", operation="circularity")
     image = {"image": torch.rand(2, 1, 64, 64)}
@@ -296,7 +332,7 @@ def test_malicious_file_is_refused(tmp_path, zipped, function):
         Malicious(function, argument), path, _use_new_zipfile_serialization=zipped
     )
     with pytest.raises(WeightsError, match="bad.pt"):
-        published_weights.import_weights(path)
+        published.import_weights(path)
     assert not trace.exists()
 
 
@@ -304,7 +340,7 @@ def test_plain_pickle_is_refused(tmp_path):
     path = tmp_path / "bad.pt"
     path.write_bytes(pickle.dumps(Malicious(os.mkdir, str(tmp_path / "trace"))))
     with pytest.raises(WeightsError, match="mkdir"):
-        published_weights.import_weights(path)
+        published.import_weights(path)
     assert not (tmp_path / "trace").exists()
 
 
@@ -314,7 +350,7 @@ def test_truncated_file_is_refused(checkpoint, part):
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
     with pytest.raises(WeightsError, match="published.pt"):
-        published_weights.import_weights(path)
+        published.import_weights(path)
 
 
 def test_other_networks_are_refused(networks, tmp_path):
@@ -323,13 +359,13 @@ def test_other_networks_are_refused(networks, tmp_path):
     module.conv1 = torch.nn.Conv2d(1, 4, 3)
     torch.save(module, path, _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match="other.pt"):
-        published_weights.import_weights(path)
+        published.import_weights(path)
     torch.save({"weight": 1}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match="other.pt"):
-        published_weights.import_weights(path)
+        published.import_weights(path)
     path.write_text("no checkpoint")
     with pytest.raises(WeightsError, match="other.pt"):
-        published_weights.import_weights(path)
+        published.import_weights(path)
 
 
 def test_weights_that_are_not_finite_are_refused(networks, tmp_path):
@@ -339,12 +375,12 @@ def test_weights_that_are_not_finite_are_refused(networks, tmp_path):
     torch.nn.init.constant_(module.lc1.bias, np.nan)
     torch.save(module, tmp_path / "nan.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match="finite"):
-        published_weights.import_weights(tmp_path / "nan.pt")
+        published.import_weights(tmp_path / "nan.pt")
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
-        published_weights.import_weights(tmp_path / "none.pt")
+        published.import_weights(tmp_path / "none.pt")
 
 
 def test_file_cannot_alter_torch(tmp_path):
@@ -354,7 +390,7 @@ def test_file_cannot_alter_torch(tmp_path):
     path = tmp_path / "poison.pt"
     path.write_bytes(body)
     with pytest.raises(WeightsError):
-        published_weights.import_weights(path)
+        published.import_weights(path)
     assert not hasattr(torch._utils._rebuild_parameter, "bad")
     pickle.loads(body)
     assert hasattr(torch._utils._rebuild_parameter, "bad")

@@ -10,10 +10,9 @@ import galml
 from galml.core import GalmlWarning
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.flags import Flag
-from galml.core.inputs import read
 from galml.gas_kinematics import moments
-from galml.gas_kinematics.operation import problem_of, read_maps
-from galml.gas_kinematics.velocities import to_velocity
+from galml.gas_kinematics.kinematic import map_problems
+from galml.gas_kinematics.velocities import read_maps
 
 KMS = u.km / u.s
 NUMBERS = ("circularity", "circularity_err", "position_angle", "map_quality")
@@ -36,7 +35,8 @@ def numbers(table):
 
 
 def convert(values, **options):
-    return to_velocity(read(values), **options)
+    (maps,) = read_maps(values, **options).members
+    return maps
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,10 @@ def test_redshift(maps):
     one = galml.circularity(stretched[2], redshift=1.0)
     np.testing.assert_allclose(numbers(one)[0], plain[2], atol=1e-4)
     values = convert(CCDData(maps[0], StdDevUncertainty(np.abs(maps[0])), unit=KMS),
-                     redshift=1, dispersion=read(maps[1] ** 2 * KMS))  # fmt: skip
-    np.testing.assert_allclose(values.values, maps[0] / 2)
-    np.testing.assert_allclose(values.std, np.abs(maps[0]) / 2)
-    np.testing.assert_allclose(values.dispersion, maps[1] ** 2 / 2)
+                     redshift=1, dispersion=maps[1] ** 2 * KMS)  # fmt: skip
+    np.testing.assert_allclose(values.values[0], maps[0] / 2)
+    np.testing.assert_allclose(values.std[0], np.abs(maps[0]) / 2)
+    np.testing.assert_allclose(values.dispersion[0], maps[1] ** 2 / 2)
 
 
 @pytest.mark.parametrize("redshift", ["far", 1 * u.km, (1, 2)])
@@ -180,8 +180,8 @@ def test_beam(maps):
     for item in data:
         item.meta.update({"BMAJ": 4 / 3600, "BMIN": 1 / 3600, "BPA": 10.0})
     np.testing.assert_allclose(numbers(galml.circularity(data)), pixels, atol=1e-4)
-    assert convert(data[0]).beam == pytest.approx(4, rel=1e-4)
-    assert convert(data[0], beam=7 * u.pix).beam == 7
+    assert convert(data[0]).beam[0] == pytest.approx(4, rel=1e-4)
+    assert convert(data[0], beam=7 * u.pix).beam[0] == 7
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_errors_are_converted_with_the_values():
                    meta={"RESTFRQ": rest})  # fmt: skip
     item = convert(data)
     c = 299792.458
-    np.testing.assert_allclose(item.values, c * np.arange(30).reshape(5, 6) * 1e-4)
+    np.testing.assert_allclose(item.values[0], c * np.arange(30).reshape(5, 6) * 1e-4)
     np.testing.assert_allclose(item.std, c * 1e4 / rest, rtol=1e-6)
     row = galml.circularity(data)
     assert not row["flags"][0] & Flag.NO_UNCERTAINTY
@@ -275,11 +275,11 @@ def test_cube_without_a_spectral_axis(maps):
 
 
 def test_read_maps_and_problems(maps):
-    alone, length, members = read_maps([maps[0] * KMS, maps[1] * u.Jy])
-    assert not alone and length == 2
+    is_single, length, members = read_maps([maps[0] * KMS, maps[1] * u.Jy])
+    assert not is_single and length == 2
     good, bad = members
-    assert problem_of(good, 6) is None
-    assert isinstance(problem_of(bad, 6), InputUnitError)
-    assert "at least 401" in str(problem_of(good, 401))
+    assert map_problems(good, 6) == [None]
+    assert isinstance(map_problems(bad, 6)[0], InputUnitError)
+    assert "at least 401" in str(map_problems(good, 401)[0])
     good.values[:] = 3.0
-    assert "3 km / s everywhere" in str(problem_of(good, 6))
+    assert "3 km / s everywhere" in str(map_problems(good, 6)[0])
