@@ -237,7 +237,9 @@ class Chunk:
         self.axes = np.zeros((n, 2, 2))
         if len(self.known):
             self.axes[self.known] = targets.axes_on_sky(
-                sky[self.known], job.bands[0].tiles[0], job.orientation
+                sky[self.known],
+                getattr(job.bands[0].tiles[0], "wcs", None),
+                job.orientation,
             )
         self.wcs = targets.cutout_wcs(sky, self.axes, scales, job.n_pixels)
         # Of each galaxy and band on a seam: what the images contribute, and which
@@ -290,7 +292,7 @@ class Chunk:
                 if not len(rows):
                     continue
                 some = grid if len(rows) == len(known) else grid[rows]
-                at = np.stack(targets.to_pixels(tile, some), axis=1)
+                at = np.stack(targets.to_pixels(tile.wcs, some), axis=1)
                 for layout in shared:
                     if (
                         layout.shape == tile.shape
@@ -381,7 +383,7 @@ class Chunk:
         row = self.known[row]
         at = (np.linspace(-1.0, 1.0, side + 1), (np.arange(side) + 0.5) * 2 / side - 1)
         corners, centers = (
-            np.stack(targets.to_pixels(tile, self._points(row, one)), axis=1)
+            np.stack(targets.to_pixels(tile.wcs, self._points(row, one)), axis=1)
             for one in at
         )
         on_image = _on_image(corners, tile.shape)
@@ -547,7 +549,7 @@ class Chunk:
                 scratch[:] = 0.0
             try:
                 nonfinite, peak = tile.read(int(x), int(y), values[k], scratch, good[k])
-            except InputError:
+            except (InputError, OSError):
                 self._unreadable.add(row)
                 continue
             if scratch is not None:
@@ -637,7 +639,12 @@ class Chunk:
                 self.wcs[row], side, interpolate=self.job.resampling == "interp"
             )
             values[coverage < _LEAST_COVERAGE] = np.nan
-            self.values[row, index] = values * (size**2 if self.job.per_pixel else 1.0)
+            if self.job.per_pixel:
+                # Squares on the tangent plane are smaller on the sphere.
+                at = np.arange(side) - (side - 1) / 2
+                at = np.radians(at * self.scales[row] / 3600.0)
+                values *= size**2 * (1.0 + at[:, None] ** 2 + at**2) ** -1.5
+            self.values[row, index] = values
 
     def stack(self, catalog):
         """Put everything together.
@@ -784,7 +791,8 @@ def _choose(layouts, count, coadd):
     last = single.copy()
     for number, layout in layouts:
         rows = layout.rows
-        deeper = layout.whole & (layout.depth > depth[rows])
+        # Of images that hold it equally well, the first.
+        deeper = layout.whole & (layout.depth > depth[rows] + 0.5)
         single[rows[deeper]] = number
         depth[rows[deeper]] = layout.depth[deeper]
         last[rows[layout.touching]] = number

@@ -19,7 +19,12 @@ from astropy.nddata import (
     VarianceUncertainty,
 )
 from astropy.wcs import WCS
-from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS
+from astropy.wcs.wcsapi import (
+    BaseHighLevelWCS,
+    BaseLowLevelWCS,
+    HighLevelWCSWrapper,
+)
+from astropy.wcs.wcsapi.wrappers import BaseWCSWrapper
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import (
@@ -60,6 +65,8 @@ _JWST_BAD = 1
 # Points along each side at which the outline of an image is followed on the sky, and
 # what is added to the circle around it (rad).
 _OUTLINE, _SLACK = 9, 1e-4
+# Steps at most of the inversion of a WCS, and its precision (pixels).
+_NEWTON_STEPS, _CONVERGED = 20, 1e-7
 _WCS_TYPES = (WCS, BaseLowLevelWCS, BaseHighLevelWCS, fits.Header)
 
 
@@ -638,7 +645,7 @@ def _tile(data, unit, argument):
         band="image",
         shape=shape[-2:],
         unit=unit if data.unit is None else data.unit,
-        wcs=_unbounded(wcs),
+        wcs=_invertible(wcs, shape[-2:]),
         meta=meta,
         psf=getattr(data, "psf", None),
         pixels=data.data,
@@ -652,17 +659,76 @@ def _tile(data, unit, argument):
     return tile
 
 
-def _unbounded(wcs):
-    """Let a generalized WCS tell of positions beyond the edge of its image.
-
-    Cutouts that reach beyond it need to know where their pixels lie.
-    """
+def _invertible(wcs, shape):
+    """Make a generalized WCS tell the exact pixels of all positions."""
     low = getattr(wcs, "low_level_wcs", wcs)
-    if hasattr(low, "pipeline") and low.bounding_box is not None:
+    if not hasattr(low, "pipeline"):
+        return wcs
+    if low.bounding_box is not None:
+        # Cutouts that reach beyond the edge need to know where their pixels lie.
         low = copy.deepcopy(low)
         low.bounding_box = None
-        return low
-    return wcs
+    return HighLevelWCSWrapper(_InvertedWCS(low, shape))
+
+
+class _InvertedWCS(BaseWCSWrapper):
+    """A celestial WCS whose inverse is as exact as itself.
+
+    Generalized WCS may have none, an approximate polynomial, or one found by an
+    iteration that is good to some thousandths of a pixel.
+    """
+
+    def __init__(self, wcs, shape):
+        super().__init__(wcs)
+        self._center = [(n - 1) / 2 for n in shape[::-1]]
+        types = wcs.world_axis_physical_types
+        self._lon = 0 if types[0].endswith((".ra", ".lon")) else 1
+        self._units = [u.Unit(unit) for unit in wcs.world_axis_units]
+
+    def pixel_to_world_values(self, *pixels):
+        return self._wcs.pixel_to_world_values(*pixels)
+
+    def world_to_pixel_values(self, *world):
+        wanted = self._vectors(world)
+        try:
+            # Asked for what is not there, it iterates for a long time.
+            self._wcs.backward_transform  # noqa: B018
+            x, y = self._wcs.world_to_pixel_values(*world)
+        except NotImplementedError:
+            x, y = (np.full(wanted.shape[1:], middle) for middle in self._center)
+        steps = np.array([[0, 0.5, -0.5, 0, 0], [0, 0, 0, 0.5, -0.5]])
+        steps = steps.reshape(2, 5, *[1] * (wanted.ndim - 1))
+        for _ in range(_NEWTON_STEPS):
+            at = x + steps[0], y + steps[1]
+            points = self._vectors(self._wcs.pixel_to_world_values(*at))
+            along_x, along_y = points[:, 1] - points[:, 2], points[:, 3] - points[:, 4]
+            off = wanted - points[:, 0]
+            xx, yy, xy, rx, ry = (
+                (one * other).sum(axis=0)
+                for one, other in (
+                    (along_x, along_x),
+                    (along_y, along_y),
+                    (along_x, along_y),
+                    (along_x, off),
+                    (along_y, off),
+                )
+            )
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scale = 1.0 / (xx * yy - xy**2)
+                dx, dy = (rx * yy - ry * xy) * scale, (ry * xx - rx * xy) * scale
+                x, y = x + dx, y + dy
+                if not (np.hypot(dx, dy) > _CONVERGED).any():
+                    break
+        return x, y
+
+    def _vectors(self, world):
+        """Turn positions into unit vectors, shape (3, ...)."""
+        lon, lat = (
+            np.radians(self._units[k].to(u.deg, world[k]))
+            for k in (self._lon, 1 - self._lon)
+        )
+        cos = np.cos(lat)
+        return np.stack([cos * np.cos(lon), cos * np.sin(lon), np.sin(lat)])
 
 
 def _add_uncertainty(tile, uncertainty, shape, argument):

@@ -26,9 +26,6 @@ __all__ = [
 #: The effective radius of each galaxy as a unit: ``8.48 * R_EFF``.
 R_EFF = u.def_unit("R_eff", doc="Effective radius of a galaxy.")
 
-# Steps of the inversion of WCS that have none of their own, and its precision (pixels).
-_NEWTON_STEPS, _CONVERGED = 20, 1e-7
-
 _SKY_NAMES = (("ra", "dec"), ("raj2000", "dej2000"))
 _PIXEL_NAMES = (("x", "y"), ("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"))
 
@@ -161,15 +158,15 @@ def plan_sizes(size, n_pixels, pixel_scale, native, r_eff, count):
         return int(n_pixels), np.where(r_eff > 0, r_eff * scale.value, np.nan)
 
 
-def axes_on_sky(sky, image, orientation):
+def axes_on_sky(sky, wcs, orientation):
     """Compute the directions of the cutouts' axes.
 
     Parameters
     ----------
     sky : `~astropy.coordinates.SkyCoord`
         Shape (n,): centers.
-    image : `~galml.cutouts.images.Tile`
-        The first image; not needed for "north".
+    wcs : `~astropy.wcs.WCS` or other APE 14 WCS
+        Of the first image; not needed for "north".
     orientation : {"north", "image"}
         North up and east left, or along the image with its parity.
 
@@ -181,10 +178,10 @@ def axes_on_sky(sky, image, orientation):
     north_up = np.array([[-1.0, 0.0], [0.0, 1.0]])
     if orientation == "north":
         return np.broadcast_to(north_up, (len(sky), 2, 2)).copy()
-    x, y = to_pixels(image, sky)
+    x, y = to_pixels(wcs, sky)
     x, y = (np.where(np.isfinite(v), v, 0.0) for v in (x, y))
     steps = np.array([[0.0, 0.0], [0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
-    points = image.wcs.pixel_to_world(x + steps[:, :1], y + steps[:, 1:]).icrs
+    points = wcs.pixel_to_world(x + steps[:, :1], y + steps[:, 1:]).icrs
     angles = [points[k + 1].position_angle(points[k]).rad for k in (1, 3)]
     up = angles[1]
     parity = np.where(np.sin(angles[0] - up) > 0, 1.0, -1.0)
@@ -247,13 +244,13 @@ def cutout_wcs(sky, axes, scales, n_pixels):
     return made
 
 
-def to_pixels(image, sky):
+def to_pixels(wcs, sky):
     """Find the pixels of positions.
 
     Parameters
     ----------
-    image : `~galml.cutouts.images.Tile`
-        The image.
+    wcs : `~astropy.wcs.WCS` or other APE 14 WCS
+        Of the image.
     sky : `~astropy.coordinates.SkyCoord`
         ICRS positions.
 
@@ -262,50 +259,15 @@ def to_pixels(image, sky):
     x, y : `~numpy.ndarray`
         In the shape of the positions; NaN where the image has no pixels for them.
     """
-    wcs = image.wcs
     with warnings.catch_warnings():
         # Far outside the image, distortions need not have an inverse.
         warnings.simplefilter("ignore")
-        if isinstance(wcs, WCS):
-            x, y = wcs.world_to_pixel(sky)
-        else:
-            x, y = _invert(image, sky)
+        x, y = wcs.world_to_pixel(sky)
         back = wcs.pixel_to_world(x, y)
     # A position behind the tangent plane may be projected as its antipode.
     with np.errstate(invalid="ignore"):
         wrong = ~(back.separation(sky) < 1 * u.arcmin)
     return np.where(wrong, np.nan, x), np.where(wrong, np.nan, y)
-
-
-def _invert(image, sky):
-    """Find the pixels of positions, also where the WCS has no exact inverse."""
-    low = getattr(image.wcs, "low_level_wcs", image.wcs)
-    try:
-        # What generalized WCS without inverse offer in its place is not exact.
-        _ = getattr(low, "backward_transform", None)
-        x, y = image.wcs.world_to_pixel(sky)
-    except NotImplementedError:
-        ny, nx = image.shape
-        x, y = np.full(sky.shape, (nx - 1) / 2), np.full(sky.shape, (ny - 1) / 2)
-    wanted = sky.cartesian.xyz.value
-    steps = np.array([[0, 0.5, -0.5, 0, 0], [0, 0, 0, 0.5, -0.5]])
-    steps = steps.reshape(2, 5, *[1] * sky.ndim)
-    for _ in range(_NEWTON_STEPS):
-        points = image.wcs.pixel_to_world(x + steps[0], y + steps[1]).icrs
-        points = points.cartesian.xyz.value
-        along_x = points[:, 1] - points[:, 2]
-        along_y = points[:, 3] - points[:, 4]
-        off = wanted - points[:, 0]
-        xx, yy = (along_x**2).sum(axis=0), (along_y**2).sum(axis=0)
-        xy = (along_x * along_y).sum(axis=0)
-        rx, ry = (along_x * off).sum(axis=0), (along_y * off).sum(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scale = 1.0 / (xx * yy - xy**2)
-            dx, dy = (rx * yy - ry * xy) * scale, (ry * xx - rx * xy) * scale
-        x, y = x + dx, y + dy
-        if not (np.hypot(dx, dy) > _CONVERGED).any():
-            break
-    return x, y
 
 
 def _positions(catalog, wcs):
