@@ -18,7 +18,7 @@ __all__ = ["StarTables", "measure_conditions", "observe_stars", "star_particles"
 
 #: Stars are spread around their particle by this times the distance between particles
 #: (standard deviation): along the orbit, and to this share of the radius at most.
-SPREAD, FARTHEST = 0.5, 0.1
+SPREAD, FARTHEST = 0.25, 0.1
 
 
 @dataclass

@@ -95,6 +95,17 @@ def test_ellipse_of_an_inclined_disk():
     assert ((shape.position_angle >= 0) & (shape.position_angle < 180)).all()
 
 
+def test_more_iterations_do_not_change_the_ellipse():
+    p = draw_stars(60, generator(12))
+    galaxy = build_stars(p, 8192, generator(13), n_gas=0)
+    galaxy = galaxy.rotated(random_orientation(60, generator(14)))
+    found, final = (half_light_ellipse(galaxy, galaxy.mass, n) for n in (8, 80))
+    error = (found.ellipticity - final.ellipticity).abs()
+    assert error.median() < 1e-3
+    assert error.quantile(0.9) < 5e-3
+    assert ((found.r_eff / final.r_eff - 1).abs()).quantile(0.9) < 5e-3
+
+
 def test_light_not_mass_sets_the_ellipse():
     stars = build(torch.tensor([30.0]))
     radius = torch.linalg.vector_norm(stars.position, dim=-1)
