@@ -25,7 +25,7 @@ __all__ = [
     "stellar_age",
 ]
 
-#: Number of the parts of `~galml.mocks.galaxy.COMPONENTS` that are told apart here:
+#: Number of the parts of ``galml.mocks.COMPONENTS`` that are told apart here:
 #: thin disk, thick disk, spheroid and halo.
 N_COMPONENTS = 4
 #: Ages lie between these, in Gyr.
@@ -80,7 +80,7 @@ def iron_offset(component, age, evolved):
     Parameters
     ----------
     component : `torch.Tensor`
-        Integer, index into the first four of `~galml.mocks.galaxy.COMPONENTS`.
+        Integer, index into the first four of ``galml.mocks.COMPONENTS``.
     age : `torch.Tensor`
         In Gyr.
     evolved : `torch.Tensor`
@@ -107,7 +107,7 @@ def abundances(p, component, age, radius, noise):
         ``log_mass``, ``evolved``, ``iron`` ([Fe/H] that the galaxy now forms) and
         ``iron_gradient`` (dex per scale length) for each star.
     component : `torch.Tensor`
-        Integer, index into the first four of `~galml.mocks.galaxy.COMPONENTS`.
+        Integer, index into the first four of ``galml.mocks.COMPONENTS``.
     age : `torch.Tensor`
         In Gyr.
     radius : `torch.Tensor`

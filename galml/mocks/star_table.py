@@ -31,7 +31,7 @@ class StarTables(Batch):
         Shape (n, stars, 10): in the order and the units of
         `~galml.physics.STAR_AXES`, in the galaxy's own axes: the spin is along +z.
     component : `torch.Tensor` or None
-        Shape (n, stars), integer: index into `~galml.mocks.COMPONENTS`.
+        Shape (n, stars), integer: index into ``galml.mocks.COMPONENTS``.
     mass : `torch.Tensor`
         Shape (n,), in solar masses: what one star of the table stands for.
     """

@@ -401,7 +401,7 @@ def star_tensors(n_galaxies=200, n_stars=20_000, *, seed=0, first=0):
         - ``stars``: float32 `torch.Tensor` of shape (galaxies, stars, 10), in the
           order and the units of `~galml.physics.STAR_AXES`, in random order;
         - ``component``: int8, shape (galaxies, stars), index into
-          `~galml.mocks.COMPONENTS`;
+          ``galml.mocks.COMPONENTS``;
         - ``conditions``: float64, shape (galaxies, 4), in the order of
           `~galml.physics.CONDITIONS`, measured on these stars;
         - ``truth``: what they were made from, see
@@ -451,7 +451,7 @@ def star_galaxies(n_galaxies=200, n_stars=20_000, *, seed=0, first=0):
     stars : `~astropy.table.QTable`
         One row for each star, as `galml.stars.prepare` leaves them: x, y, z (kpc), v_x,
         v_y, v_z (km/s), metal_mass_fraction, fe_h, o_fe (dex), age (Gyr), mass, and
-        component, index into `~galml.mocks.COMPONENTS`. The spin is along +z.
+        component, index into ``galml.mocks.COMPONENTS``. The spin is along +z.
     conditions : `~astropy.table.QTable`
         One row: ``galaxy_id``, stellar_mass, median_age, age_percentile_10,
         metallicity, and what the galaxy was made from.

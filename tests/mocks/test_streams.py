@@ -319,3 +319,16 @@ def test_no_two_purposes_start_alike(monkeypatch):
         seeds.stable_seed(1, purpose, 0) for purpose in ("gas maps", "galaxy images")
     ]
     assert len({*first, *second}) == 4
+
+
+def test_the_package_is_light_until_it_is_used():
+    import subprocess
+    import sys
+
+    code = "import sys, galml.mocks; print('torch' in sys.modules, len(galml.mocks.__all__))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded, names = found.stdout.split()
+    assert loaded == "False"
+    assert int(names) > 30
