@@ -31,7 +31,7 @@ __all__ = [
     "unit_factor",
 ]
 
-# Letters and names of COORDSYS.
+# Letters and names in COORDSYS.
 _FRAMES = {
     "c": ICRS,
     "q": ICRS,
@@ -430,7 +430,7 @@ class _HipsPixels:
     def _read_tile(self, y, x):
         """Read the tile at this place of the grid of tiles; None where there is none.
 
-        The middle of a tile may lie on the edge of the projection.
+        The center of a tile may lie on the edge of the projection.
         """
         at = np.array([0.25, 0.75]) * self._side - 0.5
         sky = self._wcs.pixel_to_world(x * self._side + at, y * self._side + at)

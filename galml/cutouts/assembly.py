@@ -41,7 +41,7 @@ _MASKED = 0.01
 # Side of the patch of pixels in which the correlation of the noise is worked out.
 _PATCH = 8
 
-# Pixels of windows that are held at once, and that are read and convolved at once: small
+# Pixels of windows kept in memory at once, and read and convolved at once: small
 # arrays stay in the cache and are allocated without page faults.
 _WORKING_SET, _CONVOLVED = 2**20, 2**17
 
@@ -164,12 +164,12 @@ class _Placement:
         return weights_exact(x, y, self.width, **options)
 
     def patch(self):
-        """Take some pixels from the middle of each image, or one of all."""
+        """Take some pixels from the center of each image, or one of all."""
         corners, centers = self.corners, self.centers
         if self.window is not None:
-            middle = slice(len(corners) // 2, len(corners) // 2 + 1)
-            corners = corners[middle]
-            centers = None if centers is None else centers[middle]
+            one = slice(len(corners) // 2, len(corners) // 2 + 1)
+            corners = corners[one]
+            centers = None if centers is None else centers[one]
         else:
             y, x = (size // 2 for size in corners.shape[2:])
             corners = corners[..., y : y + _PATCH + 1, x : x + _PATCH + 1]
@@ -183,9 +183,9 @@ class _Placement:
 class _Choice:
     """Which images of one band make each of n cutouts.
 
-    ``single`` is the number of the one image, -1 for none; ``on_seam`` tells where all
+    ``single`` is the number of the one image, -1 for none; ``on_seam`` is where all
     images that it touches are coadded, ``touched`` how many there are, and ``whole``
-    where one of them holds all of it.
+    where one of them covers all of it.
     """
 
     single: np.ndarray
@@ -262,7 +262,7 @@ class Chunk:
                 outside = self.known[~choice.whole & ~choice.on_seam]
                 self.flags[outside] |= int(Flag.TRUNCATED)
         self._take_all(layouts, choices)
-        # An image may be blank where its frame holds a galaxy.
+        # An image may be blank where its frame covers a galaxy.
         for index, choice in enumerate(choices):
             blank = np.isnan(self.values[self.known, index]).mean(axis=(1, 2)) > _MASKED
             choice.single = np.full(count, -1)
@@ -410,11 +410,11 @@ class Chunk:
                 ratio = np.sqrt(np.abs(np.linalg.det(jacobian[0])))
                 method = "interp" if ratio < _FINER else "exact"
             inside = quads - first[0][:, None, None]
-            middle = None
+            points = None
             if method == "interp":
-                middle = centers[0][:, own].T[..., None, None] - first[0][:, None, None]
+                points = centers[0][:, own].T[..., None, None] - first[0][:, None, None]
             window = np.zeros(len(inside), int)
-            place = _Placement(inside, middle, first, width, window)
+            place = _Placement(inside, points, first, width, window)
             psf = self.job.psfs[index][number].at(
                 self.sky[row], quads.mean(axis=(0, 2, 3))[None], jacobian
             )
@@ -647,7 +647,7 @@ class Chunk:
             self.values[row, index] = values
 
     def stack(self, catalog):
-        """Put everything together.
+        """Make a stack of the finished cutouts.
 
         Parameters
         ----------
@@ -720,8 +720,7 @@ def _lay_out(at, rows, side, shape):
     outline = grid_positions(at, 8, corners=True).reshape(len(at), 2, -1)
     low, high = outline.min(axis=2), outline.max(axis=2)
     limit = np.array(shape[::-1]) - 0.5
-    middle = NODES // 2
-    center = at[..., middle, middle]
+    center = at[..., NODES // 2, NODES // 2]
     uneven = _are_uneven(at)
     with np.errstate(invalid="ignore"):
         whole = ((low >= -0.5) & (high <= limit)).all(axis=1) & ~uneven
@@ -785,13 +784,13 @@ def _parts(corners):
 
 
 def _choose(layouts, count, coadd):
-    """Choose the images of each cutout: one that holds all of it, or all of them."""
+    """Choose the images of each cutout: one that covers it, or all that touch it."""
     single, depth = np.full(count, -1), np.full(count, -np.inf)
     touched, uneven = np.zeros(count, int), np.zeros(count, bool)
     last = single.copy()
     for number, layout in layouts:
         rows = layout.rows
-        # Of images that hold it equally well, the first.
+        # Of images that cover it equally well, the first.
         deeper = layout.whole & (layout.depth > depth[rows] + 0.5)
         single[rows[deeper]] = number
         depth[rows[deeper]] = layout.depth[deeper]

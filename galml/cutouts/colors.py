@@ -207,7 +207,7 @@ def _planes(values, bands, names):
 
 
 def _three(argument, values):
-    """Give three finite factors."""
+    """Check three finite factors."""
     values = np.asarray(values, dtype=float)
     if values.shape != (3,) or not np.isfinite(values).all():
         raise InputError(argument, f"{values}", "three finite numbers")

@@ -19,7 +19,7 @@ from galml.core.results import build_table
 from galml.cutouts.allsky import is_hips
 from galml.cutouts.images import OpenFiles, open_image
 from galml.cutouts.psf import SIGMA
-from galml.cutouts.shapes import APERTURE, measure, psf_width
+from galml.cutouts.shapes import APERTURE, measure, psf_fwhm_in_pixels
 
 __all__ = ["detect", "measure"]
 
@@ -43,7 +43,7 @@ def detect(
     image,
     *,
     threshold=1.5,
-    n_pixels=10,
+    min_pixels=10,
     contrast=0.01,
     box_size=BOX,
     psf_fwhm=None,
@@ -73,7 +73,7 @@ def detect(
     threshold : float, optional
         Least brightness of the smoothed image, in standard deviations of a pixel
         before smoothing.
-    n_pixels : int, optional
+    min_pixels : int, optional
         Least number of connected pixels of a source.
     contrast : float, optional
         Share of the light of a source that a part needs to count as its own; 1 does
@@ -107,11 +107,34 @@ def detect(
         When the image has no usable pixel or an argument is out of range.
     galml.core.InputTypeError
         When ``image`` is not understood.
+
+    Examples
+    --------
+    Two galaxies in the noise of an image:
+
+    >>> import numpy as np
+    >>> from astropy.modeling.models import Sersic2D
+    >>> from astropy.nddata import CCDData
+    >>> from astropy.wcs import WCS
+    >>> from galml.cutouts import detect
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    >>> wcs.wcs.crval, wcs.wcs.crpix = (150, 2), (100.5, 100.5)
+    >>> wcs.wcs.cdelt = -1e-4, 1e-4
+    >>> y, x = np.mgrid[:200, :200]
+    >>> values = np.random.default_rng(0).normal(10, 1, x.shape)
+    >>> values += Sersic2D(80, r_eff=8, n=1, x_0=60, y_0=70, ellip=0.5)(x, y)
+    >>> values += Sersic2D(50, r_eff=6, n=1, x_0=140, y_0=130)(x, y)
+    >>> table = detect(CCDData(values, unit="nJy", wcs=wcs))
+    >>> table["x"].round(), table["r_eff"].round(1)
+    (<Quantity [ 60., 140.] pix>, <Quantity [2.9, 2.2] arcsec>)
+    >>> table["ellipticity"].round(1)
+    array([0.5, 0. ])
     """
     for argument, value in (("threshold", threshold), ("contrast", contrast)):
         if not 0 < value < math.inf or (argument == "contrast" and value > 1):
             raise InputError(argument, f"{value}", "a number above zero")
-    for argument, value in (("n_pixels", n_pixels), ("box_size", box_size)):
+    for argument, value in (("min_pixels", min_pixels), ("box_size", box_size)):
         if value != int(value) or value < 1:
             raise InputError(argument, f"{value}", "a whole number above zero")
     unit = None if unit is None else parse_unit(unit, "unit")
@@ -125,8 +148,8 @@ def detect(
         wcs = celestial(wcs) if len(axes) == 2 else None
         width = None
         if psf_fwhm is not None:
-            middle = [(shape[axis] - 1) / 2 for axis in axes[::-1]]
-            width = psf_width(psf_fwhm, pixel_scale(wcs, middle))
+            center = [(shape[axis] - 1) / 2 for axis in axes[::-1]]
+            width = psf_fwhm_in_pixels(psf_fwhm, pixel_scale(wcs, center))
         smoothing = SIGMA * (width or FILTER)
         for own, around in _tiles(shape, axes, int(box_size)):
             found = read(
@@ -141,7 +164,7 @@ def detect(
                 values = found.values - sky
                 noise = noise if found.std is None else found.std
                 segments = _segments(
-                    values, found.mask, threshold * noise, smoothing, n_pixels, depth
+                    values, found.mask, threshold * noise, smoothing, min_pixels, depth
                 )
             if segments is not None:
                 rows += _measure_all(values, noise, segments, width, own, around)
@@ -151,12 +174,12 @@ def detect(
         )
     flags = found.flags & int(Flag.NO_UNCERTAINTY)
     flags |= int(Flag.NO_WCS) if wcs is None else 0
-    call = {"threshold": threshold, "n_pixels": n_pixels, "contrast": contrast}
+    call = {"threshold": threshold, "min_pixels": min_pixels, "contrast": contrast}
     return _table(rows, found.unit, flags, wcs, call)
 
 
 def _tiles(shape, axes, box_size):
-    """Give the rows and columns of tiles, and the same with what is around them."""
+    """Split an image into tiles; yield their slices, without and with a margin."""
     sides = []
     for axis in axes:
         n = shape[axis]
@@ -215,7 +238,7 @@ def _background(values, mask, segments, box_size):
     return sky.background, sky.background_rms
 
 
-def _segments(values, mask, level, smoothing, n_pixels, contrast):
+def _segments(values, mask, level, smoothing, min_pixels, contrast):
     """Find the pixels that belong to each source; None where there is none."""
     from photutils.segmentation import deblend_sources, detect_sources
     from photutils.utils.exceptions import NoDetectionsWarning
@@ -225,11 +248,11 @@ def _segments(values, mask, level, smoothing, n_pixels, contrast):
     level = np.broadcast_to(np.nan_to_num(level, nan=np.inf), values.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)
-        segments = detect_sources(smooth, level, n_pixels, mask=mask)
+        segments = detect_sources(smooth, level, min_pixels, mask=mask)
     if segments is None or contrast == 1:
         return segments
     return deblend_sources(
-        smooth, segments, n_pixels, contrast=contrast, progress_bar=False
+        smooth, segments, min_pixels, contrast=contrast, progress_bar=False
     )
 
 
@@ -277,7 +300,7 @@ def _measure_all(values, noise, segments, width, own, around):
 
 
 def _table(rows, unit, flags, wcs, call):
-    """Put the rows into a table, with units and sky coordinates."""
+    """Make the table, with units and sky coordinates."""
     rows = sorted(rows, key=lambda row: -np.nan_to_num(row["flux"], nan=-np.inf))
     column = {
         key: np.array([row[key] for row in rows], dtype=float)

@@ -363,7 +363,7 @@ def open_images(images, files, *, psf=None, unit=None, hdu=None):
 
 
 def open_image(image, files, *, unit=None, hdu=None, argument="images"):
-    """Bring an image into the shape of NDData without reading its pixels.
+    """Open an image as an object like NDData without reading its pixels.
 
     Parameters
     ----------
@@ -485,7 +485,7 @@ def _check_maps(bands):
 
 
 def _assign_psfs(bands, psf):
-    """Give each image the PSF that is given for it, or for its band, or for all."""
+    """Assign the PSFs given for each image, each band, or all."""
     names = [band.name for band in bands]
     psfs = psf if isinstance(psf, Mapping) else dict.fromkeys(names, psf)
     psfs = {str(name).strip(): value for name, value in psfs.items()}
@@ -660,7 +660,7 @@ def _tile(data, unit, argument):
 
 
 def _invertible(wcs, shape):
-    """Make a generalized WCS tell the exact pixels of all positions."""
+    """Give a generalized WCS exact pixels for all positions."""
     low = getattr(wcs, "low_level_wcs", wcs)
     if not hasattr(low, "pipeline"):
         return wcs
@@ -695,7 +695,7 @@ class _InvertedWCS(BaseWCSWrapper):
             self._wcs.backward_transform  # noqa: B018
             x, y = self._wcs.world_to_pixel_values(*world)
         except NotImplementedError:
-            x, y = (np.full(wanted.shape[1:], middle) for middle in self._center)
+            x, y = (np.full(wanted.shape[1:], at) for at in self._center)
         steps = np.array([[0, 0.5, -0.5, 0, 0], [0, 0, 0, 0.5, -0.5]])
         steps = steps.reshape(2, 5, *[1] * (wanted.ndim - 1))
         for _ in range(_NEWTON_STEPS):

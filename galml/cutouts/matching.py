@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Bring images to one PSF: kernels, and their convolution with stacks of images."""
+"""Match images to one PSF: kernels, and their convolution with stacks of images."""
 
 import math
 from dataclasses import dataclass
@@ -436,7 +436,7 @@ def _unusable(values, variance, mask):
 
 
 def _filled(values, unusable):
-    """Put zeros where pixels must not count."""
+    """Replace pixels that must not count by zeros."""
     return values if unusable is None else np.where(unusable, 0.0, values)
 
 
@@ -491,7 +491,7 @@ def _transform(kernel, dtype, side, shape):
 
 
 def _same_size(source, target):
-    """Give both PSF images, of sum 1, the larger of their sides."""
+    """Pad both PSF images, of sum 1, to the larger of their sides."""
     images = [np.asarray(image, dtype=float) for image in (source, target)]
     for argument, image in zip(("psf", "target_psf"), images, strict=True):
         if (

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Pictures of stacks of cutouts.
+"""Figures of stacks of cutouts.
 
 Drawn into a `~matplotlib.figure.Figure`, without the state of pyplot. Needs
 matplotlib, which is imported on first use.
@@ -14,25 +14,33 @@ from galml.cutouts.colors import lupton_rgb
 
 __all__ = ["plot_stack"]
 
-#: Balance of red, green and blue that shows galaxies of all types in their colors.
-SCALES = (0.63, 0.73, 1.0)
 # Rounded lengths of the scale bar in arcsec.
 _LENGTHS = np.outer(10.0 ** np.arange(-3, 5), (1, 2, 5)).ravel()
 # Directions are drawn where north is further (deg) from up than this.
 _TOLERANCE = 1.0
 
 
-def plot_stack(stack, *, bands=None, columns=None, figure=None, **options):
-    """Draw all galaxies in color, see `CutoutStack.plot`."""
+def plot_stack(
+    stack, *, bands, columns, figure, scales, minimum, stretch, Q, fill
+):
+    """Draw all galaxies in color, see `galml.cutouts.CutoutStack.plot`."""
     if len(stack) == 0:
         raise InputError("stack", "an empty stack", "one galaxy or more")
     from matplotlib.figure import Figure
 
-    pictures = lupton_rgb(stack, bands=bands, **{"scales": SCALES} | options)
+    colors = lupton_rgb(
+        stack,
+        bands=bands,
+        scales=scales,
+        minimum=minimum,
+        stretch=stretch,
+        Q=Q,
+        fill=fill,
+    )
     columns = columns or int(np.ceil(np.sqrt(len(stack))))
     rows = -(-len(stack) // columns)
     figure = Figure() if figure is None else figure
-    ny, nx = pictures.shape[1:3]
+    ny, nx = colors.shape[1:3]
     figure.set_size_inches(1.9 * columns, (1.9 * ny / nx + 0.18) * rows + 0.2)
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, hspace=0.02)
     panels = figure.subplots(rows, columns, squeeze=False).flat
@@ -41,7 +49,7 @@ def plot_stack(stack, *, bands=None, columns=None, figure=None, **options):
         if i >= len(stack):
             panel.set_axis_off()
             continue
-        panel.imshow(pictures[i], origin="lower", interpolation="nearest")
+        panel.imshow(colors[i], origin="lower", interpolation="nearest")
         panel.set(xticks=[], yticks=[], label=f"galaxy {i}")
         panel.set_title(stack.names[i] or f"{i}", fontsize=8, pad=2)
         if np.isfinite(stack.pixel_scale[i]):
@@ -54,13 +62,13 @@ def plot_stack(stack, *, bands=None, columns=None, figure=None, **options):
 
 
 def _angles(wcs, size):
-    """Give the image angles of north and east at the middle of an image, in deg."""
-    middle = ((size[0] - 1) / 2, (size[1] - 1) / 2)
-    return [pixel_angle(angle, wcs, middle).value for angle in (0.0, 90.0)]
+    """Compute the image angles of north and east in the center of an image, in deg."""
+    center = ((size[0] - 1) / 2, (size[1] - 1) / 2)
+    return [pixel_angle(angle, wcs, center).value for angle in (0.0, 90.0)]
 
 
 def _is_north_up(wcs, size):
-    """Tell whether north is up and east is left."""
+    """Whether north is up and east is left."""
     if wcs is None:
         return False
     turns = angle_difference(_angles(wcs, size), [0.0, 90.0]).value
@@ -81,13 +89,13 @@ def _draw_scale(panel, pixel_scale, nx):
 def _draw_compass(panel, wcs, size):
     """Draw arrows to north and east in the upper right corner."""
     length = 0.12 * min(size)
-    middle = np.array([0.8 * size[0], 0.8 * size[1]])
+    origin = np.array([0.8 * size[0], 0.8 * size[1]])
     for name, angle in zip("NE", np.radians(_angles(wcs, size)), strict=True):
         toward = np.array([-np.sin(angle), np.cos(angle)])
         arrow = {"arrowstyle": "->", "color": "white", "lw": 0.8}
-        panel.annotate("", middle + length * toward, middle, arrowprops=arrow)
+        panel.annotate("", origin + length * toward, origin, arrowprops=arrow)
         panel.text(
-            *(middle + 1.25 * length * toward),
+            *(origin + 1.25 * length * toward),
             name,
             color="white",
             fontsize=6,

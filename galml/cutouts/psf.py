@@ -147,7 +147,7 @@ def fwhm_of(image):
 
 
 def _call(function, position, sky):
-    """Ask a function for the PSF at one place."""
+    """Call a function for the PSF at one place."""
     parameters = inspect.signature(function).parameters.values()
     needed = [p for p in parameters if p.default is p.empty and p.kind <= 1]
     if len(needed) == 1:
@@ -164,7 +164,7 @@ def _call(function, position, sky):
 
 
 def in_pixels(width, pixel_scale, argument):
-    """Give a width in pixels of the image."""
+    """Convert a width to pixels of the image."""
     if isinstance(width, Real) or not hasattr(width, "unit"):
         raise InputUnitError(argument, "a width without unit", "an angle or pixels")
     if width.unit.is_equivalent(u.pix):
@@ -191,13 +191,13 @@ def _angle(width, argument):
 
 
 def _offsets(size):
-    """Give offsets from the central pixel: y as a column, x as a row."""
+    """Compute offsets from the central pixel: y as a column, x as a row."""
     offset = np.arange(size) - size // 2.0
     return offset[:, None], offset[None, :]
 
 
 def _odd(width):
-    """Give the largest odd side that fits into a width."""
+    """Compute the largest odd side that fits into a width."""
     return max(2 * math.floor((width - 1) / 2 + 1e-9) + 1, 1)
 
 
@@ -228,7 +228,7 @@ def _sample_model(model, position, size):
 
 
 def _sample_array(image, scale, size):
-    """Put a picture of a star, pixels ``scale`` wide, on pixels of width 1."""
+    """Resample the image of a star, pixels ``scale`` wide, onto pixels of width 1."""
     from scipy.ndimage import map_coordinates, spline_filter
 
     image = np.asarray(image, dtype=float)

@@ -127,11 +127,11 @@ def adaptive_weights(jacobian):
     `~galml.cutouts.resampling.Weights`
         Of one output pixel for each, for `galml.cutouts.resampling.correlation`.
     """
-    left, widths, _ = np.linalg.svd(jacobian)
+    axes, widths, _ = np.linalg.svd(jacobian)
     widths = np.maximum(widths, 1.0) * _SIGMA
     half = math.ceil(widths.max() * _REACH)
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
-    along = np.einsum("nji,jyx->niyx", left, np.stack([x, y]))
+    along = np.einsum("nji,jyx->niyx", axes, np.stack([x, y]))
     values = np.exp(-0.5 * ((along / widths[..., None, None]) ** 2).sum(axis=1))
     values /= values.sum(axis=(1, 2), keepdims=True)
     count = np.arange(len(values))

@@ -183,7 +183,7 @@ def asinh_magnitudes(data, *, softening, zero_point=None):
 
 
 def read_images(data):
-    """Give values, NaN where masked, with unit and names of the bands."""
+    """Read values, NaN where masked, with unit and names of the bands."""
     bands, mask, unit = None, None, u.one
     if isinstance(data, CutoutStack):
         values, mask, unit, bands = data.data.value, data.mask, data.unit, data.bands
@@ -210,7 +210,7 @@ def read_images(data):
 
 
 def level_in(argument, level, unit):
-    """Give a level as a plain number in the unit of the image."""
+    """Convert a level to a plain number in the unit of the image."""
     if isinstance(level, u.Quantity):
         if not level.unit.is_equivalent(unit):
             raise InputUnitError(argument, f"{level.unit}", f"{unit}")
@@ -219,7 +219,7 @@ def level_in(argument, level, unit):
 
 
 def _for_bands(argument, values, n_bands, bands):
-    """Give one number for each band."""
+    """Spread numbers out to one for each band."""
     if isinstance(values, Mapping):
         missing = [band for band in bands or ("?",) if band not in values]
         if missing:

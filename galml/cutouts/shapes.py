@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Center, size and shape of the galaxy in the middle of an image."""
+"""Center, size and shape of the galaxy in the center of an image."""
 
 import math
 
@@ -10,7 +10,7 @@ from galml.core.exceptions import InputError
 from galml.core.flags import Flag
 from galml.cutouts.psf import SIGMA, in_pixels
 
-__all__ = ["measure", "psf_width"]
+__all__ = ["measure", "psf_fwhm_in_pixels"]
 
 #: Surface brightness over its mean inside, which defines the Petrosian radius, and
 #: the Petrosian radii of the aperture that counts as the whole (Petrosian flux of
@@ -33,7 +33,7 @@ CORRECTIONS = 3
 MIN_SIGMA = 0.3
 #: Least share of the aperture that has to be on the image.
 MIN_COVERED = 0.8
-#: Least axis ratio that pixels can tell.
+#: Least axis ratio that can be measured on pixels.
 MIN_RATIO = 0.05
 
 
@@ -92,19 +92,19 @@ def measure(values, *, std=None, mask=None, pixel_scale=None, psf_fwhm=None):
             raise InputError(argument, f"shape {np.shape(array)}", f"{values.shape}")
     if mask is not None:
         usable &= ~np.asarray(mask, dtype=bool)
-    width = psf_width(psf_fwhm, pixel_scale)
+    width = psf_fwhm_in_pixels(psf_fwhm, pixel_scale)
     if usable.sum() < MIN_PIXELS:
-        return _nothing(Flag.FEW_PIXELS | Flag.FAILED)
+        return _no_result(Flag.FEW_PIXELS | Flag.FAILED)
     noise = _noise(values, usable) if std is None else _typical(std, usable)
     with np.errstate(all="ignore"):
         center = _peak(values, usable)
         known = usable.copy()
         usable &= ~_neighbors(values, usable, center, noise)
         if usable.sum() < MIN_PIXELS:
-            return _nothing(Flag.FEW_PIXELS | Flag.FAILED)
+            return _no_result(Flag.FEW_PIXELS | Flag.FAILED)
         galaxy = _Galaxy(values, usable, center)
         if not galaxy.converge():
-            return _nothing(Flag.LOW_SNR | Flag.FAILED)
+            return _no_result(Flag.LOW_SNR | Flag.FAILED)
         return galaxy.result(noise, width, known)
 
 
@@ -115,9 +115,9 @@ class _Galaxy:
         self.values, self.usable, self.center = values, usable, center
         self.ratio, self.angle = 1.0, 0.0
         self.y, self.x = np.indices(values.shape, dtype=float)
-        self.sample()
+        self.sample_light()
 
-    def sample(self):
+    def sample_light(self):
         """List the usable light: pixels near the center in parts, the others whole."""
         near = np.hypot(self.y - self.center[0], self.x - self.center[1]) < NEAR
         near, far = near & self.usable, ~near & self.usable
@@ -133,41 +133,41 @@ class _Galaxy:
         self.light = self.area * light.repeat(repeats)
 
     def converge(self):
-        """Improve center and shape until they stay; tell whether there is light."""
+        """Iterate center and shape until they converge; False where there is no light."""
         for _ in range(ITERATIONS):
-            self.grow()
+            self.measure_profile()
             if not self.r50 > 0:
                 return False
-            before = np.array([*self.center, *self.distortion()])
-            self.reshape()
-            after = np.array([*self.center, *self.distortion()])
+            before = np.array([*self.center, *self.shape_vector()])
+            self.update_ellipse()
+            after = np.array([*self.center, *self.shape_vector()])
             if not np.isfinite(after).all():
                 return False
             if abs(after - before).max() < 2e-4:
                 break
         return True
 
-    def distortion(self):
-        """Give the shape as two numbers without the jump of the angle."""
+    def shape_vector(self):
+        """Compute the shape as two numbers in which the angle does not jump."""
         size = (1.0 - self.ratio) / (1.0 + self.ratio)
         return size * math.cos(2 * self.angle), size * math.sin(2 * self.angle)
 
     def radius(self, y, x):
-        """Give semi-major elliptical radii; the angle counts from +x to +y."""
+        """Compute semi-major elliptical radii; the angle counts from +x to +y."""
         dy, dx = y - self.center[0], x - self.center[1]
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         return np.hypot(dx * cos + dy * sin, (dy * cos - dx * sin) / self.ratio)
 
-    def grow(self):
-        """Measure the profile and the radii that hold parts of the light."""
+    def measure_profile(self):
+        """Measure the profile and the radii that enclose parts of the light."""
         ring = (self.radius(*self.places) / STEP).astype(int)
         area = np.bincount(ring, self.area)
         light = np.bincount(ring, self.light)
         edge = np.arange(len(area) + 1) * STEP
-        middle = (edge[1:] + edge[:-1]) / 2
+        radius = (edge[1:] + edge[:-1]) / 2
         filled = area > 0
-        self.profile = np.interp(middle, middle[filled], (light / area)[filled])
-        self.middle = middle
+        self.profile = np.interp(radius, radius[filled], (light / area)[filled])
+        self.profile_radius = radius
         full = np.pi * self.ratio * edge**2
         growth = np.concatenate([[0.0], np.cumsum(self.profile * np.diff(full))])
         # Beyond this radius less than a third of the ellipse is on the image.
@@ -196,10 +196,10 @@ class _Galaxy:
         if not self.flux > 0:
             self.r50 = math.nan
 
-    def reshape(self):
+    def update_ellipse(self):
         """Take center and ellipse from the moments under the present ellipse."""
         radius = self.radius(self.y, self.x)
-        model = np.interp(radius, self.middle, self.profile)
+        model = np.interp(radius, self.profile_radius, self.profile)
         light = np.where(self.usable, self.values, model)
         size = max(self.r50, 1.5)
         light = light * np.exp(-0.5 * (radius / size) ** 2)
@@ -265,13 +265,13 @@ class _Galaxy:
         return math.sqrt(square[0]), math.sqrt(square[1] / square[0])
 
     def result(self, noise, psf_fwhm, known):
-        """Put the results together, corrected for PSF and missed light."""
+        """Make the result, corrected for PSF and missed light."""
         snr = 0.5 * self.flux / (noise * self.r50 * math.sqrt(math.pi * self.ratio))
         inside = all(
             0 <= c < n for c, n in zip(self.center, self.values.shape, strict=True)
         )
         if not (snr >= MIN_SNR and inside):
-            return _nothing(Flag.LOW_SNR | Flag.FAILED)
+            return _no_result(Flag.LOW_SNR | Flag.FAILED)
         whole = APERTURE * self.r_petro
         covered = (known & (self.radius(self.y, self.x) < whole)).sum()
         full = math.pi * self.ratio * whole**2
@@ -370,14 +370,14 @@ def _noise(values, usable):
 
 
 def _typical(std, usable):
-    """Give the median standard deviation of the usable pixels."""
+    """Compute the median standard deviation of the usable pixels."""
     std = np.asarray(std, dtype=float)[usable]
     std = std[np.isfinite(std) & (std > 0)]
     return np.median(std) if std.size else 0.0
 
 
-def _nothing(flags):
-    """Give the result of an image without a galaxy."""
+def _no_result(flags):
+    """Make the result of an image without a galaxy."""
     names = (
         "x",
         "y",
@@ -391,8 +391,8 @@ def _nothing(flags):
     return dict.fromkeys((*names, "snr"), math.nan) | {"flags": int(flags)}
 
 
-def psf_width(psf_fwhm, pixel_scale):
-    """Give the FWHM of the PSF in pixels, 0 when it is not known."""
+def psf_fwhm_in_pixels(psf_fwhm, pixel_scale):
+    """Convert the FWHM of the PSF to pixels; 0 when it is not known."""
     if psf_fwhm is None:
         return 0.0
     if not isinstance(psf_fwhm, u.Quantity):

@@ -3,10 +3,11 @@
 
 import astropy.units as u
 import numpy as np
-from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.nddata import CCDData, NDUncertainty, StdDevUncertainty
+from astropy.table import QTable, Table, TableMergeError, vstack
+from astropy.wcs import WCS
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
-from galml.cutouts import stack_parts as parts
 
 __all__ = ["CutoutStack"]
 
@@ -23,7 +24,7 @@ _PER_BAND = ("uncertainty", "mask", "psf", "psf_fwhm")
 
 
 class CutoutStack:
-    """Images of n galaxies in the same bands, with all that is known about them.
+    """Images of n galaxies in the same bands, with WCS, errors, PSF and catalog.
 
     ``stack[i]`` is one galaxy as a `~astropy.nddata.CCDData`; a slice, an array of
     indices or of booleans gives a smaller stack. Slices share memory with the stack,
@@ -117,20 +118,20 @@ class CutoutStack:
         flags=None,
         meta=None,
     ):
-        self.data = parts.check_images(data)
+        self.data = _check_images(data)
         n, n_bands = shape = self.data.shape[:2]
-        self.bands = parts.check_bands(bands, n_bands)
-        self.wcs = parts.check_wcs(wcs, n)
-        self.pixel_scale = parts.check_angles("pixel_scale", pixel_scale, (n,))
-        self.uncertainty = parts.check_std(uncertainty, self.data)
-        self.mask = parts.check_array("mask", mask, self.data.shape, bool)
-        self.psf = parts.check_psf(psf, shape)
+        self.bands = _check_bands(bands, n_bands)
+        self.wcs = _check_wcs(wcs, n)
+        self.pixel_scale = _check_angles("pixel_scale", pixel_scale, (n,))
+        self.uncertainty = _check_std(uncertainty, self.data)
+        self.mask = _check_array("mask", mask, self.data.shape, bool)
+        self.psf = _check_psf(psf, shape)
         self.psf_fwhm = None
         if psf_fwhm is not None:
-            self.psf_fwhm = parts.check_angles("psf_fwhm", psf_fwhm, shape)
-        self.catalog = parts.check_catalog(catalog, n)
+            self.psf_fwhm = _check_angles("psf_fwhm", psf_fwhm, shape)
+        self.catalog = _check_catalog(catalog, n)
         flags = np.zeros(n, np.int32) if flags is None else flags
-        self.flags = parts.check_array("flags", flags, (n,), np.int32)
+        self.flags = _check_array("flags", flags, (n,), np.int32)
         self.meta = dict(meta or {})
 
     @property
@@ -167,7 +168,7 @@ class CutoutStack:
                 raise IndexError(f"galaxy {item} of a stack of {len(self)}")
             return self._ccd(int(item) % len(self))
         if not isinstance(item, slice):
-            item = parts.check_index(item, len(self))
+            item = _check_index(item, len(self))
         keys = ("data", "pixel_scale", "flags", "catalog", *_PER_BAND)
         places = np.arange(len(self))[item]
         return self._replace(item, keys, wcs=[self.wcs[i] for i in places])
@@ -220,7 +221,7 @@ class CutoutStack:
 
     @classmethod
     def concatenate(cls, stacks):
-        """Put stacks of the same bands and shape one after the other.
+        """Concatenate stacks of the same bands and shape.
 
         Parameters
         ----------
@@ -261,7 +262,7 @@ class CutoutStack:
             bands=first.bands,
             wcs=[wcs for stack in stacks for wcs in stack.wcs],
             meta=first.meta,
-            **{key: parts.join(stacks, key) for key in keys},
+            **{key: _join(stacks, key) for key in keys},
         )
 
     def write(self, path, *, overwrite=False):
@@ -315,7 +316,18 @@ class CutoutStack:
 
         return read_stack(path)
 
-    def plot(self, *, bands=None, columns=None, figure=None, **options):
+    def plot(
+        self,
+        *,
+        bands=None,
+        columns=None,
+        figure=None,
+        scales=(0.63, 0.73, 1.0),
+        minimum=0.0,
+        stretch=None,
+        Q=8,
+        fill=0.0,
+    ):
         """Draw all galaxies in color.
 
         Parameters
@@ -327,8 +339,11 @@ class CutoutStack:
             Galaxies in a row; by default about as many as there are rows.
         figure : `~matplotlib.figure.Figure`, optional
             An empty figure to draw into; a new one by default.
-        **options
-            For `galml.cutouts.lupton_rgb`.
+        scales : sequence of float, optional
+            Factors for red, green and blue, as for `galml.cutouts.lupton_rgb`; by
+            default a balance that shows galaxies of all types in their colors.
+        minimum, stretch, Q, fill
+            As for `galml.cutouts.lupton_rgb`.
 
         Returns
         -------
@@ -343,10 +358,20 @@ class CutoutStack:
         """
         from galml.cutouts.plots import plot_stack
 
-        return plot_stack(self, bands=bands, columns=columns, figure=figure, **options)
+        return plot_stack(
+            self,
+            bands=bands,
+            columns=columns,
+            figure=figure,
+            scales=scales,
+            minimum=minimum,
+            stretch=stretch,
+            Q=Q,
+            fill=fill,
+        )
 
     def _replace(self, item, keys, **other):
-        """Make a stack of some items of these parts, and of other parts as given."""
+        """Make a stack of the items of these attributes, and of others as given."""
         new = vars(self) | other
         for key in keys:
             if new[key] is not None:
@@ -354,7 +379,7 @@ class CutoutStack:
         return type(self)(**new)
 
     def _ccd(self, i):
-        """Give one galaxy with its bands as one image cube."""
+        """Make the image cube of one galaxy, with its bands."""
         meta = self.meta | {"OBJECT": self._name(i)} | self._measures(i)
         if self.psf_fwhm is not None:
             widths = self.psf_fwhm[i].value.tolist()
@@ -365,14 +390,14 @@ class CutoutStack:
         std = self.uncertainty
         return CCDData(
             self.data[i],
-            wcs=parts.add_band_axis(self.wcs[i], self.data.shape[1:]),
+            wcs=_add_band_axis(self.wcs[i], self.data.shape[1:]),
             uncertainty=None if std is None else StdDevUncertainty(std[i]),
             mask=None if self.mask is None else self.mask[i],
             meta={key: value for key, value in meta.items() if value is not None},
         )
 
     def _name(self, i):
-        """Give the name of one galaxy, None where it has none."""
+        """Look up the name of one galaxy; None where it has none."""
         for key in _NAMES:
             if self.catalog is not None and key in self.catalog.colnames:
                 name = self.catalog[key][i]
@@ -380,7 +405,7 @@ class CutoutStack:
         return None
 
     def _measures(self, i):
-        """Give size and shape of one galaxy, as far as the catalog knows them."""
+        """Look up size and shape of one galaxy, as far as the catalog has them."""
         found = {}
         for key, name, unit in _MEASURES:
             if self.catalog is None or name not in self.catalog.colnames:
@@ -392,3 +417,170 @@ class CutoutStack:
             if value.unit.is_equivalent(unit) and np.isfinite(value):
                 found[key] = float(value.to_value(unit))
         return found
+
+
+def _check_images(data):
+    """Check images; return a Quantity of native floats with four axes."""
+    if not isinstance(data, u.Quantity):
+        got = f"an object of type {type(data).__name__}"
+        raise InputTypeError("data", got, "a Quantity")
+    if data.ndim != 4 or 0 in data.shape[1:]:
+        expected = "(galaxies, bands, ny, nx)"
+        raise InputError("data", f"an array of shape {data.shape}", expected)
+    return data.astype(_float_type("data", data.dtype), copy=False)
+
+
+def _check_bands(bands, n_bands):
+    """Check the names of the bands; return a tuple."""
+    if isinstance(bands, str) or not all(isinstance(band, str) for band in bands):
+        raise InputTypeError("bands", repr(bands), "a sequence of names")
+    bands = tuple(str(band) for band in bands)
+    if len(bands) != n_bands:
+        raise InputError("bands", f"{len(bands)} names", f"{n_bands}, as in the data")
+    if len(set(bands)) < len(bands):
+        raise InputError("bands", f"{bands}", "names that differ")
+    if any("," in band or not band.strip() or not band.isascii() for band in bands):
+        raise InputError("bands", f"{bands}", "ASCII names without commas")
+    return bands
+
+
+def _check_wcs(wcs, n):
+    """Check that there is one celestial WCS, or None, for each image."""
+    wcs = [None] * n if wcs is None else list(wcs)
+    if len(wcs) != n:
+        raise InputError("wcs", f"{len(wcs)} of them", f"{n}, one for each image")
+    for item in wcs:
+        if item is not None and not isinstance(item, WCS):
+            raise InputTypeError("wcs", f"a {type(item).__name__}", "WCS or None")
+        if item is not None and (item.naxis != 2 or not item.has_celestial):
+            raise InputError("wcs", f"axes {list(item.wcs.ctype)}", "two on the sky")
+    return wcs
+
+
+def _check_angles(argument, angles, shape):
+    """Check angles; return them in arcsec, broadcast to a shape."""
+    try:
+        arcsec = u.Quantity(angles, dtype=float).to(u.arcsec)
+    except (u.UnitConversionError, TypeError) as error:
+        raise InputUnitError(argument, f"{angles!r}", "an angle") from error
+    try:
+        arcsec = np.broadcast_to(arcsec, shape, subok=True).copy()
+    except ValueError as error:
+        raise InputError(argument, f"shape {arcsec.shape}", f"{shape}") from error
+    if (arcsec <= 0).any() or np.isinf(arcsec).any():
+        raise InputError(argument, "values that are no sizes", "angles above zero")
+    return arcsec
+
+
+def _check_std(uncertainty, data):
+    """Convert an uncertainty to standard deviations in the unit of the data."""
+    if uncertainty is None:
+        return None
+    unit = data.unit
+    if isinstance(uncertainty, NDUncertainty):
+        std = uncertainty.represent_as(StdDevUncertainty)
+        uncertainty = std.array * (unit if std.unit is None else std.unit)
+    if isinstance(uncertainty, u.Quantity):
+        if not uncertainty.unit.is_equivalent(unit):
+            raise InputUnitError("uncertainty", f"{uncertainty.unit}", f"{unit}")
+        uncertainty = uncertainty.to_value(unit)
+    kind = _float_type("uncertainty", np.asarray(uncertainty).dtype)
+    return _check_array("uncertainty", uncertainty, data.shape, kind)
+
+
+def _check_array(argument, values, shape, kind):
+    """Check kind and shape of an array; None stays None."""
+    if values is None:
+        return None
+    array = np.asarray(values)
+    if array.shape != shape:
+        raise InputError(argument, f"shape {array.shape}", f"{shape}")
+    allowed = {"b": "b", "i": "iu", "f": "iuf"}[np.dtype(kind).kind]
+    if array.dtype.kind not in allowed and array.size:
+        raise InputTypeError(argument, f"values of {array.dtype}", f"{np.dtype(kind)}")
+    return array.astype(kind, copy=False)
+
+
+def _check_psf(psf, shape):
+    """Check that there is one PSF image for each image and band."""
+    if psf is None:
+        return None
+    psf = np.asarray(psf)
+    if psf.ndim != 4 or psf.shape[:2] != shape or 0 in psf.shape[2:]:
+        got, expected = f"shape {psf.shape}", f"({shape[0]}, {shape[1]}, k, k)"
+        raise InputError("psf", got, expected)
+    return psf.astype(_float_type("psf", psf.dtype), copy=False)
+
+
+def _check_catalog(catalog, n):
+    """Check that a catalog has n rows; return a QTable."""
+    if catalog is None:
+        return None
+    if not isinstance(catalog, Table):
+        got = f"an object of type {type(catalog).__name__}"
+        raise InputTypeError("catalog", got, "a Table")
+    if len(catalog) != n:
+        raise InputError("catalog", f"{len(catalog)} rows", f"{n}, one for each image")
+    return QTable(catalog, copy=False)
+
+
+def _check_index(item, n):
+    """Check indices or booleans that select images; return an array."""
+    index = np.asarray(item)
+    if index.size == 0 and index.ndim == 1:
+        return index.astype(int)
+    if index.ndim != 1 or index.dtype.kind not in "biu":
+        raise InputTypeError("index", f"{item!r}", "an integer, slice or 1-D array")
+    if index.dtype.kind == "b" and len(index) != n:
+        raise InputError("index", f"{len(index)} booleans", f"{n}, one for each image")
+    return index
+
+
+def _add_band_axis(wcs, shape):
+    """Add an axis that counts the bands from 1; the array has this shape.
+
+    Distortions are defined in two dimensions only; such a WCS stays as it is.
+    """
+    if wcs is None or wcs.has_distortion:
+        return wcs
+    cube = wcs.sub([1, 2, 0])
+    cube.wcs.crpix[2] = cube.wcs.crval[2] = 1
+    cube.wcs.cname = [*wcs.wcs.cname, "band"]
+    cube.array_shape = shape
+    return cube
+
+
+def _join(stacks, key):
+    """Concatenate one attribute of several stacks; None where none has it."""
+    parts = [getattr(stack, key) for stack in stacks]
+    if all(part is None for part in parts):
+        return None
+    if key == "mask":
+        pairs = zip(parts, stacks, strict=True)
+        parts = [
+            np.zeros(stack.data.shape, bool) if part is None else part
+            for part, stack in pairs
+        ]
+    elif any(part is None for part in parts):
+        raise InputError("stacks", f"{key} in some of them", "in all or in none")
+    if key == "catalog":
+        try:
+            return vstack(parts, join_type="exact", metadata_conflicts="silent")
+        except TableMergeError as error:
+            raise InputError("stacks", f"catalogs: {error}", "same columns") from error
+    if key == "uncertainty":
+        unit = stacks[0].unit
+        parts = [
+            part * part.dtype.type(stack.unit.to(unit))
+            for part, stack in zip(parts, stacks, strict=True)
+        ]
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise InputError("stacks", f"{key} of several sizes", "one size")
+    return np.concatenate(parts)
+
+
+def _float_type(argument, dtype):
+    """Choose float32 where the values are that, and float64 otherwise."""
+    if dtype.kind not in "iuf":
+        raise InputTypeError(argument, f"values of {dtype}", "integers or floats")
+    return np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64

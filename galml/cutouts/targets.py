@@ -314,7 +314,7 @@ def _plain_sky(ra, dec):
 
 
 def _numbers(column, unit, argument):
-    """Give a column as a Quantity, in this unit if one is given; NaN where masked."""
+    """Read a column as a Quantity, in this unit if one is given; NaN where masked."""
     own = getattr(column, "unit", None) or unit or u.dimensionless_unscaled
     mask = np.asarray(getattr(column, "mask", False))
     values = getattr(column, "unmasked", column)

@@ -345,7 +345,7 @@ def test_galaxy_that_fills_the_image():
     [
         ({"threshold": 0}, "threshold"),
         ({"contrast": 2}, "contrast"),
-        ({"n_pixels": 1.5}, "n_pixels"),
+        ({"min_pixels": 1.5}, "min_pixels"),
         ({"box_size": 0}, "box_size"),
         ({"psf_fwhm": np.nan}, "psf_fwhm"),
     ],

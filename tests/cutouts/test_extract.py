@@ -10,6 +10,7 @@ from astropy.wcs import WCS
 from galml.core import Flag
 from galml.core.geometry import angle_difference, sky_angle
 from galml.cutouts import R_EFF, extract_cutouts
+from galml.cutouts.resampling import pixel_areas
 
 CENTER = SkyCoord(150.0, 60.0, unit="deg")
 SHAPE = (160, 170)
@@ -182,9 +183,10 @@ def test_psf_turns_with_the_image():
     assert found == pytest.approx(expected, abs=0.1)
 
 
+@pytest.mark.parametrize("resampling", ["auto", "adaptive"])
 @pytest.mark.parametrize("scale", [0.2, 0.4, 0.8])
 @pytest.mark.parametrize("matched", [True, False])
-def test_variance_is_that_of_the_noise(scale, matched):
+def test_variance_is_that_of_the_noise(scale, matched, resampling):
     wcs = make_wcs(angle=0.3)
     rng = np.random.default_rng(5)
     image = CCDData(
@@ -199,10 +201,59 @@ def test_variance_is_that_of_the_noise(scale, matched):
         QTable({"x": [80, 60], "y": [80, 85]}),
         size=32 * u.arcsec,
         pixel_scale=scale * u.arcsec,
+        resampling=resampling,
         **psf,
     )
     pulls = stack.data.value / stack.uncertainty
     assert pulls.std() == pytest.approx(1.0, abs=0.06)
+
+
+@pytest.mark.parametrize("unit", ["nJy", "nJy / arcsec2"])
+@pytest.mark.parametrize("name", ["rotated", "distorted", "galactic"])
+@pytest.mark.parametrize("resampling", ["exact", "interp", "adaptive"])
+def test_resampling_is_that_of_reproject(resampling, name, unit):
+    import reproject
+
+    wcs = make_wcs(**GRIDS[name])
+    values = np.random.default_rng(2).normal(5, 1, SHAPE)
+    image = CCDData(values, unit=unit, wcs=wcs)
+    per_pixel = unit == "nJy"
+    scale = 0.3 if resampling == "interp" else 0.6
+    stack = extract_cutouts(
+        image,
+        QTable({"x": [80, 90], "y": [80, 70]}),
+        size=32,
+        pixel_scale=scale * u.arcsec,
+        resampling=resampling,
+    )
+    options = {"conserve_flux": per_pixel} if resampling == "adaptive" else {}
+    for found, target in zip(stack.data.value[:, 0], stack.wcs, strict=True):
+        expected = getattr(reproject, f"reproject_{resampling}")(
+            (values, wcs), target, found.shape, return_footprint=False, **options
+        )
+        if per_pixel and resampling != "adaptive":
+            x, y = np.meshgrid(*[np.arange(33) - 0.5] * 2)
+            corners = np.stack(wcs.world_to_pixel(target.pixel_to_world(x, y)))
+            expected = expected * pixel_areas(corners[None])[0]
+        tolerance = {"atol": 1e-5 * np.abs(expected).max(), "rtol": 0}
+        np.testing.assert_allclose(found, expected, **tolerance)
+
+
+@pytest.mark.parametrize("resampling", ["exact", "interp", "adaptive"])
+def test_masked_pixels_are_left_out(resampling):
+    wcs = make_wcs(angle=0.4)
+    image = CCDData(np.full(SHAPE, 3.0), unit="nJy / arcsec2", wcs=wcs)
+    image.mask = np.random.default_rng(1).random(SHAPE) < 0.1
+    image.mask[75:85, 70:80] = True
+    image.data[image.mask] = 1e6
+    options = {"size": 40, "pixel_scale": 0.5 * u.arcsec, "resampling": resampling}
+    table = QTable({"x": [80], "y": [80]})
+    stack = extract_cutouts(image, table, **options)
+    np.testing.assert_allclose(stack.data.value[~stack.mask], 3.0, rtol=1e-5)
+    usable = CCDData((~image.mask).astype(float), unit=image.unit, wcs=wcs)
+    coverage = extract_cutouts(usable, table, **options).data.value
+    np.testing.assert_array_equal(stack.mask, coverage < 0.5)
+    assert 0.02 < stack.mask.mean() < 0.2
 
 
 def test_galaxies_are_detected():
