@@ -161,18 +161,30 @@ class Galaxy(Batch):
     dust: tuple = ()
 
     def __post_init__(self):
-        n, p = self.mass.shape
-        for name, shapes in (
-            ("position", [(n, p, 3)]),
-            ("velocity", [(n, p, 3)]),
-            ("dispersion", [(n, p), (n, p, 3)]),
+        mass = tuple(self.mass.shape)
+        if len(mass) != 2:
+            raise InputError("mass", f"an array of shape {mass}", "shape (n, p)")
+        vector, stars = (*mass, 3), (mass[0], self.n_stars)
+        for name, *shapes in (
+            ("position", vector),
+            ("velocity", vector),
+            ("dispersion", mass, vector),
+            ("metallicity", stars),
+            ("fe_h", stars),
+            ("o_fe", stars),
+            ("spacing", mass),
+            ("component", mass),
+            ("frame", (mass[0], 3, 3)),
         ):
-            got = tuple(getattr(self, name).shape)
-            if got not in shapes:
-                expected = " or ".join(map(str, shapes))
-                raise InputError(name, f"an array of shape {got}", expected)
+            value = getattr(self, name)
+            if value is not None and tuple(value.shape) not in shapes:
+                got = f"an array of shape {tuple(value.shape)}"
+                raise InputError(name, got, " or ".join(map(str, shapes)))
+        if self.age is not None and self.metallicity is None:
+            raise InputError("metallicity", None, "one wherever there are ages")
         if self.frame is None:
-            self.frame = torch.eye(3, dtype=self.position.dtype).expand(n, 3, 3)
+            identity = torch.eye(3, dtype=self.position.dtype)
+            self.frame = identity.expand(mass[0], 3, 3)
 
     @property
     def n_stars(self):

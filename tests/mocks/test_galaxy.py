@@ -206,17 +206,30 @@ def test_parts_share_memory_and_keep_the_frame():
     assert turned[:1].frame.shape == (1, 3, 3)
 
 
-@pytest.mark.parametrize("name", ["position", "velocity", "dispersion"])
+@pytest.mark.parametrize(
+    "name",
+    ["position", "velocity", "mass", "dispersion", "metallicity", "spacing", "frame"],
+)
 def test_shapes_must_belong_together(name):
     parts = {
         "position": torch.zeros(2, 5, 3),
         "velocity": torch.zeros(2, 5, 3),
         "mass": torch.ones(2, 5),
         "dispersion": torch.zeros(2, 5),
+        "age": torch.ones(2, 3),
+        "metallicity": torch.ones(2, 3),
     }
-    parts[name] = torch.zeros(2, 4)
+    assert len(Galaxy(**parts)) == 2
+    parts[name] = torch.zeros(4)
     with pytest.raises(InputError, match=name):
         Galaxy(**parts)
+
+
+def test_ages_need_metals():
+    flat = torch.ones(2, 5)
+    vector = torch.zeros(2, 5, 3)
+    with pytest.raises(InputError, match="metallicity"):
+        Galaxy(vector, vector, flat, flat, age=flat)
 
 
 def test_joined_galaxies_need_the_same_quantities():
