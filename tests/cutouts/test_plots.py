@@ -1,10 +1,59 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+from pathlib import Path
+
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.table import QTable
+from astropy.wcs import WCS
 
 from galml.core.exceptions import InputError
 from galml.cutouts import CutoutStack
+
+# The look of lines and letters differs between versions of matplotlib and FreeType.
+compared = pytest.mark.mpl_image_compare(
+    baseline_dir=str(Path(__file__).parent / "baseline"),
+    tolerance=10,
+    savefig_kwargs={"dpi": 50},
+    style="default",
+)
+
+
+def make_galaxies(turn=0.0):
+    """Make four exponential disks in three bands, without noise."""
+    y, x = np.mgrid[:48, :48] - 23.5
+    images, wcs = [], []
+    for k in range(4):
+        angle = np.pi * k / 4
+        along = x * np.cos(angle) + y * np.sin(angle)
+        across = (y * np.cos(angle) - x * np.sin(angle)) / (1 - 0.2 * k)
+        light = np.exp(-np.hypot(along, across) / (4 + 2 * k))
+        images.append([300 * light ** (1 + 0.3 * band) for band in range(3)])
+        wcs.append(WCS(naxis=2))
+        wcs[-1].wcs.ctype, wcs[-1].wcs.crval = ("RA---TAN", "DEC--TAN"), (k, 30)
+        wcs[-1].wcs.crpix = 24.5, 24.5
+        c, s = np.cos(turn * k), np.sin(turn * k)
+        wcs[-1].wcs.cd = 1e-4 * np.array([[-c, s], [s, c]])
+    return CutoutStack(
+        np.array(images) * u.nJy,
+        bands=("g", "r", "i"),
+        wcs=wcs,
+        pixel_scale=0.36 * u.arcsec,
+        catalog=QTable({"name": [f"galaxy {k}" for k in range(4)]}),
+    )
+
+
+@compared
+def test_figure_of_colors():
+    pytest.importorskip("matplotlib")
+    return make_galaxies().plot(columns=2)
+
+
+@compared
+def test_figure_of_one_band_of_turned_images():
+    pytest.importorskip("matplotlib")
+    stack = make_galaxies(turn=0.8)
+    return stack.plot(bands=["r"], columns=4, scales=(1, 1, 1), stretch=50, Q=4)
 
 
 def test_plot(make_stack):
