@@ -255,7 +255,9 @@ class Chunk:
         """Take all cutouts from the images."""
         layouts, count = self._lay_out(), len(self.known)
         choices = [_choose(some, count, self.job.coadd) for some in layouts]
-        for index, (band, choice) in enumerate(zip(self.job.bands, choices, strict=True)):
+        for index, (band, choice) in enumerate(
+            zip(self.job.bands, choices, strict=True)
+        ):
             if band.is_healpix:
                 self._take_from_healpix(index)
             else:
@@ -365,7 +367,13 @@ class Chunk:
         psfs = [psf[part] for psf in psfs]
         shape = (len(take), side, side)
         results = self._resample(
-            task.members, rows, method, place, layout.jacobian[take], psfs, task.is_piece
+            task.members,
+            rows,
+            method,
+            place,
+            layout.jacobian[take],
+            psfs,
+            task.is_piece,
         )
         on_image = None
         if task.is_piece:
@@ -494,9 +502,7 @@ class Chunk:
             for k, row in enumerate(rows)
         ]
         parts = zip(*((r.values, r.variances, r.coverage) for r in made), strict=True)
-        return Resampled(
-            *(None if p[0] is None else np.concatenate(p) for p in parts)
-        )
+        return Resampled(*(None if p[0] is None else np.concatenate(p) for p in parts))
 
     def _correlate(self, result, method, place, jacobian, kernels):
         """Enlarge variances by what a convolution before has correlated."""
@@ -525,7 +531,9 @@ class Chunk:
             some = kernels
             if kernels is not None and len(kernels) > 1:
                 some = kernels[part]
-            made = self._read_some(member, rows[part], place.first[part], shape[1], some)
+            made = self._read_some(
+                member, rows[part], place.first[part], shape[1], some
+            )
             for whole, one in zip((values, variance, good), made, strict=True):
                 if whole is not None:
                     whole[part] = one
@@ -534,7 +542,10 @@ class Chunk:
     def _read_some(self, member, rows, first, width, kernels):
         """Read a few windows of one image and convolve them."""
         index, number = member
-        tile, level = self.job.bands[index].tiles[number], self.job.levels[index][number]
+        tile, level = (
+            self.job.bands[index].tiles[number],
+            self.job.levels[index][number],
+        )
         edge = 0 if kernels is None else kernels.shape[-1] // 2
         shape = (len(rows), width + 2 * edge, width + 2 * edge)
         values, good = np.zeros(shape, self.job.dtype), np.zeros(shape, bool)

@@ -341,9 +341,7 @@ def _levels(saturation, bands):
     if isinstance(saturation, Mapping):
         names = [band.name for band in bands]
         if unknown := [name for name in saturation if str(name).strip() not in names]:
-            raise InputError(
-                "saturation", f"bands {unknown}", f"bands out of {names}"
-            )
+            raise InputError("saturation", f"bands {unknown}", f"bands out of {names}")
         saturation = {str(name).strip(): level for name, level in saturation.items()}
     return [[_level(saturation, tile) for tile in band.tiles] for band in bands]
 

@@ -744,9 +744,7 @@ def _add_uncertainty(tile, uncertainty, shape, argument):
     if std.unit is not None:
         tile.std_factor = std.unit.to(tile.unit)
     tile.kind = kind
-    tile.uncertainty = _same_shape(
-        uncertainty.array, shape, argument, "an uncertainty"
-    )
+    tile.uncertainty = _same_shape(uncertainty.array, shape, argument, "an uncertainty")
 
 
 def _same_shape(array, shape, argument, what):

@@ -86,9 +86,7 @@ def matching_kernel(source, target, *, window=None, regularization=REGULARIZATIO
     return _crop(kernel)
 
 
-def matching_kernels(
-    sources, targets, *, window=None, regularization=REGULARIZATION
-):
+def matching_kernels(sources, targets, *, window=None, regularization=REGULARIZATION):
     """Make the kernels of many images and bands.
 
     Parameters

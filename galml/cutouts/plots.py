@@ -20,9 +20,7 @@ _LENGTHS = np.outer(10.0 ** np.arange(-3, 5), (1, 2, 5)).ravel()
 _TOLERANCE = 1.0
 
 
-def plot_stack(
-    stack, *, bands, columns, figure, scales, minimum, stretch, Q, fill
-):
+def plot_stack(stack, *, bands, columns, figure, scales, minimum, stretch, Q, fill):
     """Draw all galaxies in color, see `galml.cutouts.CutoutStack.plot`."""
     if len(stack) == 0:
         raise InputError("stack", "an empty stack", "one galaxy or more")
