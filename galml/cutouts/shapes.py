@@ -133,7 +133,7 @@ class _Galaxy:
         self.light = self.area * light.repeat(repeats)
 
     def converge(self):
-        """Iterate center and shape until they converge; False where there is no light."""
+        """Iterate center and shape to convergence; False where there is no light."""
         for _ in range(ITERATIONS):
             self.measure_profile()
             if not self.r50 > 0:
