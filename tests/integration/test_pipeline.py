@@ -188,6 +188,28 @@ def test_command(folder, tmp_path):
     check(table[:4], ANGLES)
 
 
+def test_measured_spin_of_a_table(tmp_path):
+    velocity, intensity = disk(70)
+    y, x = np.indices(velocity.shape, dtype=float)
+    columns = {"x": x, "y": y, "flux": intensity}
+    spaxels = QTable({name: values.ravel() for name, values in columns.items()})
+    spaxels["velocity"] = velocity.ravel() * u.km / u.s
+    spaxels["dispersion"] = 60 * u.km / u.s
+    spaxels.write(tmp_path / "spaxels.ecsv")
+    module = [sys.executable, "-m", "galml", "lambda-r", "spaxels.ecsv"]
+    options = ["--r-eff", "12", "--ellipticity", "none", "-o", "spin.fits"]
+    result = subprocess.run(
+        [*module, *options], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    row = QTable.read(tmp_path / "spin.fits")[0]
+    expected = galml.lambda_r(spaxels, r_eff=12, ellipticity=None)[0]
+    assert row["name"] == "spaxels"
+    for name in ("lambda_r", "ellipticity"):
+        np.testing.assert_allclose(row[name], expected[name], rtol=1e-9)
+    np.testing.assert_allclose(row["ellipticity"], 1 - np.cos(np.radians(50)), atol=0.1)
+
+
 def test_demo(tmp_path):
     environment = os.environ | {"MPLBACKEND": "Agg"}
     result = run("demo", cwd=tmp_path, env=environment)
