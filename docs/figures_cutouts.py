@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The pictures of the guide to cutouts; see ``make_figures.py``."""
+"""The figures of the guide to cutouts; see ``make_figures.py``."""
 
 import astropy.units as u
 import numpy as np
@@ -50,8 +50,8 @@ def draw_cutouts():
     stack = extract_cutouts(bands, catalog, size=8.48 * R_EFF, n_pixels=STAMP)
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
-    left, right = figure.subfigures(1, 2)
-    panel = left.subplots()
+    whole, single = figure.subfigures(1, 2)
+    panel = whole.subplots()
     field = np.stack([image.data for image in bands.values()])
     panel.imshow(lupton_rgb(field, scales=COLORS), origin="lower")
     wcs = bands["r"].wcs
@@ -59,11 +59,11 @@ def draw_cutouts():
     for outline in stack.wcs:
         panel.plot(*wcs.world_to_pixel(outline.pixel_to_world(*edge)), "w", lw=0.5)
     panel.set(xticks=[], yticks=[], xlim=(0, field.shape[2]), ylim=(0, field.shape[1]))
-    for panel, picture in zip(
-        right.subplots(SIDE, SIDE)[::-1].flat,
+    for panel, image in zip(
+        single.subplots(SIDE, SIDE)[::-1].flat,
         lupton_rgb(stack, scales=COLORS),
         strict=True,
     ):
-        panel.imshow(picture, origin="lower")
+        panel.imshow(image, origin="lower")
         panel.set(xticks=[], yticks=[])
     return figure

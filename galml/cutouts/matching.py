@@ -477,7 +477,7 @@ def _convolve(values, kernels):
     result = irfft2(transform, s=shape, overwrite_x=True)
     # What wraps around falls on the pixels that are cut off.
     ny, nx = values.shape[-2:]
-    return np.ascontiguousarray(result[..., side - 1 : ny, side - 1 : nx])
+    return result[..., side - 1 : ny, side - 1 : nx]
 
 
 @lru_cache(8)

@@ -303,7 +303,7 @@ class _Overlaps:
         rows, columns = shape
         self.corners = np.empty((2, 4, size), dtype)
         self.edges = np.empty((4, 4, size), dtype)
-        self.heights = np.empty((2, columns + 1, 4, size), dtype)
+        self.height = np.empty((columns + 1, 4, size), dtype)
         self.total = np.empty((rows, columns + 1, size), dtype)
         self.one = np.dtype(dtype).type(1.0)
         self.slant = np.dtype(dtype).type(_SLANT * columns)
@@ -313,7 +313,7 @@ class _Overlaps:
         one, total = self.one, self.total[..., :count]
         xs, ys = self.corners[..., :count]
         run, rise, slope, start = self.edges[..., :count]
-        height, square = self.heights[..., :count]
+        height = self.height[..., :count]
         for corners, step in ((xs, run), (ys, rise)):
             np.subtract(corners[1:], corners[:-1], out=step[:-1])
             np.subtract(corners[0], corners[-1], out=step[-1])
@@ -336,9 +336,7 @@ class _Overlaps:
             if row:
                 height -= one
                 np.clip(height, 0.0 * one, np.inf * one, out=height)
-            np.multiply(height, height, out=square)
-            square *= factor
-            np.add.reduce(square, axis=1, out=total[row])
+            np.einsum("lep,lep,ep->lp", height, height, factor, out=total[row])
         area = np.abs(total[0, -1] - total[0, 0])
         areas = total[:, 1:] - total[:, :-1]
         areas[:-1] -= areas[1:].copy()
@@ -433,16 +431,25 @@ def correlation(weights, kernels, count):
         Shape (n,): mean factor on variances that were propagated as if the pixels
         were independent, for white noise before the convolution; from 1 up.
     """
-    from scipy.fft import irfft2, rfft2
-
     shapes = np.array([part.values.shape for part in weights])
     taps = np.zeros((shapes[:, 2].sum(), *shapes[:, :2].max(axis=0)), np.float32)
     for part, (rows, columns, _) in zip(weights, shapes, strict=True):
         taps[part.pixels, :rows, :columns] = part.values.transpose(2, 0, 1)
     kernels = np.asarray(kernels, np.float32)
-    shape = [n + kernels.shape[-1] - 1 for n in taps.shape[1:]]
-    taps = taps.reshape(count, -1, *taps.shape[1:])
-    transform = rfft2(taps, s=shape) * rfft2(kernels, s=shape)[:, None]
-    together = (irfft2(transform, s=shape) ** 2).sum(axis=(-2, -1))
-    apart = (taps**2).sum(axis=(-2, -1)) * (kernels**2).sum(axis=(-2, -1))[:, None]
-    return (together / apart).mean(axis=1)
+    # The sum of the squares of a convolution is a product of autocorrelations.
+    lags = [n - 1 for n in taps.shape[1:]]
+    own = _autocorrelation(taps.reshape(count, -1, *taps.shape[1:]), lags)
+    other = _autocorrelation(kernels[:, None], lags)
+    together = (own * other).sum(axis=(-2, -1))
+    return (together / own[..., 0, 0] / other[..., 0, 0]).mean(axis=1)
+
+
+def _autocorrelation(images, lags):
+    """Correlate images with themselves, at lags 0, 1 ... and the negative ones."""
+    from scipy.fft import irfft2, rfft2
+
+    shape = [n + lag for n, lag in zip(images.shape[-2:], lags, strict=True)]
+    transform = rfft2(images, s=shape)
+    result = irfft2(transform * transform.conj(), s=shape)
+    y, x = ([*range(lag + 1), *range(-lag, 0)] for lag in lags)
+    return result[..., y, :][..., x]

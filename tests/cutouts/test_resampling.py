@@ -2,8 +2,10 @@
 import numpy as np
 import pytest
 from astropy.wcs import WCS
+from scipy.signal import fftconvolve
 
 from galml.cutouts.resampling import (
+    correlation,
     grid_positions,
     nodes,
     pixel_areas,
@@ -175,3 +177,23 @@ def test_masked_pixels_do_not_count(image):
     assert 0 < (~usable).sum() < usable.sum()
     np.testing.assert_array_equal(np.isfinite(found), usable)
     np.testing.assert_allclose(found[usable], 7.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_correlation_is_that_of_the_convolved_weights(count):
+    rng = np.random.default_rng(4)
+    x, y = positions(tan_wcs(0.3, 0.4, WIDTH), tan_wcs(0.5, 0.0, SIDE), corners=True)
+    x, y = (np.stack([v[:4, :4] + 0.3 * k for k in range(2)]) for v in (x, y))
+    weights = list(weights_exact(x, y, WIDTH))
+    kernels = rng.random((count, 7, 7))
+    expected = np.empty(18)
+    for part in weights:
+        for pixel, taps in zip(part.pixels, part.values.T, strict=True):
+            kernel = kernels[(pixel // 9) % count]
+            both = fftconvolve(taps.T, kernel)
+            apart = (taps**2).sum() * (kernel**2).sum()
+            expected[pixel] = (both**2).sum() / apart
+    found = correlation(weights, kernels, 2)
+    np.testing.assert_allclose(found, expected.reshape(2, 9).mean(axis=1), rtol=1e-5)
+    one = correlation(weights, np.ones((1, 1, 1)), 2)
+    np.testing.assert_allclose(one, 1.0, rtol=1e-5)
