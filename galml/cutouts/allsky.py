@@ -257,7 +257,10 @@ def _unpack(image, argument):
 def _map_hdu(hdus, extension):
     """Find the table of a map; None where an image comes first."""
     if extension is not None:
-        return hdus[extension] if extension in hdus else None
+        try:
+            return hdus[extension]
+        except (KeyError, IndexError):
+            return None
     for one in hdus:
         if isinstance(one, fits.BinTableHDU) and not isinstance(one, fits.CompImageHDU):
             header = one.header

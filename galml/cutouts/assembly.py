@@ -245,7 +245,7 @@ class Chunk:
         # Of each galaxy and band on a seam: what the images contribute, and which
         # corners of the pixels lie on one of them.
         self._pieces, self._covered = {}, {}
-        self._unreadable = set()
+        self._unmatched, self._unreadable = set(), set()
         # Variances are kept in a unit of each band in which they are about 1.
         self._variance_unit = [None] * n_bands
         if len(self.known):
@@ -595,7 +595,7 @@ class Chunk:
         """Keep cutouts that come from one image."""
         values, variances = arrays[:2]
         keep = psf.matched
-        self.flags[rows[~keep]] |= int(Flag.FAILED)
+        self._unmatched.update((int(row), index) for row in rows[~keep])
         self.values[rows[keep], index] = values[keep]
         self.psf[rows, index], self.fwhm[rows, index] = psf.images, psf.fwhm
         if variances is not None:
@@ -624,8 +624,9 @@ class Chunk:
             if not self._covered[row, index].all():
                 self.flags[row] |= int(Flag.TRUNCATED)
             if not pieces:
-                self.flags[row] |= int(Flag.FAILED)
+                self._unmatched.add((row, index))
                 continue
+            self._unmatched.discard((row, index))
             made = coadd(
                 pieces, self.wcs[row], match_background=self.job.match_background
             )
@@ -675,6 +676,8 @@ class Chunk:
         fraction = counts / np.prod(mask.shape[1:])
         self.flags[fraction > _MASKED] |= int(Flag.MASKED)
         self.flags[fraction == 1.0] |= int(Flag.FAILED)
+        for row, _ in self._unmatched:
+            self.flags[row] |= int(Flag.FAILED)
         for row in self._unreadable:
             if self.flags[row] & int(Flag.FAILED):
                 self.flags[row] |= int(Flag.UNREADABLE)

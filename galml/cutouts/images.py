@@ -186,7 +186,8 @@ class Tile:
         low, high = np.full((2, _OUTLINE), -0.5)
         x = np.concatenate([[(nx - 1) / 2], x, x, low, high + nx])
         y = np.concatenate([[(ny - 1) / 2], low, high + ny, y, y])
-        sky = self.wcs.pixel_to_world(x, y).icrs
+        with np.errstate(invalid="ignore"):
+            sky = self.wcs.pixel_to_world(x, y).icrs
         points = sky.cartesian.xyz.value
         radius = np.arccos(np.clip(points[:, 0] @ points, -1.0, 1.0)).max()
         # Of maps that reach around the sky, the outline says nothing.
@@ -540,7 +541,7 @@ class _Lazy:
         self.needs = None
         if lookup is not None:
             self._add_partners(lookup, image, argument)
-            if "ASDF" in lookup:
+            if image.name == "SCI" and "ASDF" in lookup:
                 self._add_jwst(lookup, image)
 
     def _pixels(self, image, hdus):
@@ -585,7 +586,7 @@ class _Lazy:
 
     def _add_jwst(self, hdus, image):
         """Take errors, quality and the generalized WCS of a JWST product."""
-        if image.name == "SCI" and self.uncertainty is None:
+        if self.uncertainty is None:
             if "ERR" in hdus and hdus["ERR"].shape == image.shape:
                 self._set_uncertainty(StdDevUncertainty, None, hdus["ERR"], hdus)
             if "DQ" in hdus and hdus["DQ"].shape == image.shape:

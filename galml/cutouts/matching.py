@@ -13,15 +13,7 @@ from galml.cutouts.psf import fwhm_of, to_psf_image
 from galml.cutouts.resampling import resample, weights_exact
 from galml.cutouts.targets import native_scale
 
-__all__ = [
-    "LocalPSF",
-    "PSFPlan",
-    "margin",
-    "match",
-    "matching_kernel",
-    "matching_kernels",
-    "plan_psfs",
-]
+__all__ = ["margin", "match", "matching_kernel", "matching_kernels"]
 
 #: A PSF may be broader than the target by this fraction: FWHM are not known better.
 TOLERANCE = 0.01

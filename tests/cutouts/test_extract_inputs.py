@@ -127,6 +127,8 @@ def test_sizes(images, catalog):
             "target_psf",
         ),
         ({"size": 20, "saturation": 3 * u.kg}, InputUnitError, "saturation"),
+        ({"size": 20, "saturation": {"z": 3.0}}, InputError, "saturation"),
+        ({"size": 20, "saturation": "high"}, InputError, "saturation"),
     ],
 )
 def test_bad_arguments(images, catalog, options, error, argument):

@@ -139,6 +139,38 @@ def test_images_name_their_bands(ccd):
     assert names == ["r"]
 
 
+def test_arrays_with_their_wcs_or_header(ccd):
+    ccd.mask = ccd.uncertainty = None
+    expected = read(ccd, uncertainty=False)[0]
+    header = ccd.wcs.to_header()
+    header["BUNIT"] = "nJy"
+    values = np.array(ccd.data)
+    for pair in ((values, header), (values * u.nJy, ccd.wcs), (values[None], header)):
+        np.testing.assert_array_equal(read(pair, uncertainty=False)[0], expected)
+        found = read({"g": pair, "r": [pair, pair]}, uncertainty=False)[0]
+        np.testing.assert_array_equal(found, expected)
+    found = read((values, ccd.wcs), uncertainty=False, unit="uJy")[0]
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(InputUnitError, match="without a unit"):
+        read((values, ccd.wcs))
+
+
+def test_a_few_files_are_open(ccd, tmp_path):
+    paths = [str(tmp_path / f"{k}.fits") for k in range(4)]
+    for path in paths:
+        ccd.write(path)
+    with OpenFiles(limit=2) as files:
+        first = files.open(paths[0])
+        assert files.open(paths[0]) is first
+        for path in paths[1:3]:
+            files.open(path)
+        assert list(files._open) == paths[1:3]
+        files.open(paths[1])
+        files.open(paths[3])
+        assert list(files._open) == [paths[1], paths[3]]
+    assert not files._open
+
+
 def test_psf_of_the_data_unless_given(ccd):
     data = NDData(ccd.data, unit="nJy", wcs=ccd.wcs, psf=np.ones((3, 3)))
     images = {"g": data, "r": data}

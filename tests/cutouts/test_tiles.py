@@ -382,6 +382,12 @@ def test_each_tile_has_its_psf(center):
         stack.data.value, alone.data.value, atol=1e-5 * image.max()
     )
     assert not stack.flags[0] & Flag.FAILED
+    options["coadd"] = "seams"
+    stack = extract_cutouts({"r": tiles[::-1]}, some, psf={"r": psf[::-1]}, **options)
+    np.testing.assert_allclose(
+        stack.data.value, alone.data.value, atol=1e-5 * image.max()
+    )
+    assert not stack.flags[0] & Flag.FAILED
 
 
 def test_galaxies_of_overlaps_are_detected_once():
