@@ -69,7 +69,7 @@ def _disks(grid, radii):
     """Cells inside the largest radius, and weights with which they are averaged."""
     inner = (grid.radius <= max(radii)).flatten().nonzero()[:, 0]
     distance = grid.radius.flatten()[inner]
-    inside = torch.stack([(distance <= radius).float() for radius in radii], 1)
+    inside = torch.stack([(distance <= radius).double() for radius in radii], 1)
     return inner, inside
 
 
@@ -91,9 +91,11 @@ def light_inside(stamps, grid, radii):
         Shape (n, bands, radii): flux per pixel; 0 where nothing is known.
     """
     inner, inside = _disks(grid, radii)
-    mean = stamps.mean.flatten(2).index_select(2, inner)
-    cover = stamps.cover.flatten(2).index_select(2, inner)
-    return (mean * cover) @ inside / (cover @ inside).clamp_min(1e-6)
+    mean = stamps.mean.flatten(2).index_select(2, inner).double()
+    cover = stamps.cover.flatten(2).index_select(2, inner).double()
+    # Gradients of color are differences of these: all digits count.
+    light = (mean * cover) @ inside / (cover @ inside).clamp_min(1e-6)
+    return light.float()
 
 
 @functools.lru_cache(maxsize=16)

@@ -9,7 +9,6 @@ import functools
 import math
 import os
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -18,7 +17,7 @@ from astropy.table import Column, Table
 from astropy.units.function import FunctionUnitBase
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
-from galml.core.files import parse_unit
+from galml.core.files import file_stem, parse_unit
 from galml.core.flags import Flag
 from galml.core.geometry import pixel_scale as scale_of
 from galml.core.inputs import (
@@ -452,7 +451,7 @@ def _adapted(one):
     """Give color images and plain cubes the form in which they are read."""
     meta = {}
     if isinstance(one, str | os.PathLike) and is_color_file(one):
-        meta["OBJECT"] = Path(os.fspath(one)).stem
+        meta["OBJECT"] = file_stem(one)
         one = read_color_file(one)
     if is_rgb(one):
         return NDData(np.moveaxis(one, 2, 0), meta=meta | {COLORS: True})

@@ -253,7 +253,11 @@ def plot_saliency(
     axes["prepared"].imshow(seen, origin="lower", cmap="gray")
     axes["prepared"].set_title("as the network sees it", fontsize=10)
     drawn = axes["saliency"].imshow(strength, origin="lower", cmap="magma", vmin=0)
-    axes["saliency"].contour(seen, colors="white", linewidths=0.5, alpha=0.6)
+    levels = seen.max() * np.array([0.25, 0.5, 0.75])
+    if seen.max() > seen.min():
+        axes["saliency"].contour(
+            seen, np.unique(levels), colors="white", linewidths=0.5, alpha=0.6
+        )
     axes["saliency"].set_title("weight in the spin", fontsize=10)
     figure.colorbar(drawn, ax=axes["saliency"], shrink=0.8)
     for key in ("prepared", "saliency"):

@@ -2,18 +2,15 @@
 import math
 from dataclasses import dataclass
 
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
 
 from galml.core.model import GalaxyModel
-from galml.core.networks import standardize
-from galml.stellar_spin.bands import wavelengths
-from galml.stellar_spin.network import Duckworth2020, SpinNet
-from galml.stellar_spin.posterior import NEUTRAL
-from galml.stellar_spin.preparation import SCALARS, Stamps, prepare
-
-GRI = wavelengths(("g", "r", "i"))
+from galml.core.weights import load_model
+from galml.imaging import read_images
+from galml.stellar_spin.published import INPUT, Duckworth2020
 
 
 @dataclass
@@ -27,8 +24,11 @@ class Galaxies:
     bulge: np.ndarray
 
     @property
-    def stamps(self):
-        return Stamps(torch.from_numpy(self.data), GRI, torch.from_numpy(self.r_eff))
+    def images(self):
+        """As they are prepared."""
+        known = {"bands": ("g", "r", "i"), "r_eff": self.r_eff * u.pix}
+        (images,) = read_images(self.data * u.nJy, **known).members
+        return images
 
 
 def make_galaxies(
@@ -66,35 +66,14 @@ def galaxies():
 
 
 @pytest.fixture(scope="session")
-def model(galaxies):
-    """Default network before any training."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(4)
-        network = SpinNet(widths=(8, 12, 16, 20))
-        # Norms that have seen images let them through.
-        scalars = prepare(galaxies.stamps).scalars
-        standardize(network, scalars)
-        network.train()
-        for _ in range(20):
-            network({"image": prepare(galaxies.stamps).image, "scalars": scalars})
-    return GalaxyModel(
-        network,
-        operation="spin",
-        architecture="spin",
-        options={"widths": [8, 12, 16, 20]},
-        config={
-            "preparation": "spin",
-            "calibration": NEUTRAL,
-            "domain": {"low": [-50] * len(SCALARS), "high": [50] * len(SCALARS)},
-        },
-        card={},
-        name="tiny",
-    )
+def model():
+    """The default model, as it is shipped."""
+    return load_model("default", "spin")
 
 
 @pytest.fixture(scope="session")
 def published_model():
-    """Published network before any training."""
+    """Published network before any training: its weights were never published."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(4)
         network = Duckworth2020()
@@ -103,7 +82,8 @@ def published_model():
         operation="spin",
         architecture="duckworth2020",
         options={},
-        config={"preparation": "duckworth2020", "error": 0.1},
+        config={"error": 0.1},
         card={},
+        input_spec=INPUT,
         name="published",
     )

@@ -4,16 +4,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from galml.core.inference import infer
-from galml.stellar_spin.light import VIEWS
-from galml.stellar_spin.network import ARCHITECTURES, Duckworth2020, SpinNet
-from galml.stellar_spin.preparation import CHANNELS, SCALARS
+from galml.imaging import MIRRORS
+from galml.stellar_spin.network import SpinNet
+from galml.stellar_spin.preparation import INPUT
+from galml.stellar_spin.published import Duckworth2020
 
 
 def inputs(count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return {
-        "image": torch.randn(count, len(CHANNELS), 48, 48, generator=generator),
-        "scalars": torch.randn(count, len(SCALARS), generator=generator),
+        "image": torch.randn(
+            count, len(INPUT.channels), *INPUT.grid, generator=generator
+        ),
+        "scalars": torch.randn(count, len(INPUT.scalars), generator=generator),
     }
 
 
@@ -24,14 +27,14 @@ def flops(network, batch):
 
 
 def test_published_network_has_its_size():
-    network = ARCHITECTURES["duckworth2020"]()
+    network = Duckworth2020()
     assert sum(p.numel() for p in network.parameters()) == 5_994_145
     assert network({"image": torch.rand(2, 3, 80, 80)})["spin"].shape == (2,)
 
 
 def test_default_network_costs_a_tenth_of_the_published_one():
     published = flops(Duckworth2020(), {"image": torch.rand(1, 3, 80, 80)})
-    assert len(VIEWS) * flops(SpinNet(), inputs(1)) <= published / 10
+    assert len(MIRRORS) * flops(SpinNet(), inputs(1)) <= published / 10
 
 
 def test_outputs():
@@ -44,7 +47,9 @@ def test_outputs():
 def test_views_make_it_invariant(axes):
     network, batch = SpinNet().eval(), inputs(4)
     mirrored = batch | {"image": batch["image"].flip(axes)}
-    first, second = (next(infer(network, [b], views=VIEWS)) for b in (batch, mirrored))
+    first, second = (
+        next(infer(network, [b], views=MIRRORS)) for b in (batch, mirrored)
+    )
     bare = network(mirrored)["spin"] - network(batch)["spin"]
     assert bare.abs().max() > 1e-4
     for key, value in first.items():

@@ -11,8 +11,9 @@ import galml
 from galml.core import GalmlWarning, decode_flags
 from galml.core.exceptions import InputError, InputUnitError, ModelError
 from galml.cutouts import CutoutStack, sdss_rgb
-from galml.stellar_spin.bands import wavelengths
-from galml.stellar_spin.images import read_images
+from galml.imaging import read_images
+from galml.physics import pivot_wavelengths
+from galml.stellar_spin.metrics import pearson
 
 BANDS = ("g", "r", "i")
 COLUMNS = [
@@ -67,8 +68,19 @@ def test_columns(table):
     assert ((probability >= 0) & (probability <= 1)).all()
     half = (table["spin_hi"] - table["spin_lo"]) / 2
     np.testing.assert_allclose(table["spin_err"], half, atol=1e-6)
-    assert np.ptp(table["spin"]) > 1e-3
-    assert table.meta["OPERATN"] == "spin" and table.meta["MODEL"] == "tiny"
+    assert table.meta["OPERATN"] == "spin"
+    assert table.meta["MODEL"] == "stellar-spin-1"
+
+
+def test_what_is_predicted(galaxies, table):
+    """Shapes are seen, and disks turn faster than bulges, the more so edge-on."""
+    shape, spin = 1 - galaxies.axis_ratio, np.asarray(table["spin"])
+    assert pearson(table["ellipticity"], shape) > 0.9
+    disk, flat = galaxies.bulge < 0.6, shape > 0.2
+    assert spin[disk & flat].min() > 0.65 and spin[disk].min() > 0.5
+    assert spin[~disk & ~flat].max() < 0.3
+    assert spin[~disk & ~flat].max() < spin[~disk & flat].mean() < spin[disk].min()
+    assert table["fast_rotator_probability"][disk].min() > 0.95
 
 
 @pytest.mark.parametrize("turn", ["x", "y", "quarter", "diagonal"])
@@ -119,7 +131,7 @@ def test_stack(galaxies, model, table):
 def test_units_of_flux(galaxies, options, table):
     data = galaxies.data[:4]
     own = options | {"r_eff": galaxies.r_eff[:4] * u.pix}
-    frequency = u.spectral_density(wavelengths(BANDS) * u.micron)
+    frequency = u.spectral_density(pivot_wavelengths(BANDS) * u.micron)
     wave = u.erg / u.s / u.cm**2 / u.AA
     by_wavelength = (data.swapaxes(1, 3) * u.nJy).to(wave, frequency).swapaxes(1, 3)
     maggies = (data * u.nJy).to(u.nmgy, u.zero_point_flux(1 * u.AB))
@@ -131,7 +143,9 @@ def test_units_of_flux(galaxies, options, table):
     ):
         assert_same(galml.spin(same, **own), table[:4], atol=1e-4)
     counts = galml.spin(data * u.adu, **own)
-    assert np.abs(counts["spin"] - table["spin"][:4]).max() > 1e-4
+    # Without colors, spins differ by less than their errors.
+    change = np.abs(counts["spin"] - table["spin"][:4])
+    assert 0.05 < change.max() and (change < table["spin_err"][:4]).all()
     assert_same(galml.spin(data, **own), counts)
 
 
@@ -149,7 +163,10 @@ def test_single_band(galaxies, model, table):
     own = {"r_eff": galaxies.r_eff[0] * u.pix, "model": model}
     first = galml.spin(galaxies.data[0, 1] * u.nJy, **own)
     assert_same(galml.spin(galaxies.data[0, 1:2] * u.nJy, bands="r", **own), first)
-    assert np.abs(first["spin"] - table["spin"][0]) > 1e-4
+    many = galml.spin(galaxies.data[:, 1:2], **own | {"r_eff": galaxies.r_eff * u.pix})
+    change = np.abs(many["spin"] - table["spin"])
+    assert 0.1 < change.max() < 0.25
+    assert np.median(many["spin_err"] / table["spin_err"]) > 1.03
 
 
 def test_fits_files(galaxies, model, table, tmp_path):
@@ -170,7 +187,7 @@ def test_color_images(galaxies, model, tmp_path):
     own = {"r_eff": galaxies.r_eff[:4] * u.pix, "model": model}
     found = galml.spin(colors, **own)
     exact = galml.spin(light * u.nJy, bands=BANDS, **own)
-    assert np.abs(found["spin"] - exact["spin"]).max() < 0.05
+    assert np.abs(found["spin"] - exact["spin"]).max() < 0.1
     alone = galml.spin(colors[1], r_eff=galaxies.r_eff[1] * u.pix, model=model)
     assert_same(alone, found[1:2])
     image = pytest.importorskip("PIL.Image")
@@ -185,23 +202,27 @@ def test_uncertainty_and_mask_count(galaxies, model, table):
     known = galml.spin(data, model=model)
     assert "no_uncertainty" not in decode_flags(known["flags"])[0]
     assert np.abs(known["spin"] - table["spin"][0]) < 0.02
+    # Of an image that is said to be noisier, less is known.
     data.uncertainty = StdDevUncertainty(np.full(data.shape, 6.0))
-    assert np.abs(galml.spin(data, model=model)["spin"] - known["spin"]) > 1e-3
+    noisy = galml.spin(data, model=model)
+    assert noisy["spin_err"] > 1.5 * known["spin_err"]
     star = ccd(galaxies, 0)
     star.data = star.data.copy()
     star.data[:, 5:9, 5:9] = 1e5
     bright = galml.spin(star, model=model)
     star.mask = star.data > 1e4
     masked = galml.spin(star, model=model)
-    change = np.abs(masked["spin"] - table["spin"][0])
-    assert change < 0.02 and change < np.abs(bright["spin"] - table["spin"][0])
+    assert np.abs(masked["spin"] - table["spin"][0]) < 0.01
+    assert np.abs(bright["spin"] - table["spin"][0]) > 0.015
 
 
 def test_psf_counts(galaxies, model, table):
     by_argument = galml.spin(ccd(galaxies, 0), psf_fwhm=1.2 * u.arcsec, model=model)
     by_meta = galml.spin(ccd(galaxies, 0, PSFFWHM="1.3,1.2,1.1"), model=model)
     assert_same(by_argument, by_meta)
-    assert np.abs(by_meta["spin"] - table["spin"][0]) > 1e-5
+    # What looks as round through a wider PSF is flatter.
+    flatter = by_meta["ellipticity"] - table["ellipticity"][0]
+    assert 0.02 < flatter[0] < 0.15
     widths = np.full((2, 3), 1.2) * u.arcsec
     both = [ccd(galaxies, 0), ccd(galaxies, 1)]
     assert_same(galml.spin(both, psf_fwhm=widths, model=model)[:1], by_meta)
@@ -213,7 +234,8 @@ def test_samples(images, options, table):
     assert drawn.shape == (24, 400)
     np.testing.assert_allclose(drawn.mean(1), table["spin"], atol=0.06)
     again = galml.spin(images, **own | {"batch_size": 7})["spin_samples"]
-    np.testing.assert_allclose(drawn, again, atol=1e-5)
+    # Where hardly any probability is, quantiles are steep.
+    np.testing.assert_allclose(drawn, again, atol=5e-5)
 
 
 def test_flags(galaxies, model):
@@ -244,8 +266,8 @@ def test_size_is_measured(make, model):
     assert not any("size_measured" in flags for flags in decode_flags(given["flags"]))
     turned = galml.spin(data[..., ::-1], bands=BANDS, model=model)
     assert_same(found, turned, atol=2e-4)
-    sizes = [next(read_images(d, bands=BANDS)[2]).r_eff for d in data]
-    assert (np.abs(np.array(sizes) / galaxies.r_eff - 1) < 0.5).all()
+    (images,) = read_images(data, bands=BANDS).members
+    assert (np.abs(images.r_eff / galaxies.r_eff - 1) < 0.5).all()
 
 
 @pytest.mark.parametrize(
@@ -257,7 +279,7 @@ def test_size_is_measured(make, model):
         ({"r_eff": [3, 4] * u.pix}, InputError, "r_eff: got 2 values"),
         ({"bands": ("g", "r")}, InputError, "bands: got"),
         ({"bands": None}, InputError, "bands: got no names"),
-        ({"bands": ("g", "r", "q")}, InputError, "bands: got 'q'"),
+        ({"bands": ("g", "r", "q")}, InputError, "bands: got the unknown band 'q'"),
         ({"pixel_scale": 3 * u.km}, InputUnitError, "pixel_scale: got"),
         ({"psf_fwhm": [1, 2] * u.pix}, InputError, "psf_fwhm: got 2 values"),
         ({"cutouts": np.zeros((3, 20, 20))}, InputError, "cutouts: got 0 everywhere"),

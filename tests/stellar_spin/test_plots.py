@@ -1,18 +1,26 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import subprocess
 import sys
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.table import QTable
 from matplotlib.figure import Figure
 
 import galml
 from galml.core.exceptions import InputError
+from galml.imaging import read_images
 from galml.stellar_spin import plots
-from galml.stellar_spin.images import read_images
-from galml.stellar_spin.saliency import saliency
 
+# The look of lines and letters differs between versions of matplotlib and FreeType.
+compared = pytest.mark.mpl_image_compare(
+    baseline_dir=str(Path(__file__).parent / "baseline"),
+    tolerance=10,
+    savefig_kwargs={"dpi": 50},
+    style="default",
+)
 BANDS = ("g", "r", "i")
 
 
@@ -106,13 +114,13 @@ def test_table_of_published_model(galaxies, published_model, options):
 
 def test_saliency_follows_the_galaxy(galaxies, model):
     data, options = one(galaxies, 3)
-    image = next(read_images(data, **options)[2])
-    seen, strength = saliency(image, model)
+    (image,) = read_images(data, **options).members
+    seen, strength = plots.saliency(image, model)
     assert seen.shape == strength.shape == (48, 48)
     assert (strength >= 0).all() and strength.sum() > 0
     assert strength[12:36, 12:36].mean() > strength.mean()
-    mirrored = next(read_images(data[..., ::-1], **options)[2])
-    _, other = saliency(mirrored, model)
+    (mirrored,) = read_images(data[..., ::-1], **options).members
+    _, other = plots.saliency(mirrored, model)
     errors = [np.abs(v - strength).max() for v in (other[::-1], other, other[:, ::-1])]
     assert min(errors) < 1e-4 * strength.max()
 
@@ -122,6 +130,48 @@ def test_saliency_figure(galaxies, model, published_model):
     for one_model in (model, published_model):
         axes = panels(plots.plot_saliency(data, model=one_model, **options))
         assert {"image", "prepared", "saliency"} <= set(axes)
+
+
+def field(galaxies, rows):
+    """A few galaxies with a measured PSF, as they are drawn."""
+    known = {"r_eff": galaxies.r_eff[rows] * u.pix, "bands": BANDS}
+    return galaxies.data[rows] * u.nJy, known | {"psf_fwhm": 2 * u.pix}
+
+
+@compared
+def test_figure_of_a_galaxy(make):
+    data, options = field(make(12, shape=(64, 64), seed=5, noise=0.01), [7])
+    options["r_eff"] = options["r_eff"][0]
+    return plots.plot_galaxy(data[0], galml.spin(data[0], **options)[0], **options)
+
+
+@compared
+def test_figure_of_a_gallery(make):
+    galaxies = make(12, shape=(48, 48), seed=5, noise=0.0)
+    data, options = field(galaxies, np.argsort(galaxies.bulge)[::4])
+    table = galml.spin(data, **options)
+    return plots.plot_gallery(data, table, columns=3, **options)
+
+
+@compared
+def test_figure_of_a_table():
+    rng = np.random.default_rng(2)
+    truth = rng.beta(4, 3, 300)
+    error = 0.06 + 0.04 * rng.random(300)
+    spin = np.clip(truth + error * rng.normal(size=300), 0.01, 0.95)
+    shape = rng.uniform(0, 0.9, 300)
+    table = QTable({"spin": spin, "spin_lo": spin - error, "spin_hi": spin + error})
+    table["ellipticity"] = shape
+    odds = np.exp(30 * (spin - 0.31 * np.sqrt(shape)))
+    table["fast_rotator_probability"] = odds / (1 + odds)
+    return plots.plot_table(table, {"spin": truth})
+
+
+@compared
+def test_figure_of_the_saliency(make):
+    data, options = field(make(12, shape=(64, 64), seed=5, noise=0.01), [7])
+    options["r_eff"] = options["r_eff"][0]
+    return plots.plot_saliency(data[0], **options)
 
 
 def test_importing_needs_no_matplotlib():

@@ -3,8 +3,13 @@ import numpy as np
 import pytest
 import torch
 
-from galml.stellar_spin.calibration import calibrate, interval
-from galml.stellar_spin.posterior import NEUTRAL, fast_rotators, posterior
+from galml.stellar_spin.posterior import (
+    UNCALIBRATED,
+    calibrate,
+    fast_rotators,
+    interval,
+    posterior,
+)
 
 COUNT = 3000
 
@@ -22,7 +27,7 @@ def outputs(spin, width, ellipticity, error):
 
 
 def test_moments():
-    result = posterior(outputs(0.4, 0.08, 0.3, 0.05), NEUTRAL)
+    result = posterior(outputs(0.4, 0.08, 0.3, 0.05), UNCALIBRATED)
     assert result["spin_mean"][0] == pytest.approx(0.4, abs=1e-3)
     assert result["spin_error"][0] == pytest.approx(0.08, abs=2e-3)
     assert result["ellipticity"][0] == pytest.approx(0.3, abs=1e-5)
@@ -32,11 +37,11 @@ def test_moments():
 def test_fast_rotators():
     rng = np.random.default_rng(1)
     spin, shape = 0.17, 0.3
-    result = posterior(outputs(spin, 0.05, shape, 0.1), NEUTRAL)
+    result = posterior(outputs(spin, 0.05, shape, 0.1), UNCALIBRATED)
     drawn = rng.normal(spin, 0.05, 200_000).clip(0, 1)
     limit = 0.31 * np.sqrt(rng.normal(shape, 0.1, 200_000).clip(0, 1))
     assert fast_rotators(result)[0] == pytest.approx((drawn > limit).mean(), abs=0.01)
-    sure = posterior(outputs(0.8, 0.03, 0.5, 0.02), NEUTRAL)
+    sure = posterior(outputs(0.8, 0.03, 0.5, 0.02), UNCALIBRATED)
     assert fast_rotators(sure)[0] == pytest.approx(1.0, abs=1e-5)
 
 
@@ -63,4 +68,4 @@ def test_unknown_truths_do_not_count():
     found = outputs(0.5, 0.05, 0.5, 0.05)
     unknown = torch.full((COUNT,), torch.nan)
     truth = {"spin": unknown, "ellipticity": unknown}
-    assert calibrate(found, truth) == NEUTRAL
+    assert calibrate(found, truth) == UNCALIBRATED

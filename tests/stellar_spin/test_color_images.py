@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from galml.stellar_spin import pictures
-from galml.stellar_spin.pictures import through_pictures
+from galml.stellar_spin import color_images
+from galml.stellar_spin.color_images import as_color_images
 
 PERFECT = {
     "SIDE": 48,
@@ -23,7 +23,7 @@ RADIUS, CENTER = 4.0, (24.0, 22.0)
 @pytest.fixture
 def perfect(monkeypatch):
     for name, value in PERFECT.items():
-        monkeypatch.setattr(pictures, name, value)
+        monkeypatch.setattr(color_images, name, value)
     return monkeypatch
 
 
@@ -37,11 +37,11 @@ def run(seed=0, n=3):
     center = torch.tensor(CENTER).double().expand(n, 2)
     noise, scale = torch.full((n, 3), 20.0), torch.full((n,), 0.396)
     generator = torch.Generator().manual_seed(seed)
-    found = through_pictures(data, noise, scale, size, center.clone(), generator)
+    found = as_color_images(data, noise, scale, size, center.clone(), generator)
     return data, *found
 
 
-def test_a_perfect_picture_is_the_image(perfect):
+def test_a_perfect_color_image_is_the_image(perfect):
     data, found, size, center, factor = run()
     assert factor == 1 and found.shape == data.shape and found.dtype == data.dtype
     # A step of a byte is three per cent where the stretch is steepest.
@@ -51,14 +51,14 @@ def test_a_perfect_picture_is_the_image(perfect):
     torch.testing.assert_close(size, torch.full((3,), RADIUS).double())
 
 
-def test_the_same_seed_gives_the_same_pictures():
+def test_the_same_seed_gives_the_same_images():
     first, again, other = run(1), run(1), run(2)
     assert torch.equal(first[1], again[1])
     assert first[1].shape != other[1].shape or not torch.equal(first[1], other[1])
 
 
-def test_enlarged_pictures_have_their_center_where_they_say(perfect):
-    perfect.setattr(pictures, "SIDE", 144)
+def test_enlarged_images_have_their_center_where_they_say(perfect):
+    perfect.setattr(color_images, "SIDE", 144)
     for seed in range(8):
         _, found, size, center, factor = run(seed)
         assert found.shape[-1] == 48 * factor
@@ -71,7 +71,7 @@ def test_enlarged_pictures_have_their_center_where_they_say(perfect):
 
 
 def test_radii_and_centers_are_measured(perfect):
-    perfect.setattr(pictures, "MEASURED", 1.0)
+    perfect.setattr(color_images, "MEASURED", 1.0)
     _, _, size, center, _ = run()
     assert (size != RADIUS).all()
     assert (size / RADIUS - 1).abs().max() < 0.1
@@ -79,7 +79,7 @@ def test_radii_and_centers_are_measured(perfect):
 
 
 def test_the_sky_gets_black(perfect):
-    perfect.setattr(pictures, "PEDESTAL", (2.0, 2.0))
+    perfect.setattr(color_images, "PEDESTAL", (2.0, 2.0))
     data, found, *_ = run()
     assert (found[data < 30] == 0).all()
     assert (found[data > 100] < data[data > 100]).all()
@@ -87,14 +87,14 @@ def test_the_sky_gets_black(perfect):
 
 def test_colors_are_displaced_and_tinted(perfect):
     data, before, *_ = run()
-    perfect.setattr(pictures, "SHIFT", (1.0, 0.0, 1.0))
+    perfect.setattr(color_images, "SHIFT", (1.0, 0.0, 1.0))
     _, shifted, *_ = run()
     assert torch.equal(shifted[:, 1], before[:, 1]) or (
         (shifted[:, 1] - before[:, 1]).abs().max() < 0.05 * before[:, 1].max()
     )
     assert (shifted[:, 0] - before[:, 0]).abs().amax((1, 2)).min() > 100
-    perfect.setattr(pictures, "SHIFT", (0.0, 0.0, 0.0))
-    perfect.setattr(pictures, "TINT", (0.3, 0.0, 0.0))
+    perfect.setattr(color_images, "SHIFT", (0.0, 0.0, 0.0))
+    perfect.setattr(color_images, "TINT", (0.3, 0.0, 0.0))
     _, tinted, *_ = run()
     bright = data[:, 0] > 300
     ratio = (tinted[:, 0] / before[:, 0])[bright]
@@ -102,7 +102,7 @@ def test_colors_are_displaced_and_tinted(perfect):
 
 
 def test_compression_loses_detail(perfect):
-    perfect.setattr(pictures, "COMPRESSED", 1.0)
+    perfect.setattr(color_images, "COMPRESSED", 1.0)
     data, found, *_ = run()
     bright = data > 300
     error = (found / data - 1).abs()[bright]

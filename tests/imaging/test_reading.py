@@ -1,0 +1,381 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.constants import c
+from astropy.nddata import CCDData, NDData, StdDevUncertainty
+from astropy.table import Column, QTable, Table
+from astropy.utils.masked import Masked
+from astropy.wcs import WCS
+
+from galml.core import Flag
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.inputs import Failure
+from galml.cutouts import CutoutStack, sdss_rgb
+from galml.imaging import GalaxyImages, find_problems, read_images
+
+BANDS = ("g", "r", "i")
+ARRAYS = ("values", "r_eff", "noise", "psf_fwhm", "center", "pixel_scale", "flags")
+
+
+@pytest.fixture
+def data(make_disks):
+    return make_disks(noise=0.5)[0]
+
+
+@pytest.fixture
+def stack(data):
+    """A stack in which not all is known of all galaxies."""
+    count = len(data)
+    r_eff = np.linspace(1.6, 2.6, count)
+    r_eff[1] = np.nan
+    width = np.full((count, 3), 1.2)
+    width[2, 1] = np.nan
+    mask = np.zeros(data.shape, bool)
+    mask[3, :, :4] = True
+    std = np.full(data.shape, 0.5)
+    std[4, 0, 5] = -1
+    values = data.copy()
+    values[5, 1, 3, 3] = np.inf
+    wcs = [None] * count
+    wcs[2] = WCS(naxis=2)
+    wcs[2].wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs[2].wcs.cdelt = -0.3 / 3600, 0.3 / 3600
+    scale = np.full(count, 0.4)
+    scale[2] = np.nan
+    return CutoutStack(
+        values * u.uJy,
+        bands=BANDS,
+        wcs=wcs,
+        pixel_scale=scale * u.arcsec,
+        uncertainty=std,
+        mask=mask,
+        psf_fwhm=width * u.arcsec,
+        catalog=QTable({"name": list("abcdef"), "r_eff": r_eff * u.arcsec}),
+        flags=np.arange(count) * int(Flag.NEIGHBORS),
+    )
+
+
+def members(cutouts, **options):
+    return list(read_images(cutouts, **options).members)
+
+
+def joined(parts):
+    return GalaxyImages.concatenate(parts)
+
+
+def assert_same(first, second, rtol=1e-6):
+    assert first.bands == second.bands and first.calibrated == second.calibrated
+    for key in ARRAYS:
+        np.testing.assert_allclose(
+            getattr(first, key), getattr(second, key), rtol=rtol, err_msg=key
+        )
+
+
+def test_stack_is_what_its_images_are(stack):
+    (together,) = members(stack)
+    one_by_one = members(list(stack))
+    assert len(one_by_one) == 6 and len(together) == 6
+    assert_same(together, joined(one_by_one))
+    assert together.names == joined(one_by_one).names == list("abcdef")
+    measured = (together.flags & int(Flag.SIZE_MEASURED)) > 0
+    assert measured.tolist() == [False, True, False, False, False, False]
+    assert np.isfinite(together.center[1]).all() and 3 < together.r_eff[1] < 7
+    assert together.pixel_scale[2] == pytest.approx(0.3)
+    nonfinite = (together.flags & int(Flag.NONFINITE)) > 0
+    assert nonfinite.tolist() == [False] * 5 + [True]
+    assert np.isnan(together.values[3, :, :4]).all()
+    assert np.isnan(together.values[4, 0, 5]).all()
+    np.testing.assert_allclose(together.noise, 500)
+
+
+def test_stack_and_array_are_not_copied(data):
+    for kind in (np.float32, np.float64):
+        values = data.astype(kind)
+        stack = CutoutStack(values * u.nJy, bands=BANDS, pixel_scale=1 * u.arcsec)
+        for cutouts in (stack, stack.data):
+            (images,) = members(cutouts, bands=BANDS, r_eff=4 * u.pix)
+            assert np.shares_memory(images.values, stack.data)
+            assert images.values.dtype == kind
+
+
+def test_blocks_are_bounded():
+    count = 600
+    data = np.ones((count, 1, 8, 8)) * u.nJy
+    r_eff = np.arange(count) * u.pix
+    blocks = members(data, r_eff=r_eff, bands="r")
+    assert [len(block) for block in blocks] == [256, 256, 88]
+    np.testing.assert_array_equal(joined(blocks).r_eff, np.arange(count))
+    wide = np.ones((3, 1, 1500, 1500), np.float32)
+    assert [len(b) for b in members(wide, r_eff=4 * u.pix)] == [1, 1, 1]
+    assert members(data[:0], r_eff=4 * u.pix) == []
+
+
+def test_rows(stack):
+    (images,) = members(stack)
+    for rows in ([4, 2], slice(1, 3), np.array([True, False] * 3)):
+        chosen = images[rows]
+        assert chosen.names == np.array(images.names)[rows].tolist()
+        for key in ARRAYS:
+            expected = getattr(images, key)[rows]
+            np.testing.assert_array_equal(getattr(chosen, key), expected)
+
+
+def test_arrays_are_read_as_their_images_are(data):
+    known = {"bands": BANDS, "r_eff": 4 * u.pix, "pixel_scale": 0.4 * u.arcsec}
+    (expected,) = members(data * u.nJy, **known)
+    masked = np.ma.masked_array(data, mask=np.zeros(data.shape, bool))
+    masked[2, :, :3] = np.ma.masked
+    for same in (
+        data,
+        data.astype(">f8"),
+        (data * 8).astype(np.int32) / 8,
+        Column(data, unit="nJy"),
+        QTable({"image": data * u.nJy, "name": list("abcdef")}),
+        Table({"id": np.arange(6), "image": data, "magnitude": np.ones(6)}),
+    ):
+        own = known | ({} if hasattr(same, "unit") else {"unit": "nJy"})
+        (images,) = members(same, **own)
+        np.testing.assert_allclose(images.values, expected.values, atol=0.13)
+        assert images.calibrated and images.values.dtype.isnative
+    assert images.names == ["0", "1", "2", "3", "4", "5"]
+    for gone in (masked, Masked(data * u.nJy, mask=masked.mask)):
+        (images,) = members(gone, **known | {"unit": "nJy"})
+        assert np.isnan(images.values[2, :, :3]).all()
+        assert np.isfinite(images.values[:2]).all()
+    one_by_one = joined(members(list(data * u.nJy), **known))
+    assert_same(one_by_one, expected)
+
+
+def test_columns_of_one_band(data):
+    column = Column(data[:, 1], name="image", unit="nJy")
+    for cutouts in (column, QTable([column]), Table([column])):
+        (images,) = members(cutouts, r_eff=4 * u.pix)
+        assert images.values.shape == (6, 1, 48, 52) and images.bands == ("r",)
+
+
+def test_single_images(data):
+    for one, shape in ((data[0], (1, 3, 48, 52)), (data[0, 1], (1, 1, 48, 52))):
+        source = read_images(one * u.nJy, bands=BANDS[: shape[1]], r_eff=3 * u.pix)
+        (images,) = source.members
+        assert source.is_single and images.values.shape == shape
+
+
+def test_units(data):
+    wavelength = np.array([0.470, 0.617, 0.749]).reshape(3, 1, 1) * u.micron
+    flux = data * u.nJy
+    per_wavelength = (flux * c / wavelength**2).to(u.erg / u.s / u.cm**2 / u.AA)
+    known = {"bands": BANDS, "r_eff": 4 * u.pix, "pixel_scale": 0.5 * u.arcsec}
+    for same in (
+        flux.to(u.Jy),
+        per_wavelength,
+        flux.to(u.nmgy, u.zero_point_flux(1 * u.AB)),
+        flux / (0.5 * u.arcsec) ** 2,
+        flux / u.pix,
+    ):
+        for cutouts in (same, list(same)):
+            images = joined(members(cutouts, **known))
+            assert images.calibrated
+            np.testing.assert_allclose(images.values, data, rtol=1e-5)
+
+
+def test_surface_brightness_in_pixels_of_several_sizes(data):
+    scale = np.linspace(0.2, 1.2, 6) * u.arcsec
+    (images,) = members(
+        data * u.nJy / u.arcsec**2, bands=BANDS, r_eff=4 * u.pix, pixel_scale=scale
+    )
+    expected = data * scale.value[:, None, None, None] ** 2
+    np.testing.assert_allclose(images.values, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-33, 1.0, 1e30])
+def test_counts_of_any_size_are_held(data, factor):
+    (images,) = members(data * factor * u.electron / u.s, bands=BANDS, r_eff=4 * u.pix)
+    assert not images.calibrated
+    top = np.abs(images.values).max((1, 2, 3))
+    assert ((top > 0.7) & (top < 1.5)).all()
+    ratio = images.values / data
+    np.testing.assert_allclose(ratio, ratio[:, :1, :1, :1] * np.ones(data.shape))
+
+
+def test_color_images(data):
+    colors = sdss_rgb(data * u.nJy, pixel_scale=0.396 * u.arcsec)
+    colors = np.round(255 * colors).astype(np.uint8)
+    (images,) = members(colors, r_eff=4 * u.pix)
+    assert images.bands == ("i", "r", "g") and images.calibrated
+    assert images.colors.shape == (6, 3, 48, 52)
+    np.testing.assert_allclose(
+        np.moveaxis(images.colors, 1, 3), colors / 255, atol=1e-6
+    )
+    one_by_one = joined(members(list(colors), r_eff=4 * u.pix))
+    assert_same(images, one_by_one)
+    np.testing.assert_array_equal(images.colors, one_by_one.colors)
+
+
+def test_color_files(data, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    colors = np.zeros((40, 40, 3), np.uint8)
+    colors[10:30, 10:30] = 99
+    image.fromarray(colors).save(tmp_path / "first.png")
+    (tmp_path / "second.jpg").write_bytes(b"no image")
+    paths = [str(tmp_path / name) for name in ("first.png", "second.jpg", "third.png")]
+    table = Table({"file": paths})
+    for cutouts in (paths, iter(paths), table):
+        first, second, third = members(cutouts, r_eff=4 * u.pix)
+        assert first.names == ["first"] and first.colors.shape == (1, 3, 40, 40)
+        assert isinstance(second, Failure) and second.name == "second"
+        assert isinstance(third.error, OSError) and third.name == "third"
+    with pytest.raises(OSError):
+        read_images(paths[1])
+
+
+def test_metadata(data):
+    meta = {"OBJECT": "x", "BANDS": "g,r,i", "PIXSCALE": 0.5, "R_EFF": 2.0}
+    image = CCDData(data[0], unit="nJy", meta=meta | {"PSFFWHM": "1.0,1.5,2.0"})
+    image.uncertainty = StdDevUncertainty(np.full(image.shape, 0.5))
+    (images,) = members(image)
+    assert images.r_eff == 4 and images.pixel_scale == 0.5 and images.names == ["x"]
+    np.testing.assert_allclose(images.psf_fwhm, [[2, 3, 4]])
+    np.testing.assert_allclose(images.noise, 0.5)
+    assert images.flags.tolist() == [0]
+    (images,) = members(image, r_eff=5 * u.pix, psf_fwhm=1 * u.arcsec)
+    assert images.r_eff == 5 and (images.psf_fwhm == 2).all()
+
+
+def test_options_row_by_row(data):
+    radii = [3 * u.pix, 2 * u.arcsec, None, np.nan * u.pix, 5 * u.pix, 1 * u.arcmin]
+    known = {"bands": BANDS, "pixel_scale": 0.5 * u.arcsec, "r_eff": radii}
+    width = np.arange(18).reshape(6, 3) * u.pix
+    cubes = data * u.nJy
+    for cutouts in (cubes, list(cubes), iter(cubes)):
+        images = joined(members(cutouts, psf_fwhm=width, **known))
+        np.testing.assert_allclose(images.r_eff[[0, 1, 4, 5]], [3, 4, 5, 120])
+        assert np.isnan(images.r_eff[3]) and images.r_eff[2] > 1
+        measured = images.flags & int(Flag.SIZE_MEASURED) > 0
+        assert measured.tolist() == [False, False, True, False, False, False]
+        np.testing.assert_allclose(images.psf_fwhm, width.value)
+    masked = Masked([3, 4, 5, 6, 7, 8] * u.pix, mask=[0, 0, 1, 0, 0, 0])
+    (images,) = members(cubes, **known | {"r_eff": masked})
+    assert images.flags[2] & int(Flag.SIZE_MEASURED) and images.r_eff[3] == 6
+
+
+def test_radii_of_a_table(data):
+    table = QTable({"image": data * u.nJy, "r_eff": np.arange(1, 7) * u.pix})
+    (images,) = members(table, bands=BANDS)
+    np.testing.assert_allclose(images.r_eff, np.arange(1, 7))
+    table["r_eff"] = np.arange(1, 7)
+    with pytest.raises(InputUnitError, match="^r_eff: got a value in no unit"):
+        read_images(table, bands=BANDS)
+
+
+def test_sizes_are_measured_where_they_are_wanted(make_disks):
+    data, radii, ratio, _ = make_disks(shape=(80, 80), noise=0.02)
+    (images,) = members(data * u.nJy, bands=BANDS)
+    assert (np.abs(images.r_eff / radii - 1) < 0.25).all()
+    assert (np.abs(images.center - 39.5) < 0.7).all()
+    (images,) = members(data * u.nJy, bands=BANDS, sizes=False)
+    assert np.isnan(images.r_eff).all() and not images.flags.any() & 65536
+    assert find_problems(images, sizes=False) == [None] * 6
+
+
+def test_nothing_is_changed(stack):
+    before = stack.data.copy(), stack.uncertainty.copy(), stack.mask.copy()
+    members(stack)
+    for old, new in zip(
+        before, (stack.data, stack.uncertainty, stack.mask), strict=True
+    ):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_problems(data):
+    values = data.copy()
+    values[0] = np.nan
+    values[1] = 7
+    values[2, 1] = np.where(np.arange(52) < 50, np.nan, values[2, 1])
+    values[3, 0] = np.nan
+    r_eff = np.array([4, 4, 4, 4, 0.1, np.nan]) * u.pix
+    (images,) = members(values * u.nJy, bands=BANDS, r_eff=r_eff)
+    errors = find_problems(images)
+    assert [error and str(error) for error in errors] == [
+        "cutouts: got an image with 0 known pixels, expected at least 64",
+        "cutouts: got 7 everywhere, expected an image of a galaxy",
+        None,
+        None,
+        "r_eff: got 0.1 pixels, expected at least 0.7 pixels",
+        "r_eff: got nan pixels, expected at least 0.7 pixels",
+    ]
+    assert [e is None for e in find_problems(images, 0.47)][:4] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_angles_without_a_scale(data):
+    scale = np.array([0.4, np.nan] * 3)
+    stack = CutoutStack(
+        data * u.nJy,
+        bands=BANDS,
+        pixel_scale=scale * u.arcsec,
+        psf_fwhm=1.2 * np.ones((6, 3)) * u.arcsec,
+        catalog=QTable({"r_eff": np.full(6, 2.0) * u.arcsec}),
+    )
+    (images,) = members(stack)
+    errors = find_problems(images)
+    assert [error is None for error in errors] == [True, False] * 3
+    assert str(errors[1]).startswith("r_eff: got an angle, expected pixel_scale=")
+    assert np.isnan(images.psf_fwhm[1::2]).all()
+    one_by_one = joined(members(list(stack)))
+    assert list(map(str, find_problems(one_by_one))) == list(map(str, errors))
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"r_eff": 3.0}, InputUnitError, "r_eff: got a value in no unit"),
+        ({"r_eff": "large"}, InputTypeError, "r_eff: got an object of type str"),
+        ({"r_eff": [3, 4] * u.pix}, InputError, "r_eff: got 2 values"),
+        ({"r_eff": np.ones((6, 2)) * u.pix}, InputError, "r_eff: got shape"),
+        ({"bands": ("g", "r", "q")}, InputError, "bands: got the unknown band 'q'"),
+        ({"bands": ("g", "r", "r")}, InputError, "bands: got a band twice"),
+        ({"pixel_scale": 3 * u.pix}, InputUnitError, "pixel_scale: got"),
+        ({"psf_fwhm": 3 * u.km}, InputUnitError, "psf_fwhm: got a value in km"),
+        ({"unit": "nonsense"}, InputUnitError, "unit: got"),
+    ],
+)
+def test_bad_options(data, options, error, message):
+    options = {"bands": BANDS, "r_eff": 4 * u.pix} | options
+    for cutouts in (data * u.nJy, list(data * u.nJy)):
+        with pytest.raises(error, match=f"^{message}"):
+            read_images(cutouts, **options)
+
+
+@pytest.mark.parametrize(
+    "options, unit, message",
+    [
+        ({"bands": ("g", "r")}, u.nJy, "bands: got"),
+        ({"bands": None}, u.nJy, "bands: got no names of 3 bands"),
+        ({"psf_fwhm": [1, 2] * u.pix}, u.nJy, "psf_fwhm: got 2 values"),
+        ({}, u.km, "cutouts: got values in km"),
+        ({}, u.mag, "cutouts: got values in mag"),
+        ({}, u.ABmag, "cutouts: got values in mag"),
+    ],
+)
+def test_what_does_not_fit_the_images_fails_row_by_row(data, options, unit, message):
+    options = {"bands": BANDS, "r_eff": 4 * u.pix} | options
+    if unit != u.ABmag:
+        for cutouts in (data * unit, list(data * unit)):
+            found = members(cutouts, **options)
+            assert len(found) == 6 and all(isinstance(one, Failure) for one in found)
+            assert str(found[0].error).startswith(message)
+    with pytest.raises(InputError, match=f"^{message}"):
+        read_images(NDData(data[0], unit=unit), **options)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((2, 3, 4, 5, 6)), {"a": 1}, 3])
+def test_bad_objects(bad):
+    with pytest.raises(InputError, match="^cutouts: got"):
+        read_images(bad)
+    with pytest.raises(InputTypeError, match="^cutouts: got values of type complex"):
+        read_images(np.zeros((2, 3, 8, 8), complex))
