@@ -34,10 +34,15 @@ __all__ = sorted(name for names in _functions.values() for name in names)
 
 def __getattr__(name):
     if name == "__version__":
-        from importlib import metadata
-
-        try:
-            return metadata.version("galml")
-        except metadata.PackageNotFoundError:  # a source tree that is not installed
-            return "0+unknown"
+        globals()[name] = value = _version()
+        return value
     return _attach(name)
+
+
+def _version():
+    from importlib import metadata
+
+    try:
+        return metadata.version("galml")
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        return "0+unknown"

@@ -1,4 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import importlib
+import inspect
 import subprocess
 import sys
 from importlib import metadata
@@ -6,7 +8,19 @@ from importlib import metadata
 import pytest
 
 import galml
+from galml.core.domain import find_object, operations
 
+PACKAGES = [
+    "core",
+    "cutouts",
+    "gas_kinematics",
+    "imaging",
+    "mocks",
+    "physics",
+    "stars",
+    "stellar_kinematics",
+    "stellar_spin",
+]
 HEAVY = ["torch", "specutils", "photutils", "reproject", "matplotlib", "scipy", "zuko"]
 
 IMPORT = """
@@ -51,15 +65,40 @@ def test_public_functions(name):
     assert name in dir(galml)
 
 
-@pytest.mark.parametrize(
-    "name", ["core", "cutouts", "gas_kinematics", "mocks", "stars", "stellar_spin"]
-)
+@pytest.mark.parametrize("name", PACKAGES)
 def test_subpackages(name):
     assert getattr(galml, name) is sys.modules[f"galml.{name}"]
+    assert name in dir(galml)
+
+
+@pytest.mark.parametrize(
+    "package", ["gas_kinematics", "stars", "stellar_kinematics", "stellar_spin"]
+)
+def test_rooms_of_domains_need_no_import(package):
+    code = f"import galml; print(galml.{package}.plots.__name__)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == f"galml.{package}.plots"
+
+
+@pytest.mark.parametrize("name", ["galml", *(f"galml.{n}" for n in PACKAGES)])
+def test_only_public_names_are_shown(name):
+    module = importlib.import_module(name)
+    assert not [entry for entry in dir(module) if entry.startswith("_")]
+    assert set(module.__all__) <= set(dir(module))
+
+
+@pytest.mark.parametrize("operation", operations().values(), ids=lambda row: row.name)
+def test_signatures_say_everything(operation):
+    function = find_object(operation.function)
+    parameters = inspect.signature(function).parameters.values()
+    assert not [p for p in parameters if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    assert ">>>" in function.__doc__
 
 
 def test_unknown_attribute():
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         galml.nothing  # noqa: B018
 
 

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The command ``galml``: operations on files, from a shell.
 
-The commands are made from the rows of `galml.registry`. What a command does depends
+The commands are made from the rows of ``galml.registry``. What a command does depends
 on its kind, which is a module of this package.
 """
 

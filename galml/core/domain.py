@@ -3,7 +3,7 @@
 
 An operation on objects of some kind goes through a domain: it reads them, tells which
 cannot be used, prepares the others for a network, and turns what the network gives
-into columns and flags. `galml.registry` fills the table; nothing here imports a domain
+into columns and flags. ``galml.registry`` fills the table; nothing here imports a domain
 before it is asked for.
 """
 
@@ -100,7 +100,7 @@ class Command:
         What the input files are, for the help.
     options : mapping of str to mapping
         Further options, or changes of shared ones, with what `argparse` needs; each is
-        a keyword of the function. Readers are named as in `galml.cli.options`.
+        a keyword of the function. Readers are named as in ``galml.cli.options``.
     paired : mapping of str to mapping
         The same for options that name one file for each input file.
     examples : str

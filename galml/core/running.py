@@ -2,6 +2,8 @@
 """From objects to a table: what every operation on objects does alike."""
 
 from collections import deque
+from contextlib import contextmanager
+from threading import Thread
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from galml.core.inputs import BLOCK, BLOCK_PIXELS, Failure
 from galml.core.results import build_table, failure_flags, warn_batch
 from galml.physics import fresh_seed
 
-__all__ = ["chunks", "grouped", "run"]
+__all__ = ["chunks", "grouped", "in_threads", "one_thread_each", "run"]
 
 #: Rows, and pixels of all rows, that are prepared at once.
 CHUNK = BLOCK
@@ -146,6 +148,74 @@ def grouped(members, kind, prepare):
         for key in vars(parts[0])
     }
     return type(parts[0])(**columns)
+
+
+@contextmanager
+def one_thread_each():
+    """Let torch compute with one thread in each thread that is at work.
+
+    Many small operations gain nothing from being shared out one by one: threads would
+    wait for each other, and for processors that others use.
+
+    Yields
+    ------
+    int
+        Number of threads that torch may use, for `in_threads`.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield threads
+        return
+    # Threads that start from now on take this number, too.
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def in_threads(function, items, threads):
+    """Apply a function to items in several threads.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an item; it may be called from any thread.
+    items : sequence
+        What to work on.
+    threads : int
+        Most threads at work, the calling one among them.
+
+    Returns
+    -------
+    list
+        What the function gave, in order.
+    """
+    threads = min(threads, len(items))
+    if threads < 2:
+        return [function(item) for item in items]
+    results, waiting, errors = [None] * len(items), deque(range(len(items))), []
+
+    def work():
+        while waiting and not errors:
+            try:
+                index = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                results[index] = function(items[index])
+            except Exception as error:
+                errors.append(error)
+
+    helpers = [Thread(target=work) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
+    return results
 
 
 def chunks(domain, source, rows):

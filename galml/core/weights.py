@@ -125,7 +125,7 @@ def import_weights(path, system):
     path : str or path-like
         The file as it was published.
     system : {"galacticforge-maf", "galacticforge-nice", "merlin"}
-        Whose file it is: one of those that the operations' rows in `galml.registry`
+        Whose file it is: one of those that the operations' rows in ``galml.registry``
         name.
 
     Returns
