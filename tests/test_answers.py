@@ -20,6 +20,7 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 
 import galml
+from galml.core.geometry import angle_difference
 from galml.cutouts import R_EFF
 
 ANSWERS = Path(__file__).parent / "answers"
@@ -235,6 +236,16 @@ def check(table, expected, tolerance):
             continue
         unit = getattr(wanted, "unit", None)
         assert getattr(found, "unit", None) == unit
+        if key.endswith("_samples"):
+            # The last bit of a prepared pixel decides about the draws, not about
+            # what they are drawn from.
+            quantity = key.removesuffix("_samples")
+            offset = found - np.asarray(table[quantity])[:, None] * (unit or 1)
+            if unit == u.deg:
+                offset = angle_difference(offset, 0)
+            error = np.asarray(table[f"{quantity}_err"])[:, None] * (unit or 1)
+            assert (np.abs(offset) < 6 * error).mean() > 0.9, key
+            continue
         found, wanted = np.asarray(found), np.asarray(wanted)
         # 1, half a turn, or how the values spread.
         scale = 180.0 if unit == u.deg else max(1.0, np.nanstd(wanted))

@@ -3,8 +3,8 @@
 
 An operation on objects of some kind goes through a domain: it reads them, tells which
 cannot be used, prepares the others for a network, and turns what the network gives
-into columns and flags. ``galml.registry`` fills the table; nothing here imports a domain
-before it is asked for.
+into columns and flags. ``galml.registry`` fills the table; nothing here imports a
+domain before it is asked for.
 """
 
 from collections.abc import Mapping

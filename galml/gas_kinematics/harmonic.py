@@ -269,6 +269,34 @@ def masked_median(values, mask):
     return torch.from_numpy(medians)
 
 
+class _FixedMedian:
+    """Median of each row over a mask that stays the same; zero where it is empty.
+
+    The rank is found in single precision for all rows at once, and the value there is
+    then taken in double precision.
+    """
+
+    def __init__(self, mask):
+        count = mask.sum(1)
+        rank = (count - 1).clamp_min(0) // 2
+        self.mask, self.empty = mask, count == 0
+        self.place = int(rank.max())
+        # As many low values in each row as give all of them one rank.
+        low = (~mask).cumsum(1) <= (self.place - rank)[:, None]
+        self.fill = torch.where(low, -math.inf, math.inf)
+        self.memory = torch.empty_like(self.fill)
+
+    def of(self, values):
+        """Give the medians of values (n, pixels)."""
+        single = values.float()
+        torch.where(self.mask, single, self.fill, out=self.memory)
+        sorted_ = self.memory.numpy()
+        sorted_.partition(self.place, axis=1)
+        place = (single.numpy() == sorted_[:, self.place, None]).argmax(1)
+        median = values.gather(1, torch.from_numpy(place)[:, None])[:, 0]
+        return median.masked_fill_(self.empty, 0.0)
+
+
 def fit_harmonics(velocity, weight, model=None):
     """Fit rings with a shared position angle, robustly.
 
@@ -348,7 +376,7 @@ def _free_rings(velocity, weight, size, model):
     eye = model.ridge * torch.eye(design.shape[1], dtype=velocity.dtype)
     unit = _deviation(velocity, weight)
     velocity = velocity / unit[:, None]
-    shown = weight > 0
+    median = _FixedMedian(weight > 0)
     used, residual = weight.clone(), torch.empty_like(velocity)
     for _ in range(model.n_iterations):
         total = used.sum(1, keepdim=True).clamp_min(1e-30)
@@ -356,10 +384,9 @@ def _free_rings(velocity, weight, size, model):
         moment = torch.mul(used, velocity, out=residual) @ design / total
         free = torch.linalg.solve(gram[:, pairs] + eye, moment)
         torch.addmm(velocity, free, design.T, alpha=-1, out=residual)
-        spread = 1.4826 * masked_median(residual.abs_(), shown).nan_to_num_(0.0)
-        spread = spread.clamp_min_(1e-3)
-        residual /= model.robustness * spread[:, None]
-        torch.div(weight, residual.square_().add_(1), out=used)
+        spread = (1.4826 * median.of(residual.square_()).sqrt_()).clamp_min_(1e-3)
+        residual *= (model.robustness * spread).pow_(-2)[:, None]
+        torch.div(weight, residual.add_(1), out=used)
     return velocity, used, gram, moment, free, unit
 
 

@@ -13,6 +13,7 @@ import torch
 
 from galml.core.model import InputSpec
 from galml.core.networks import overlap
+from galml.core.running import in_threads, one_thread_each
 from galml.gas_kinematics.harmonic import (
     RingModel,
     fit_harmonics,
@@ -97,9 +98,12 @@ INPUT = InputSpec(
 )
 
 #: Pixels that are worked on at once: more of them leave the processor's cache.
-PIXELS = 262_144
-#: Averaged maps that are turned at once.
+PIXELS = 131_072
+#: The same for products of matrices, which come back to what they have read.
+CACHED = 32768
+#: Averaged maps that are turned at once, and fewest that a thread works on.
 ROWS = 32
+FEWEST_ROWS = 64
 #: Windows around what was measured have sides of multiples of this.
 WINDOW_STEP = 8
 
@@ -160,31 +164,46 @@ def prepare(parts, spec=INPUT):
         Rows in order. A map with fewer than three usable pixels gives finite nonsense
         and a small ``n_pixels``: the caller decides.
     """
+    with one_thread_each() as threads:
+        return _prepare(parts, spec, threads)
+
+
+def _prepare(parts, spec, threads):
+    """Prepare maps of one shape in several threads."""
     shape = parts[0].values.shape[1:]
     has_dispersion = any(part.dispersion is not None for part in parts)
-    # Filled piece by piece: taking large arrays anew costs more than the work on them.
-    joined = _Columns(sum(len(part) for part in parts))
-    first = 0
+    n = sum(len(part) for part in parts)
+    pieces, first = [], 0
     for part in parts:
-        for rows, window in _windows(part.values):
-            places = torch.as_tensor(rows) + first
-            joined.fill(places, _average(window, part, shape, spec, has_dispersion))
+        for window in _windows(part.values):
+            pieces.append((part, window, first + torch.as_tensor(window.rows)))
         first += len(part)
-    return _fit_and_turn(joined.columns, spec, has_dispersion)
+    planes = 5 if has_dispersion else 4
+    # Taking large arrays anew costs more than the work on them.
+    sums = torch.empty(n, spec.grid[0], planes, spec.grid[1], dtype=torch.float64)
 
+    def average(piece):
+        part, window, rows = piece
+        numbers = _average(part, window, shape, spec, has_dispersion)
+        sums[rows] = numbers.pop("sums")
+        return numbers
 
-class _Columns:
-    """Tensors of n rows that are known a few rows at a time."""
-
-    def __init__(self, n):
-        self.n, self.columns = n, {}
-
-    def fill(self, rows, values):
-        """Put values, a dict of tensors, into some rows."""
-        for key, value in values.items():
-            if key not in self.columns:
-                self.columns[key] = value.new_empty(self.n, *value.shape[1:])
-            self.columns[key][rows] = value
+    found = in_threads(average, pieces, threads)
+    order = torch.cat([rows for *_, rows in pieces]).argsort()
+    joined = {key: torch.cat([f[key] for f in found])[order] for key in found[0]}
+    joined["sums"] = sums
+    share = max(FEWEST_ROWS, -(-n // threads))
+    pieces = [
+        {key: value[start : start + share] for key, value in joined.items()}
+        for start in range(0, n, share)
+    ]
+    prepared = in_threads(
+        lambda piece: _fit_and_turn(piece, spec, has_dispersion), pieces, threads
+    )
+    if len(prepared) == 1:
+        return prepared[0]
+    columns = [vars(piece) for piece in prepared]
+    return PreparedMaps(**{k: torch.cat([c[k] for c in columns]) for k in columns[0]})
 
 
 @dataclass
@@ -230,10 +249,8 @@ def _windows(values):
 
     Yields
     ------
-    rows : list of int
-        A few of the maps.
-    window : `_Window`
-        What to look at.
+    `_Window`
+        What to look at, of a few of the maps.
     """
     measured = np.isfinite(values)
     at_edge = torch.from_numpy(_at_edge(measured))
@@ -253,7 +270,7 @@ def _windows(values):
         for start in range(0, len(group), step):
             rows = group[start : start + step]
             corner = torch.from_numpy(low[rows])
-            yield rows, _Window(rows.tolist(), corner, (ny, nx), at_edge[rows])
+            yield _Window(rows.tolist(), corner, (ny, nx), at_edge[rows])
 
 
 def _at_edge(measured):
@@ -262,7 +279,7 @@ def _at_edge(measured):
     return np.concatenate([*sides, measured[:, 1:-1, -1]], axis=1).mean(axis=1)
 
 
-def _average(window, part, shape, spec, has_dispersion):
+def _average(part, window, shape, spec, has_dispersion):
     """Average maps onto the grid, and measure them on their own pixels.
 
     Returns
@@ -403,10 +420,16 @@ def _regrid(planes, center, radius, cells):
     step = 2 * radius / cells
     rows = overlap(ny, center[:, 1] - radius, step, cells)
     columns = overlap(nx, center[:, 0] - radius, step, cells)
-    # Few wide products of matrices are faster than many small ones.
-    sums = rows @ torch.stack(list(planes), 2).view(n, ny, -1)
-    sums = sums.view(n, -1, nx) @ columns.transpose(1, 2)
-    return sums.view(n, cells, len(planes), cells)
+    sums = torch.empty(n, cells, len(planes), cells, dtype=planes[0].dtype)
+    # Few wide products of matrices are faster than many small ones, as long as they
+    # stay in the processor's cache.
+    step = max(1, CACHED // (ny * nx))
+    for part in (slice(start, start + step) for start in range(0, n, step)):
+        stack = torch.stack([plane[part] for plane in planes], 2)
+        half = (rows[part] @ stack.flatten(2)).view(len(stack), -1, nx)
+        whole = half @ columns[part].transpose(1, 2)
+        sums[part] = whole.view(-1, cells, len(planes), cells)
+    return sums
 
 
 def _shrink(planes, center, radius, size):
@@ -467,12 +490,13 @@ def _fit_and_turn(joined, spec, has_dispersion):
     cell = (2 * joined["reach"] / cells) ** 2
     coverage = (weight / cell[:, None, None]).clamp(0, 1)
     coverage = torch.where(coverage > p["cell_coverage"], coverage, 0.0)
-    shown, weight = coverage > 0, weight.clamp_min(1e-9)
-    means = [torch.where(shown, plane / weight, 0.0) for plane in sums]
+    inverse = torch.where(coverage > 0, 1 / weight.clamp_min(1e-9), 0.0)
+    velocity = sums[0] * inverse
     names = ("n_rings", "n_angles", "n_iterations", "ridge", "robustness")
-    fit = fit_harmonics(means[0], coverage, RingModel(**{k: p[k] for k in names}))
+    fit = fit_harmonics(velocity, coverage, RingModel(**{k: p[k] for k in names}))
     numbers = _mask_numbers(fit, coverage) | _ring_numbers(fit, coverage, p)
-    numbers |= _dispersion_numbers(means[3] if has_dispersion else None, coverage, p)
+    dispersion = sums[3] * inverse if has_dispersion else None
+    numbers |= _dispersion_numbers(dispersion, coverage, p)
     numbers |= {k: joined[k] for k in ("log_pixels", "log_independent")}
     across = (2 * joined["radius"] / joined["beam"]).clamp(1, p["most_beams"])
     numbers["has_beam"] = torch.isfinite(across).double()
@@ -484,15 +508,11 @@ def _fit_and_turn(joined, spec, has_dispersion):
         ratio = value.clamp_min(p["least_velocity"]).log10() - fit.scale.log10()
         ratio = ratio.clamp(p["lowest_log_ratio"], p["highest_log_ratio"])
         numbers[f"log_{name}"] = ratio.nan_to_num(0.0)
-    images = [
-        _turned(*parts, spec)
-        for parts in zip(
-            coverage.split(ROWS),
-            zip(*(mean.split(ROWS) for mean in means), strict=True),
-            *(x.split(ROWS) for x in (fit.angle, fit.systemic, fit.scale)),
-            strict=True,
-        )
-    ]
+    inverse *= coverage
+    covered = [coverage, *(plane * inverse for plane in sums)]
+    parts = torch.stack(covered, 1), fit.angle, fit.systemic, fit.scale
+    pieces = zip(*(part.split(ROWS) for part in parts), strict=True)
+    images = [_turned(*piece, spec) for piece in pieces]
     return PreparedMaps(
         image=torch.cat(images),
         scalars=torch.stack([numbers[name] for name in spec.scalars], 1).float(),
@@ -560,13 +580,16 @@ def _dispersion_numbers(dispersion, coverage, p):
     }
 
 
-def _turned(coverage, means, angle, systemic, scale, spec):
-    """Turn averaged maps so that the receding side of the fit points up."""
+def _turned(planes, angle, systemic, scale, spec):
+    """Turn averaged maps so that the receding side of the fit points up.
+
+    Planes (n, planes, cells, cells) are the coverage, and what it is to be divided out
+    of: velocity, its square, edges and perhaps the dispersion.
+    """
     limits, p = spec.stretch, spec.parameters
     x, y = unit_grid(spec.grid[0])
     cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
     places = torch.stack([x * cosine - y * sine, x * sine + y * cosine], -1)
-    planes = torch.stack([coverage, *(mean * coverage for mean in means)], 1)
     planes = torch.nn.functional.grid_sample(
         planes, places, mode="bilinear", padding_mode="zeros", align_corners=False
     )
