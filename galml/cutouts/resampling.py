@@ -243,15 +243,13 @@ def weights_exact(x, y, width, *, window=None, dtype=np.float64):
         for start in range(0, len(alike), _BLOCK):
             pixels = alike[start : start + _BLOCK]
             corner = first.take(pixels)
+            picked = overlaps.picked[: len(pixels)]
             for v, v0, out in zip((x, y), (x0, y0), overlaps.corners, strict=True):
                 low = v0.take(pixels)
                 for step, one in zip(around, out, strict=True):
-                    np.subtract(
-                        v[step:].take(corner),
-                        low,
-                        out=one[: len(pixels)],
-                        casting="same_kind",
-                    )
+                    v[step:].take(corner, out=picked, mode="clip")
+                    picked -= low
+                    one[: len(pixels)] = picked
             values, total = overlaps.compute(len(pixels))
             values, total = (v.astype(dtype, copy=False) for v in (values, total))
             yield Weights(pixels, base.take(pixels), values, total, width)
@@ -296,11 +294,13 @@ class _Overlaps:
     """Overlaps of quadrilaterals with ``shape`` (rows, columns) of unit squares.
 
     The large arrays are kept from one block of pixels to the next, as fresh memory
-    costs as much as the work. ``corners``, shape (2, 4, size), are to be filled.
+    costs as much as the work. ``corners``, shape (2, 4, size), are to be filled, by way
+    of ``picked``, shape (size,).
     """
 
     def __init__(self, shape, size, dtype):
         rows, columns = shape
+        self.picked = np.empty(size)
         self.corners = np.empty((2, 4, size), dtype)
         self.edges = np.empty((4, 4, size), dtype)
         self.height = np.empty((columns + 1, 4, size), dtype)
@@ -317,9 +317,11 @@ class _Overlaps:
         for corners, step in ((xs, run), (ys, rise)):
             np.subtract(corners[1:], corners[:-1], out=step[:-1])
             np.subtract(corners[0], corners[-1], out=step[-1])
-        # Edges without run or rise get a trace of it: they need no case apart.
+        # Edges without run or rise get a trace of it: they need no case apart. In single
+        # precision, all have a rise.
         run += one * _TRACE
-        np.copyto(rise, self.slant, where=np.abs(rise) < self.slant)
+        if rise.dtype != np.float32:
+            np.copyto(rise, self.slant, where=np.abs(rise) < self.slant)
         # Where the edges meet the columns' borders, from 0 to 1, and their height.
         np.reciprocal(run, out=slope)
         np.multiply(xs, slope, out=start)
@@ -331,6 +333,7 @@ class _Overlaps:
         height += ys
         # Integral of the height above each row's bottom.
         factor = np.abs(run, out=run)
+        factor *= 0.5 * one
         factor /= rise
         for row in range(len(total)):
             if row:
@@ -340,9 +343,7 @@ class _Overlaps:
         area = np.abs(total[0, -1] - total[0, 0])
         areas = total[:, 1:] - total[:, :-1]
         areas[:-1] -= areas[1:].copy()
-        np.abs(areas, out=areas)
-        areas *= 0.5 * one
-        return areas, area * (0.5 * one)
+        return np.abs(areas, out=areas), area
 
 
 def resample(
