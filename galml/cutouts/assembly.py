@@ -51,6 +51,9 @@ _LEAST_COVERAGE, _LEAST_IN_COADD = 0.5, 1e-6
 # Corners of pixels less than this beyond the edge of an image (in pixels) are on it.
 _EDGE = 0.01
 
+# Side of the largest window that is read at once.
+_LARGEST_WINDOW = 8192
+
 # Largest term of fourth degree (in pixels) of a mapping that is known well enough from
 # its nodes, and how much farther than beside it one step has to go to be a gap.
 _SMOOTH, _GAP = 0.02, 1.5
@@ -117,7 +120,7 @@ class _Layout:
         How far the center is from the edge of the image.
     uneven : `~numpy.ndarray` of bool
         Where the mapping is not smooth, as on the edges and gaps of projections of
-        the sphere: each pixel has to be mapped.
+        the sphere, or the window too large: each pixel has to be mapped by itself.
     """
 
     shape: tuple
@@ -164,12 +167,12 @@ class _Placement:
         return weights_exact(x, y, self.width, **options)
 
     def patch(self):
-        """Take some pixels from the center of each image, or one of all."""
+        """Take some pixels: from the center of each image, or out of all."""
         corners, centers = self.corners, self.centers
         if self.window is not None:
-            one = slice(len(corners) // 2, len(corners) // 2 + 1)
-            corners = corners[one]
-            centers = None if centers is None else centers[one]
+            step = max(len(corners) // _PATCH**2, 1)
+            corners = corners[::step]
+            centers = None if centers is None else centers[::step]
         else:
             y, x = (size // 2 for size in corners.shape[2:])
             corners = corners[..., y : y + _PATCH + 1, x : x + _PATCH + 1]
@@ -381,63 +384,54 @@ class Chunk:
         for (index, _), psf, result in zip(task.members, psfs, results, strict=True):
             arrays = [None if v is None else v.reshape(shape) for v in result]
             if task.is_piece:
-                self._collect(index, rows, psf, arrays, on_image)
+                self._note(index, rows, on_image)
+                self._collect(index, rows, psf, arrays)
             else:
                 self._store(index, rows, psf, arrays)
 
     def _take_uneven(self, index, number, row):
         """Take a cutout, pixel by pixel, from an image to which it maps unevenly."""
-        tile, side, row = self.job.bands[index].tiles[number], self.job.n_pixels, [row]
-        row = self.known[row]
-        at = (np.linspace(-1.0, 1.0, side + 1), (np.arange(side) + 0.5) * 2 / side - 1)
+        tile, side = self.job.bands[index].tiles[number], self.job.n_pixels
+        row, limit = self.known[[row]], np.array(tile.shape[::-1]) - 0.5
+        edges = np.linspace(-1.0, 1.0, side + 1)
         corners, centers = (
-            np.stack(targets.to_pixels(tile.wcs, self._points(row, one)), axis=1)
-            for one in at
+            np.concatenate(targets.to_pixels(tile.wcs, self._points(row, at)))
+            for at in (edges, (edges[1:] + edges[:-1]) / 2.0)
         )
-        on_image = _on_image(corners, tile.shape)
-        for own in _parts(corners[0]):
+        on_image = _on_image(corners[None], tile.shape)
+        self._note(index, row, on_image)
+        parts = _parts(corners)
+        while parts:
+            own = parts.pop()
             # Each pixel with its four corners stands by itself.
-            quads = np.stack(
-                [
-                    np.stack([corners[0, :, y, x] for x in (slice(-1), slice(1, None))])
-                    for y in (slice(-1), slice(1, None))
-                ]
-            )[..., own]
-            quads = quads.transpose(3, 2, 0, 1)
+            quads = _quadrilaterals(corners, own)
             low, high = quads.min(axis=(0, 2, 3)), quads.max(axis=(0, 2, 3))
-            limit = np.array(tile.shape[::-1]) - 0.5
             if (high < -0.5).any() or (low > limit).any():
                 continue
             first = np.floor(low).astype(int)[None] - 1
             width = int((np.ceil(high) + 2 - first).max()) + 1
-            steps = quads[:, :, 0, 1] - quads[:, :, 0, 0], quads[..., 1, 0]
-            steps = steps[0], steps[1] - quads[..., 0, 0]
-            jacobian = np.median(np.stack(steps, axis=-1), axis=0)[None]
+            if width > _LARGEST_WINDOW:
+                parts += _halves(own)
+                continue
+            jacobian = np.median(quads[:, :, [0, 1], [1, 0]] - quads[:, :, :1, 0], 0)
             method = self.job.resampling
             if method in ("auto", "adaptive"):
-                ratio = np.sqrt(np.abs(np.linalg.det(jacobian[0])))
+                ratio = np.sqrt(np.abs(np.linalg.det(jacobian)))
                 method = "interp" if ratio < _FINER else "exact"
-            inside = quads - first[0][:, None, None]
-            points = None
+            start, points = first[0][:, None, None], None
             if method == "interp":
-                points = centers[0][:, own].T[..., None, None] - first[0][:, None, None]
-            window = np.zeros(len(inside), int)
-            place = _Placement(inside, points, first, width, window)
+                points = centers[:, own].T[..., None, None] - start
+            window = np.zeros(len(quads), int)
+            place = _Placement(quads - start, points, first, width, window)
             psf = self.job.psfs[index][number].at(
-                self.sky[row], quads.mean(axis=(0, 2, 3))[None], jacobian
+                self.sky[row], quads.mean(axis=(0, 2, 3))[None], jacobian[None]
             )
             ((result),) = self._resample(
-                [(index, number)], row, method, place, jacobian, [psf], True
+                [(index, number)], row, method, place, jacobian[None], [psf], True
             )
-            arrays = []
-            for flat in result:
-                full = None
-                if flat is not None:
-                    full = np.full((1, side, side), np.nan)
-                    full[0, own] = flat
-                arrays.append(full)
+            arrays = [None if v is None else _scatter(v, own) for v in result]
             arrays[2] = np.nan_to_num(arrays[2])
-            self._collect(index, row, psf, arrays, on_image)
+            self._collect(index, row, psf, arrays)
 
     def _resample(self, members, rows, method, place, jacobian, psfs, is_piece):
         """Resample windows of several images that lie alike.
@@ -606,27 +600,32 @@ class Chunk:
         unit = self._variance_unit[index] or 1.0
         self.std[rows, index] = np.sqrt(variances) * np.sqrt(unit)
 
-    def _collect(self, index, rows, psf, arrays, on_image):
+    def _note(self, index, rows, on_image):
+        """Keep which corners of pixels lie on one of the images."""
+        for row, corners in zip(rows, on_image, strict=True):
+            key = int(row), index
+            self._pieces.setdefault(key, [])
+            self._covered[key] = self._covered.get(key, False) | corners
+
+    def _collect(self, index, rows, psf, arrays):
         """Keep what one image contributes to cutouts on seams."""
         for k, row in enumerate(rows):
             key = int(row), index
-            covered = self._covered.setdefault(key, np.zeros(on_image.shape[1:], bool))
-            covered |= on_image[k]
-            pieces = self._pieces.setdefault(key, [])
-            if not psf.matched[k]:
-                continue
-            parts = [None if v is None else v[k] for v in arrays]
-            pieces.append(Piece(*parts, psf.images[k], psf.fwhm[k]))
+            if psf.matched[k]:
+                parts = [None if v is None else v[k] for v in arrays]
+                self._pieces[key].append(Piece(*parts, psf.images[k], psf.fwhm[k]))
+            else:
+                self._unmatched.add(key)
 
     def _join(self):
         """Coadd what was collected."""
-        for (row, index), pieces in self._pieces.items():
-            if not self._covered[row, index].all():
+        for key, pieces in self._pieces.items():
+            row, index = key
+            if not self._covered[key].all():
                 self.flags[row] |= int(Flag.TRUNCATED)
             if not pieces:
-                self._unmatched.add((row, index))
                 continue
-            self._unmatched.discard((row, index))
+            self._unmatched.discard(key)
             made = coadd(
                 pieces, self.wcs[row], match_background=self.job.match_background
             )
@@ -751,19 +750,21 @@ def _lay_out(at, rows, side, shape):
     )
     with np.errstate(invalid="ignore"):
         ratio = np.sqrt(np.abs(np.linalg.det(jacobian)))
+    width = (last - first).max(axis=1) + 1
     return _Layout(
         shape=shape,
         rows=rows,
         nodes=at,
         first=first,
-        width=(last - first).max(axis=1) + 1,
+        width=width,
         ratio=ratio,
         center=center,
         jacobian=jacobian,
         touching=touching,
         whole=whole,
         depth=depth,
-        uneven=uneven,
+        # Those in windows too large for the memory are mapped in parts too.
+        uneven=uneven | (width > _LARGEST_WINDOW),
     )
 
 
@@ -795,6 +796,32 @@ def _parts(corners):
         whole &= near if along == 0 else near.T
     labels, count = label(whole)
     return [labels == k for k in range(1, count + 1)]
+
+
+def _quadrilaterals(corners, own):
+    """Select the corners, shape (p, 2, 2, 2), of some pixels out of (2, m, m)."""
+    sides = slice(-1), slice(1, None)
+    quads = [[corners[:, y, x][:, own] for x in sides] for y in sides]
+    return np.moveaxis(np.array(quads), (0, 1, 2, 3), (2, 3, 1, 0))
+
+
+def _halves(own):
+    """Split a mask of pixels into halves; there are none of a single pixel."""
+    places = np.argwhere(own)
+    if len(places) < 2:
+        return []
+    axis = np.ptp(places, axis=0).argmax()
+    edge = int(np.median(places[:, axis]))
+    edge += edge == places[:, axis].min()
+    low = own & (np.indices(own.shape)[axis] < edge)
+    return [low, own & ~low]
+
+
+def _scatter(flat, own):
+    """Put the values of some pixels into a cutout of NaN."""
+    full = np.full((1, *own.shape), np.nan)
+    full[0, own] = flat
+    return full
 
 
 def _choose(layouts, count, coadd):

@@ -317,8 +317,8 @@ class _Overlaps:
         for corners, step in ((xs, run), (ys, rise)):
             np.subtract(corners[1:], corners[:-1], out=step[:-1])
             np.subtract(corners[0], corners[-1], out=step[-1])
-        # Edges without run or rise get a trace of it: they need no case apart. In single
-        # precision, all have a rise.
+        # Edges without run or rise get a trace of it: they need no case apart. All have
+        # a rise in single precision.
         run += one * _TRACE
         if rise.dtype != np.float32:
             np.copyto(rise, self.slant, where=np.abs(rise) < self.slant)

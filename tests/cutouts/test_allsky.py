@@ -324,3 +324,23 @@ def test_maps_that_wrap_around_the_sky(scale):
     assert torn.mask[0].sum() <= 32 and not torn.mask[1].any()
     difference = np.abs(torn.data - smooth.data).value[0]
     assert np.nanmax(difference) < 0.002 * 100
+
+
+def test_pole_of_a_map_in_rectangles():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ("RA---CAR", "DEC--CAR"), (180.0, 0.0)
+    wcs.wcs.cdelt, wcs.wcs.crpix = (-0.5, 0.5), (360.5, 180.5)
+    x, y = np.meshgrid(np.arange(720), np.arange(360))
+    center = SkyCoord(20.0, 89.5, unit="deg")
+
+    def profile(sky):
+        return 100 * np.exp(-((sky.separation(center).deg / 3) ** 2) / 2)
+
+    image = CCDData(profile(wcs.pixel_to_world(x, y)), unit=UNIT, wcs=wcs)
+    stack = extract_cutouts(image, center, size=31, pixel_scale=900 * u.arcsec)
+    at = np.meshgrid(np.arange(31), np.arange(31))
+    expected = profile(stack.wcs[0].pixel_to_world(*at))
+    difference = np.abs(stack.data.value[0, 0] - expected)
+    assert np.nanmax(difference) < 0.005 * 100
+    # Pixels around the pole, and a line to it.
+    assert stack.mask.sum() < 100 and not stack.flags[0] & Flag.TRUNCATED

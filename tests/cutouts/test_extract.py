@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 
 from galml.core import Flag
 from galml.core.geometry import angle_difference, sky_angle
-from galml.cutouts import R_EFF, extract_cutouts
+from galml.cutouts import R_EFF, assembly, extract_cutouts
 from galml.cutouts.resampling import pixel_areas
 
 CENTER = SkyCoord(150.0, 60.0, unit="deg")
@@ -254,6 +254,36 @@ def test_masked_pixels_are_left_out(resampling):
     coverage = extract_cutouts(usable, table, **options).data.value
     np.testing.assert_array_equal(stack.mask, coverage < 0.5)
     assert 0.02 < stack.mask.mean() < 0.2
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.8])
+def test_windows_that_are_too_large_are_read_in_parts(monkeypatch, scale):
+    wcs = make_wcs(angle=0.4, sip=True)
+    rng = np.random.default_rng(3)
+    std = StdDevUncertainty(rng.uniform(1, 2, SHAPE))
+    image = CCDData(rng.normal(5, 1, SHAPE), unit="nJy", wcs=wcs, uncertainty=std)
+    table = QTable({"x": [80, 5], "y": [75, 60]})
+    options = {"size": 40, "pixel_scale": scale * u.arcsec}
+    options |= {"psf": 1.0 * u.arcsec, "target_psf": 1.4 * u.arcsec}
+    expected = extract_cutouts(image, table, **options)
+    shapes, read = [], assembly.Chunk._read_some
+
+    def noted(self, member, rows, first, width, kernels):
+        shapes.append(width)
+        return read(self, member, rows, first, width, kernels)
+
+    monkeypatch.setattr(assembly, "_LARGEST_WINDOW", 25)
+    monkeypatch.setattr(assembly.Chunk, "_read_some", noted)
+    stack = extract_cutouts(image, table, **options)
+    assert max(shapes) <= 25
+    np.testing.assert_array_equal(stack.flags, expected.flags)
+    peak = np.nanmax(np.abs(expected.data.value))
+    np.testing.assert_allclose(
+        stack.data.value, expected.data.value, atol=1e-5 * peak, equal_nan=True
+    )
+    # The correlation of the noise is worked out at other pixels.
+    np.testing.assert_allclose(stack.uncertainty, expected.uncertainty, rtol=0.1)
+    np.testing.assert_allclose(stack.psf, expected.psf, atol=0.01 * stack.psf.max())
 
 
 def test_galaxies_are_detected():
