@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from galml.stellar_spin.fitting import fit_published, fit_spin
-from galml.stellar_spin.training import mock_data_set
+from galml.core.fitting import fit_prepared
+from galml.stellar_spin.fitting import DuckworthRecipe, SpinRecipe
+from galml.stellar_spin.mock_data import mock_data_set
 
 BANDS = ("g", "r", "i")
 SEEDS, VALIDATION, CALIBRATION = (41, 42), (10, 43), (20, 44)
@@ -23,10 +24,10 @@ SEEDS, VALIDATION, CALIBRATION = (41, 42), (10, 43), (20, 44)
 
 def draw(batches, seed):
     """Galaxies as both networks take them."""
-    return mock_data_set(batches, seed=seed, bands=BANDS, colors=True)
+    return mock_data_set(batches, seed=seed, bands=BANDS, published_images=True)
 
 
-def pictures(data):
+def color_images(data):
     """Color images as the published preparation makes them, with their truth."""
     return {"image": data["colors"], "spin": data["spin"]}
 
@@ -49,12 +50,12 @@ def main():
     data = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     sets = data, draw(*VALIDATION), draw(*CALIBRATION)
     options = {"dtype": "bfloat16", "progress": True}
-    model = fit_spin(
-        *map(own, sets), epochs=18, learning_rate=2e-3, batch_size=128, **options
-    )
+    training = {"epochs": 18, "learning_rate": 2e-3, "batch_size": 128}
+    model = fit_prepared(SpinRecipe(), *map(own, sets), **training, **options)
     print(model.card)
     model.save(args.folder / "default.safetensors")
-    model = fit_published(*map(pictures, sets), epochs=args.epochs, **options)
+    published = map(color_images, sets)
+    model = fit_prepared(DuckworthRecipe(), *published, epochs=args.epochs, **options)
     print(model.card)
     model.save(args.folder / "published.safetensors")
 

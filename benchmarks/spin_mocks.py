@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from galml.core.model import GalaxyModel
 from galml.core.weights import load_model
+from galml.imaging import MIRRORS
 from galml.mocks import (
     IMAGING_SURVEYS,
     build_stars,
@@ -35,17 +36,15 @@ from galml.mocks import (
 )
 from galml.mocks.images import redshift_of
 from galml.stellar_spin import metrics
-from galml.stellar_spin.bands import wavelengths
-from galml.stellar_spin.calibration import evaluate
-from galml.stellar_spin.light import VIEWS
-from galml.stellar_spin.network import Duckworth2020
+from galml.stellar_spin.fitting import evaluate, forget
+from galml.stellar_spin.mock_data import as_galaxy_images, mock_data_set
 from galml.stellar_spin.plots import plot_table
 from galml.stellar_spin.posterior import fast_rotators, posterior
-from galml.stellar_spin.preparation import CHANNELS, SCALARS, Stamps, prepare
-from galml.stellar_spin.training import BLUE, PSF, RED, mock_data_set
+from galml.stellar_spin.preparation import INPUT, prepare
+from galml.stellar_spin.published import Duckworth2020
 
 BANDS = ("g", "r", "i")
-TEST, ORACLE, AGREEMENT, PICTURES = 1040, 1041, 1042, 1043
+TEST, ORACLE, AGREEMENT, COLOR_IMAGES = 1040, 1041, 1042, 1043
 #: What a perfect image could show.
 VISIBLE = (
     "bulge_fraction",
@@ -69,7 +68,7 @@ SURVEYS = ("SDSS", "DECaLS", "LSST")
 def answer(model, data):
     """Answer as the operation does."""
     result = posterior(
-        evaluate(model.network, data, VIEWS), model.config["calibration"]
+        evaluate(model.network, data, MIRRORS), model.config["calibration"]
     )
     low, _, high = result["spin_quantiles"].numpy().T
     return QTable(
@@ -88,12 +87,14 @@ def answer(model, data):
 def withhold(data, *groups):
     """Take colors or the PSF away from prepared images."""
     image, scalars = data["image"].clone(), data["scalars"].clone()
-    for names in groups:
-        scalars[:, [SCALARS.index(name) for name in names]] = 0
-        for name, group in (("blue", BLUE), ("red", RED)):
-            if names == group:
-                image[:, CHANNELS.index(name)] = 0
+    for group in groups:
+        forget(image, scalars, slice(None), group)
     return data | {"image": image, "scalars": scalars}
+
+
+def scalar(data, name):
+    """Give a number that the network is shown."""
+    return data["scalars"][:, INPUT.scalars.index(name)]
 
 
 def judge(table, data, rows=slice(None)):
@@ -111,7 +112,7 @@ def in_bins(table, data, values, edges):
 
 def visible(data):
     """Give what the oracle knows."""
-    colors = [data["scalars"][:, SCALARS.index(name)] for name in COLORS]
+    colors = [scalar(data, name) for name in COLORS]
     return torch.stack([*(data[name] for name in VISIBLE), *colors], 1).numpy()
 
 
@@ -143,16 +144,15 @@ def agreement_of_surveys(model, count=512):
             images = observe_light(
                 galaxy, light, survey, redshift, pixels, generator, bands=BANDS
             )
-            stamps = Stamps(
-                images.data,
-                wavelengths(BANDS),
-                (RADIUS / images.pixel_scale).double(),
-                images.noise.double(),
-                images.psf_fwhm.double(),
-                images.center.double(),
+            seen = as_galaxy_images(
+                images,
+                RADIUS / images.pixel_scale,
+                images.center,
+                noise=images.noise,
+                psf_fwhm=images.psf_fwhm,
             )
-            prepared = prepare(stamps)
-            tables[name].append(answer(model, vars(prepared)))
+            prepared = prepare(seen)
+            tables[name].append(answer(model, prepared.inputs))
     truth, result = torch.cat(truths).numpy(), {}
     spin, error = (
         {n: np.concatenate([t[key] for t in parts]) for n, parts in tables.items()}
@@ -186,11 +186,11 @@ def cost(network, inputs, views):
 def costs(model):
     """Forward passes of both networks beside each other."""
     own = {
-        "image": torch.rand(64, len(CHANNELS), 48, 48),
-        "scalars": torch.rand(64, len(SCALARS)),
+        "image": torch.rand(64, len(INPUT.channels), 48, 48),
+        "scalars": torch.rand(64, len(INPUT.scalars)),
     }
     return {
-        "default": cost(model.network, own, len(VIEWS)),
+        "default": cost(model.network, own, len(MIRRORS)),
         "published": cost(Duckworth2020(), {"image": torch.rand(64, 3, 80, 80)}, 1),
     }
 
@@ -213,16 +213,16 @@ def main():
     parser.add_argument("--beside", type=Path)
     args = parser.parse_args()
     model = load_model(args.model, "spin")
-    test = mock_data_set(args.batches, seed=TEST, bands=BANDS, colors=True)
+    test = mock_data_set(args.batches, seed=TEST, bands=BANDS, published_images=True)
     train = mock_data_set(2 * args.batches, seed=ORACLE, bands=BANDS)
-    pictures = mock_data_set(args.batches // 3, seed=PICTURES, pictures=1.0)
+    colored = mock_data_set(args.batches // 3, seed=COLOR_IMAGES, color_images=1.0)
     table = answer(model, test)
     truth = {key: test[key].numpy() for key in ("spin", "ellipticity")}
     figures = {
         "default": judge(table, test),
-        "default, one band": judge(answer(model, withhold(test, BLUE, RED)), test),
-        "default, PSF unknown": judge(answer(model, withhold(test, PSF)), test),
-        "default, color images": judge(answer(model, pictures), pictures),
+        "default, one band": judge(answer(model, withhold(test, "blue", "red")), test),
+        "default, PSF unknown": judge(answer(model, withhold(test, "psf")), test),
+        "default, color images": judge(answer(model, colored), colored),
         "oracle": metrics.agreement(oracle(train, test), truth["spin"]),
     }
     if args.beside:
@@ -234,9 +234,8 @@ def main():
     show("g, r, i", figures)
     bins = {}
     for name, edges in EDGES.items():
-        values = (
-            test["scalars"][:, SCALARS.index(name)] if name in SCALARS else test[name]
-        )
+        known = name in INPUT.scalars
+        values = scalar(test, name) if known else test[name]
         bins[name] = in_bins(table, test, values.numpy(), edges)
         show(name, bins[name])
     bins["survey"] = {

@@ -24,12 +24,12 @@ from scipy.stats import ks_2samp
 from spin_population import atlas3d
 
 import galml
+from galml.core.inputs import Failure
 from galml.core.weights import load_model
-from galml.stellar_spin.images import read_images
-from galml.stellar_spin.light import prepare_images
+from galml.imaging import find_problems, read_images
 from galml.stellar_spin.metrics import area_under_curve
 from galml.stellar_spin.plots import plot_gallery
-from galml.stellar_spin.preparation import SCALARS
+from galml.stellar_spin.preparation import INPUT, prepare
 
 TYPES = {0: "elliptical", 1: "spiral", 2: "spiral", 3: "edge-on"}
 #: How far the members of a pair may be apart, in standard deviations.
@@ -60,20 +60,13 @@ def load(count=None):
 
 def blueness_and_ellipticity(images):
     """Color g - r inside the half-light radius, and ellipticity, without learning."""
-    colors, shapes = [], []
-    for start in range(0, len(images), 256):
-        members = list(read_images(images[start : start + 256])[2])
-        good = [m for m in members if np.isfinite(getattr(m, "r_eff", np.nan))]
-        scalars = prepare_images(good).scalars.numpy()
-        found = {
-            name: iter(scalars[:, SCALARS.index(name)])
-            for name in ("blue_color", "axis_ratio")
-        }
-        for member in members:
-            known = np.isfinite(getattr(member, "r_eff", np.nan))
-            colors.append(next(found["blue_color"]) if known else np.nan)
-            shapes.append(1 - next(found["axis_ratio"]) if known else np.nan)
-    return np.array(colors), np.array(shapes)
+    colors, shapes = np.full((2, len(images)), np.nan)
+    places = [INPUT.scalars.index(name) for name in ("blue_color", "axis_ratio")]
+    for row, member in enumerate(read_images(images).members):
+        if not isinstance(member, Failure) and find_problems(member)[0] is None:
+            color, ratio = prepare(member).scalars[0, places].tolist()
+            colors[row], shapes[row] = color, 1 - ratio
+    return colors, shapes
 
 
 def standard(values):

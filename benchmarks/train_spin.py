@@ -5,7 +5,7 @@
 
 The mocks are a recipe: batches of population stars-1, seen in many surveys, train the
 network in stages, others choose the best epoch, and others again make the errors
-honest. The model for one band goes on from there, without colors. The first stages of
+right. The model for one band goes on from there, without colors. The first stages of
 the weights in the package had mocks of earlier versions of the population, in which
 spirals had wider bulges and deeper dust, and simpler color images.
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from common import ship
 
+from galml.core.fitting import fit_prepared
 from galml.mocks import STAR_POPULATION
-from galml.stellar_spin.fitting import fit_spin
-from galml.stellar_spin.preparation import CHANNELS, SCALARS
-from galml.stellar_spin.training import BLUE, RED, augment, mock_data_set
+from galml.stellar_spin.fitting import SpinRecipe, augment, forget
+from galml.stellar_spin.mock_data import mock_data_set
 
 KEYS = ("image", "scalars", "spin", "ellipticity")
 #: Streams of mocks that each stage adds, its epochs, learning rate and seed.
@@ -30,9 +30,9 @@ STAGES = (
 VALIDATION = (30, 63)
 CALIBRATION = (60, 64)
 #: The same of the model for one band, and what each batch of it is seen in.
-ALONE = (((200, 51),), 4, 1e-3, 1)
-ALONE_VALIDATION = (30, 53)
-ALONE_CALIBRATION = (100, 54)
+SINGLE = (((200, 51),), 4, 1e-3, 1)
+SINGLE_VALIDATION = (30, 53)
+SINGLE_CALIBRATION = (100, 54)
 BANDS = (("g",), ("r",), ("i",), ("F814W",))
 OPTIONS = {"n_particles": 12_000, "views": 2}
 TRAINING = {"batch_size": 128, "dtype": "bfloat16", "progress": True}
@@ -67,8 +67,8 @@ def as_used(data, seed):
 def without_colors(data):
     """Leave the one band that shows the shape."""
     image, scalars = data["image"].clone(), data["scalars"].clone()
-    image[:, [CHANNELS.index(name) for name in ("blue", "red")]] = 0
-    scalars[:, [SCALARS.index(name) for name in (*BLUE, *RED)]] = 0
+    for group in ("blue", "red"):
+        forget(image, scalars, slice(None), group)
     return data | {"image": image, "scalars": scalars}
 
 
@@ -77,12 +77,12 @@ def joined(first, second):
     return {key: torch.cat([first.pop(key), second.pop(key)]) for key in KEYS}
 
 
-def place(model, alone):
+def place(model, single_band):
     """Put a model into the package, and its history beside the figures."""
-    name, domain = MODELS[alone]
+    name, domain = MODELS[single_band]
     results = Path(__file__).parent / "results"
     model.history.write(results / f"{name}_history.ecsv", overwrite=True)
-    ship(model, name, default=not alone, domain=domain)
+    ship(model, name, default=not single_band, domain=domain)
 
 
 def main():
@@ -93,17 +93,19 @@ def main():
         more = mocks(streams)
         data = more if data is None else joined(data, more)
         options = {"epochs": epochs, "learning_rate": rate, "seed": seed, "card": CARD}
-        model = fit_spin(data, *sets, model=model, **options, **TRAINING)
-    place(model, alone=False)
-    streams, epochs, rate, seed = ALONE
+        model = fit_prepared(
+            SpinRecipe(), data, *sets, model=model, **options, **TRAINING
+        )
+    place(model, single_band=False)
+    streams, epochs, rate, seed = SINGLE
     data = joined(without_colors(data), mocks(streams, BANDS))
     sets = (
-        as_used(mocks([ALONE_VALIDATION], BANDS), 0),
-        as_used(mocks([ALONE_CALIBRATION], BANDS), 1),
+        as_used(mocks([SINGLE_VALIDATION], BANDS), 0),
+        as_used(mocks([SINGLE_CALIBRATION], BANDS), 1),
     )
     options = {"epochs": epochs, "learning_rate": rate, "seed": seed, "card": CARD}
-    model = fit_spin(data, *sets, model=model, **options, **TRAINING)
-    place(model, alone=True)
+    model = fit_prepared(SpinRecipe(), data, *sets, model=model, **options, **TRAINING)
+    place(model, single_band=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from galml.stellar_spin import published
 from galml.stellar_spin.color_images import as_color_images
 from galml.stellar_spin.preparation import INPUT, prepare
 
-__all__ = ["mock_data_set"]
+__all__ = ["as_galaxy_images", "mock_data_set"]
 
 #: Scatter of effective radii (natural logarithm), and of centers in effective radii.
 SIZE_ERROR = 0.1
@@ -140,7 +140,7 @@ def _columns(mocks, generator, colored, published_images, spec):
     prepared = prepare(seen, spec)
     row = {"image": prepared.image.half(), "scalars": prepared.scalars}
     if published_images:
-        whole = _galaxy_images(mocks, mocks.data, r_eff, center)
+        whole = as_galaxy_images(mocks, r_eff, center)
         row["colors"] = published.prepare(whole).image.half()
     row |= {"survey": mocks.survey, "redshift": mocks.redshift}
     return row | {key: value.float() for key, value in vars(mocks.truth).items()}
@@ -164,22 +164,46 @@ def _as_known(mocks, r_eff, center, generator, colored):
     else:
         _cut(data, center, r_eff, generator)
         noise = torch.where(chance(NOISE_UNKNOWN, 1), torch.nan, noise)
-    return _galaxy_images(mocks, data, r_eff, center, noise, psf_fwhm)
+    return as_galaxy_images(mocks, r_eff, center, data, noise, psf_fwhm)
 
 
-def _galaxy_images(mocks, data, r_eff, center, noise=None, psf_fwhm=None):
-    """Give mocks the form in which images of galaxies are prepared."""
-    unknown = np.full(data.shape[:2], np.nan)
+def as_galaxy_images(mocks, r_eff, center, data=None, noise=None, psf_fwhm=None):
+    """Give mocks the form in which images of galaxies are prepared.
+
+    Parameters
+    ----------
+    mocks : `~galml.mocks.LightImages`
+        Their images.
+    r_eff, center : `torch.Tensor`
+        What is known of radius, (n,), and center, (n, 2), in pixels.
+    data, noise, psf_fwhm : `torch.Tensor`, optional
+        Images that are seen instead of those of the mocks; and what is known of noise
+        and PSF, shape (n, bands). Nothing is known by default.
+
+    Returns
+    -------
+    `~galml.imaging.GalaxyImages`
+        Calibrated, and without flags or names.
+    """
+    data = mocks.data if data is None else data
+    unknown = torch.full(data.shape[:2], torch.nan)
+    arrays = {
+        "values": data,
+        "r_eff": r_eff,
+        "center": center,
+        "noise": unknown if noise is None else noise,
+        "psf_fwhm": unknown if psf_fwhm is None else psf_fwhm,
+        "pixel_scale": mocks.pixel_scale,
+    }
+    arrays = {
+        key: tensor.numpy() if key == "values" else tensor.double().numpy()
+        for key, tensor in arrays.items()
+    }
     return GalaxyImages(
-        values=data.numpy(),
+        **arrays,
         bands=mocks.bands,
         wavelengths=pivot_wavelengths(mocks.bands),
         calibrated=True,
-        r_eff=r_eff.numpy(),
-        noise=unknown if noise is None else noise.numpy(),
-        psf_fwhm=unknown if psf_fwhm is None else psf_fwhm.numpy(),
-        center=center.numpy(),
-        pixel_scale=mocks.pixel_scale.double().numpy(),
         flags=np.zeros(len(data), dtype=int),
         names=[None] * len(data),
     )
