@@ -60,8 +60,9 @@ def spin(
         spectral flux density or maggies; the best image reaches to 4.2 effective radii.
     r_eff : `~astropy.units.Quantity`, optional
         Effective radius along the major axis, in an angle or in pixels; or one for
-        each galaxy. By default ``R_EFF`` (arcsec) of the metadata, or the column
-        ``r_eff`` of a table; else it is measured on the image.
+        each galaxy. By default, and where it is masked or None, ``R_EFF`` (arcsec) of
+        the metadata, or the column ``r_eff`` of a table; else it is measured on the
+        image.
     bands : sequence of str, optional
         Names of the bands, such as ``("g", "r", "i")``, by default ``BANDS``, ``BAND``
         or ``FILTER`` of the metadata; a single band is r.
@@ -84,7 +85,8 @@ def spin(
     n_samples : int, optional
         Add a column ``spin_samples`` with this many draws from the distributions.
     seed : int, optional
-        Seed of these draws, which depend on it and on the image alone.
+        Seed of these draws, which depend on it and on the image alone. By default a
+        fresh one is drawn; the table's metadata tell it as ``SEED``.
     hdu : int or str, optional
         FITS extension; its partners with errors and masks are found by its header.
     progress : bool or callable, optional
@@ -103,8 +105,9 @@ def spin(
     Raises
     ------
     galml.core.InputError
-        When the one image cannot be used. One of a batch that cannot be used is a row
-        of NaN with flags, and one `~galml.core.GalmlWarning` sums up.
+        When the one image cannot be used, or an argument for none. An image of a batch
+        that cannot be used is a row of NaN with flags, and one
+        `~galml.core.GalmlWarning` sums up.
     galml.core.ModelError
         When there is no such model.
 
