@@ -223,7 +223,24 @@ def pixel_grids(sky, axes, scales, n_pixels, at):
 
 
 def cutout_wcs(sky, axes, scales, n_pixels):
-    """Make the WCS of each cutout: a plain TAN; None where there is no position."""
+    """Make the WCS of each cutout, a tangent plane.
+
+    Parameters
+    ----------
+    sky : `~astropy.coordinates.SkyCoord`
+        Shape (n,): centers.
+    axes : `~numpy.ndarray`
+        Shape (n, 2, 2), from `axes_on_sky`.
+    scales : `~numpy.ndarray`
+        Shape (n,): arcsec per pixel.
+    n_pixels : int
+        Pixels on a side.
+
+    Returns
+    -------
+    list of `~astropy.wcs.WCS` or None
+        None where there is no position or scale.
+    """
     made = []
     for ra, dec, matrix, scale in zip(
         sky.ra.deg, sky.dec.deg, axes, scales, strict=True

@@ -163,14 +163,14 @@ def test_variance(images, kernels):
     noise = noise[..., 5:40, 5:40]
     noise *= np.sqrt(variance[1, 1, 5:40, 5:40])
     own = kernels[1]
-    drawn, told, _ = match(
+    drawn, propagated, _ = match(
         noise.astype(np.float32),
         own,
         variance=np.broadcast_to(variance[1, 1, 5:40, 5:40], noise.shape),
         mask=np.broadcast_to(mask[1, 1, 5:40, 5:40], noise.shape),
     )
-    np.testing.assert_allclose((drawn.var(axis=0) / told[0]).mean(), 1, atol=0.01)
-    np.testing.assert_allclose(drawn.var(axis=0) / told[0], 1, atol=0.12)
+    np.testing.assert_allclose((drawn.var(axis=0) / propagated[0]).mean(), 1, atol=0.01)
+    np.testing.assert_allclose(drawn.var(axis=0) / propagated[0], 1, atol=0.12)
 
 
 def test_uniform_image_stays_uniform(kernels):
