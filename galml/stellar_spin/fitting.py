@@ -63,7 +63,7 @@ def fit(
     validation=0.15,
     calibration=0.15,
     name=None,
-    seed=None,
+    seed=0,
     epochs=None,
     batch_size=None,
     learning_rate=None,
