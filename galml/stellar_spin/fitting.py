@@ -95,9 +95,9 @@ def fit(
         right; training sees neither.
     name : str, optional
         Name of the model.
-    seed : int, optional
-        Seed of the split, the initial weights and the training; a fresh one by
-        default, which stands in the card.
+    seed : int or None, optional
+        Seed of the split, the initial weights and the training; None draws a fresh
+        one. It stands in the card.
     epochs, batch_size, learning_rate, patience, device, dtype, checkpoint, \
 progress, log_dir
         As in `galml.core.training.train`; by default those of the network's recipe.
