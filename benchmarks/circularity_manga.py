@@ -8,8 +8,6 @@ seen. Beside the default model stand a plane fitted by least squares, the classi
 fit alone, and the published weights.
 """
 
-from types import SimpleNamespace
-
 import astropy.units as u
 import numpy as np
 import torch
@@ -20,11 +18,10 @@ from scipy.stats import circmean
 from sklearn.metrics import roc_auc_score
 
 import galml
+from galml.core.domain import find_domain
+from galml.core.weights import load_model
 from galml.gas_kinematics import published
-from galml.gas_kinematics.kinematic import prepare_maps
 from galml.gas_kinematics.metrics import angle_error, coverage, scatter68
-from galml.gas_kinematics.operation import read_maps
-from galml.gas_kinematics.preparation import SCALARS
 
 TRACERS = {
     "stellar": ("stellar_pa", "stel_qual"),
@@ -57,10 +54,11 @@ def truths(labels, tracer):
 
 def ring_fit(velocity):
     """Share of the variance explained, and position angle, of the classical fit."""
-    *_, maps = read_maps(velocity * u.km / u.s, **KNOWN)
-    prepared = prepare_maps(list(maps))
-    left = prepared.scalars[:, SCALARS.index("log_unexplained")]
-    return -left.numpy(), prepared.angle.numpy()
+    domain = find_domain(load_model("default", "circularity"))
+    members = list(domain.read(velocity * u.km / u.s, **KNOWN).members)
+    prepared = domain.prepare(members)
+    unexplained = domain.spec.scalars.index("log_unexplained")
+    return -prepared.scalars[:, unexplained].numpy(), prepared.angle.numpy()
 
 
 def plane(velocity):
@@ -73,8 +71,8 @@ def plane(velocity):
             continue
         terms = np.stack([np.ones(seen.sum()), x[seen], y[seen]], axis=1)
         fit, *_ = np.linalg.lstsq(terms, values[seen], rcond=None)
-        left = np.var(values[seen] - terms @ fit)
-        score[row] = 1 - left / max(np.var(values[seen]), 1e-9)
+        residual = np.var(values[seen] - terms @ fit)
+        score[row] = 1 - residual / max(np.var(values[seen]), 1e-9)
         angle[row] = np.degrees(np.arctan2(-fit[1], fit[2])) % 360
     return score, angle
 
@@ -83,9 +81,9 @@ def latents(velocity, truth, clean):
     """Latent radius and angle of the published weights, turned as suits the labels."""
     file = shared_data("merlin_alma") / "CAE_Epoch_300.pt"
     model = galml.import_weights(file, "merlin")
-    maps = [SimpleNamespace(values=crop(values)) for values in velocity]
+    images = published.prepare(crop(values) for values in velocity).image
     with torch.inference_mode():
-        parts = published.prepare(maps)["image"].split(256)
+        parts = images.split(256)
         found = torch.cat([model.network.encode(part) for part in parts]).numpy()
     angle = published.latent_angle(found)
     tried = []

@@ -19,11 +19,11 @@ from astropy.table import QTable
 from common import RESULTS, ROOT, write_figures
 from matplotlib.figure import Figure
 from merlin_mocks import images, judge_merlin
-from mock_answers import INPUTS, answer, check, withhold
+from mock_answers import INPUTS, answer, check
 
 from galml.core.model import GalaxyModel
 from galml.core.weights import load_model
-from galml.gas_kinematics import metrics, training
+from galml.gas_kinematics import metrics, mock_data
 
 CLEAN, NOISY = 1000, 1001
 LOWEST_INCLINATION = 30.0
@@ -43,8 +43,8 @@ COLUMNS = {
     "position_angle_scatter": "PA 68%",
     "circularity_err": "kappa err",
     "position_angle_err": "PA err",
-    "circularity_coverage": "kappa held",
-    "position_angle_coverage": "PA held",
+    "circularity_coverage": "kappa covered",
+    "position_angle_coverage": "PA covered",
 }
 IMAGE = ROOT / "docs" / "images" / "mocks.png"
 
@@ -53,7 +53,7 @@ def truth_of(data):
     """Truths, as `metrics.summarize` takes them."""
     truth = QTable({key: data[key].numpy() for key in EDGES})
     truth["circularity"] = data["kappa"].numpy()
-    truth["position_angle"] = np.degrees(data["left"].numpy())
+    truth["position_angle"] = np.degrees(data["residual_angle"].numpy())
     return truth
 
 
@@ -120,14 +120,14 @@ def plot(truth, table, bins):
 def draw(maps):
     """Prepare maps, a quarter of them free of noise, as each set of inputs shows."""
     parts = (
-        training.mock_data_set(-(-maps // 512), seed=CLEAN, noisy=False),
-        training.mock_data_set(-(-3 * maps // 512), seed=NOISY, noisy=True),
+        mock_data.mock_data_set(-(-maps // 512), seed=CLEAN, noisy=False),
+        mock_data.mock_data_set(-(-3 * maps // 512), seed=NOISY, noisy=True),
     )
     data = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     data["image"] = data["image"].float()
     for key, names in INPUTS.items():
-        yield key, withhold(data, names)
-    yield RANDOM, training.augment(data, torch.Generator().manual_seed(CLEAN))
+        yield key, mock_data.withhold(data, names)
+    yield RANDOM, mock_data.augment(data, torch.Generator().manual_seed(CLEAN))
 
 
 def measure(table, truth):
@@ -151,7 +151,8 @@ def measure(table, truth):
 def beside(data, maps, merlin):
     """Figures of the ring fit, the oracle and the published system without noise."""
     free = torch.isinf(data["snr"]) & (data["inclination"] >= LOWEST_INCLINATION)
-    turn = torch.rad2deg(data["left"])[free & (data["kappa"] > metrics.ROTATING)]
+    rotating = free & (data["kappa"] > metrics.ROTATING)
+    turn = torch.rad2deg(data["residual_angle"])[rotating]
     result = {"ring fit": {"position_angle_scatter": metrics.scatter68(turn)}}
     oracle = RESULTS / "circularity_population.json"
     if oracle.exists():

@@ -31,7 +31,8 @@ def main():
     ]
     network = galml.import_weights(folder / "CAE_Epoch_300.pt", "merlin").network
     with torch.inference_mode():
-        latents = network(published.prepare(maps))["latent"].numpy()
+        inputs = published.prepare(one.values for one in maps).inputs
+        latents = network(inputs)["latent"].numpy()
 
     table = Table({"name": reference["name"]})
     table["difference"] = np.abs(latents - expected).max(axis=1)

@@ -7,8 +7,8 @@ Speed of `galml.circularity` as ratios, and its memory.
 End to end, from arrays to the table, against the bare forward passes of the network
 (its views included) on tensors that are ready, and against the published pipeline: its
 preparation, its network and its class, for one map at a time and in batches. All take
-turns; medians count. Memory is the highest of a fresh process that reads maps from an
-iterator, against their number.
+turns; medians of the repeats count, and of the ratios within each. Memory is the
+highest of a fresh process that reads maps from an iterator, against their number.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import resource
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -24,11 +23,9 @@ from astropy.table import QTable
 from common import write_figures
 
 import galml
+from galml.core.domain import find_domain
 from galml.core.weights import load_model
 from galml.gas_kinematics import published
-from galml.gas_kinematics.autoencoder import MerlinAutoencoder
-from galml.gas_kinematics.kinematic import VIEWS, inputs, prepare_maps
-from galml.gas_kinematics.operation import read_maps
 from galml.mocks import gas_maps
 
 SEED = 1100
@@ -49,35 +46,36 @@ def mocks(count):
     return [maps[i % len(maps)] for i in range(count)]
 
 
-def bare(network, batches):
+def bare(domain, batches):
     """Run the network in all its views on prepared tensors."""
     with torch.no_grad():
         for batch in batches:
-            for view in VIEWS:
-                view.restore(network(view.apply(batch)))
+            for view in domain.views:
+                view.restore(domain.model.network(view.apply(batch)))
 
 
 def published_pipeline(network, maps, batch):
     """Run the published preparation, network and class."""
     for start in range(0, len(maps), batch):
-        part = [SimpleNamespace(values=v) for v in maps[start : start + batch]]
+        prepared = published.prepare(maps[start : start + batch])
         with torch.no_grad():
-            latents = network.encode(published.prepare(part)["image"])
+            latents = network.encode(prepared.image)
         published.classify(latents.numpy())
 
 
 def measure(count, repeats):
-    """Median seconds, of the clock and of the processor, of each way."""
+    """Seconds (repeats, 2), of the clock and of the processor, of each way."""
     maps = mocks(count)
-    network = load_model("default", "circularity").network.eval()
-    autoencoder = MerlinAutoencoder().eval()
-    *_, members = read_maps(maps, unit="km/s")
+    domain = find_domain(load_model("default", "circularity"))
+    autoencoder = published.MerlinAutoencoder().eval()
     batches = []
-    while chunk := [m for m, _ in zip(members, range(BATCH), strict=False)]:
-        batches.append(inputs(prepare_maps(chunk)))
+    for member in domain.read(maps, unit="km/s").members:
+        prepared = domain.prepare([member]).inputs
+        parts = zip(*(tensor.split(BATCH) for tensor in prepared.values()), strict=True)
+        batches += [dict(zip(prepared, part, strict=True)) for part in parts]
     ways = {
         "end to end": lambda: galml.circularity(maps, unit="km/s", batch_size=BATCH),
-        "bare network": lambda: bare(network, batches),
+        "bare network": lambda: bare(domain, batches),
         "published, one at a time": lambda: published_pipeline(autoencoder, maps, 1),
         "published, in batches": lambda: published_pipeline(autoencoder, maps, BATCH),
     }
@@ -88,7 +86,7 @@ def measure(count, repeats):
             way()
             now = time.perf_counter(), time.process_time()
             seconds[name].append(np.subtract(now, start))
-    return {name: np.median(values, axis=0) for name, values in seconds.items()}
+    return {name: np.array(values) for name, values in seconds.items()}
 
 
 def disks(count):
@@ -121,12 +119,10 @@ def main():
         return
     torch.set_num_threads(args.threads)
     seconds = measure(args.maps, args.repeats)
-    base = seconds["end to end"]
+    rates = {n: args.maps / np.median(s[:, 0]) for n, s in seconds.items()}
+    ratios = {n: np.median(seconds["end to end"] / s, 0) for n, s in seconds.items()}
     table = QTable(
-        rows=[
-            (name, args.maps / clock, base[0] / clock, base[1] / processor)
-            for name, (clock, processor) in seconds.items()
-        ],
+        rows=[(name, rate, *ratios[name]) for name, rate in rates.items()],
         names=("way", "maps/s", "end to end / this", "the same, processor"),
     )
     for name in table.colnames[1:]:
@@ -138,9 +134,10 @@ def main():
     figures = {
         "maps": args.maps,
         "threads": args.threads,
-        "maps_per_second": {n: args.maps / s[0] for n, s in seconds.items()},
-        "end_to_end_over": {n: base[0] / s[0] for n, s in seconds.items()},
-        "end_to_end_over_processor": {n: base[1] / s[1] for n, s in seconds.items()},
+        "repeats": args.repeats,
+        "maps_per_second": rates,
+        "end_to_end_over": {n: r[0] for n, r in ratios.items()},
+        "end_to_end_over_processor": {n: r[1] for n, r in ratios.items()},
         "peak_memory_mb": memory,
     }
     write_figures("circularity_speed", figures)

@@ -8,12 +8,12 @@ Writes the model to FILE, for ``circularity_mocks.py --merlin FILE``.
 """
 
 import argparse
-from types import SimpleNamespace
 
 import torch
 
+from galml.core.fitting import fit_prepared
 from galml.gas_kinematics import metrics, published
-from galml.gas_kinematics.fitting import fit_autoencoder
+from galml.gas_kinematics.fitting import MerlinRecipe
 from galml.mocks import gas_maps
 
 BATCHES, SEEDS = 200, (21, 22)
@@ -24,8 +24,7 @@ def images(batches, seed, noisy=None):
     """Give maps as the published preparation makes them, with their truth."""
     parts = []
     for _, maps in gas_maps(batches, seed=seed, noisy=noisy):
-        members = [SimpleNamespace(values=values) for values in maps.velocity.numpy()]
-        image = published.prepare(members)["image"].half()
+        image = published.prepare(maps.velocity.numpy()).image.half()
         parts.append((image, maps.truth.kappa, maps.truth.position_angle))
     columns = map(torch.cat, zip(*parts, strict=True))
     return dict(zip(("image", "kappa", "angle"), columns, strict=True))
@@ -36,8 +35,13 @@ def train_merlin(epochs, batches=BATCHES):
     parts = [images(batches, seed) for seed in SEEDS]
     data = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     validation = {"image": images(*VALIDATION)["image"]}
-    return fit_autoencoder(
-        data, validation, epochs=epochs, name="merlin-mocks", progress=True
+    return fit_prepared(
+        MerlinRecipe(),
+        data,
+        validation,
+        epochs=epochs,
+        name="merlin-mocks",
+        progress=True,
     )
 
 

@@ -10,37 +10,36 @@ from astropy.nddata import NDData, StdDevUncertainty
 from astropy.table import QTable
 
 import galml
+from galml.core.distributions import bin_centers
 from galml.core.weights import load_model
 from galml.gas_kinematics import metrics
-from galml.gas_kinematics.calibration import evaluate
-from galml.gas_kinematics.kinematic import posterior
-from galml.gas_kinematics.posterior import bin_centers
-from galml.gas_kinematics.preparation import CHANNELS, SCALARS, VelocityMaps, prepare
-from galml.gas_kinematics.training import BEAM, DISPERSION, UNCERTAINTY
+from galml.gas_kinematics.fitting import evaluate
+from galml.gas_kinematics.kinematic import VIEWS
+from galml.gas_kinematics.mock_data import (
+    BEAM_SCALARS,
+    DISPERSION_SCALARS,
+    UNCERTAINTY_SCALARS,
+    withhold,
+)
+from galml.gas_kinematics.posterior import posterior
+from galml.gas_kinematics.preparation import prepare
+from galml.gas_kinematics.velocities import VelocityMaps
 from galml.mocks import gas_maps
 
 CHECK = 1002
 #: What is withheld from the network.
 INPUTS = {
-    "velocity": (*DISPERSION, *BEAM, *UNCERTAINTY),
-    "with beam, error": DISPERSION,
-    "with dispersion": (*BEAM, *UNCERTAINTY),
+    "velocity": (*DISPERSION_SCALARS, *BEAM_SCALARS, *UNCERTAINTY_SCALARS),
+    "with beam, error": DISPERSION_SCALARS,
+    "with dispersion": (*BEAM_SCALARS, *UNCERTAINTY_SCALARS),
     "with dispersion, beam, error": (),
 }
 
 
-def withhold(data, names):
-    """Take numbers, and with them the dispersion map, away from prepared maps."""
-    image, scalars = data["image"].clone(), data["scalars"].clone()
-    scalars[:, [SCALARS.index(name) for name in names]] = 0
-    if set(DISPERSION) <= set(names):
-        image[:, CHANNELS.index("dispersion")] = 0
-    return data | {"image": image, "scalars": scalars}
-
-
-def answer(model, data):
+def answer(model, data, views=VIEWS):
     """Answer as the operation does, with angles counted from the classical one."""
-    result = posterior(evaluate(model.network, data), model.config["calibration"])
+    outputs = evaluate(model.network, data, views=views)
+    result = posterior(outputs, model.config["calibration"], model.input_spec)
     low, middle, high = result["kappa_quantiles"].numpy().T
     tilt = result["inclination_quantiles"].numpy()
     below = (bin_centers(result["kappa"], 1.0) < metrics.BOUNDARY).float()
@@ -62,9 +61,14 @@ def answer(model, data):
 def check(model, count=200):
     """Largest difference between `galml.circularity` and what is measured here."""
     _, maps = next(gas_maps(1, batch_size=count, seed=CHECK, noisy=True))
-    known = (maps.dispersion, maps.uncertainty, None, maps.beam)
-    prepared = prepare(VelocityMaps(maps.velocity, *known))
-    data = {"image": prepared.image, "scalars": prepared.scalars}
+    observed = VelocityMaps(
+        maps.velocity.numpy(),
+        dispersion=maps.dispersion.numpy(),
+        std=maps.uncertainty.numpy(),
+        beam=maps.beam.double().numpy(),
+    )
+    prepared = prepare([observed], model.input_spec)
+    data = prepared.inputs
     kms, worst = u.km / u.s, 0.0
     bare, sigma = (x.numpy() * kms for x in (maps.velocity, maps.dispersion))
     full = [

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from common import ship
 
-from galml.gas_kinematics.fitting import fit_kinematic
-from galml.gas_kinematics.training import augment, mock_data_set
+from galml.core.fitting import fit_prepared
+from galml.gas_kinematics.fitting import KinematicRecipe
+from galml.gas_kinematics.mock_data import augment, mock_data_set
 from galml.mocks import POPULATION
 
 NAME = "kinematic-gas-1"
@@ -40,7 +41,7 @@ def mocks(streams):
 
 
 def as_used(data, seed):
-    """Forget what users may not know, as the training does."""
+    """Withhold what users may not know, as the training does."""
     generator = torch.Generator().manual_seed(seed)
     data = {key: value.float() for key, value in data.items()}
     return augment(data, generator)
@@ -48,7 +49,7 @@ def as_used(data, seed):
 
 def main():
     """Run it."""
-    keys = ("image", "scalars", "kappa", "left", "inclination")
+    keys = ("image", "scalars", "kappa", "residual_angle", "inclination")
     common = {
         "validation": as_used(mocks([VALIDATION]), 0),
         "calibration": as_used(mocks([CALIBRATION]), 1),
@@ -61,8 +62,14 @@ def main():
     for streams, epochs, rate, seed in STAGES:
         more = mocks(streams)
         data = {k: torch.cat([data.pop(k, more[k][:0]), more.pop(k)]) for k in keys}
-        model = fit_kinematic(
-            data, model=model, epochs=epochs, learning_rate=rate, seed=seed, **common
+        model = fit_prepared(
+            KinematicRecipe(),
+            data,
+            model=model,
+            epochs=epochs,
+            learning_rate=rate,
+            seed=seed,
+            **common,
         )
     model.history.write(
         Path(__file__).parent / "results" / "circularity_history.ecsv", overwrite=True

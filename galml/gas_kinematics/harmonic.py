@@ -16,10 +16,16 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-__all__ = ["HarmonicFit", "RingModel", "fit_harmonics", "masked_median", "unit_grid"]
+__all__ = [
+    "HarmonicFit",
+    "RingModel",
+    "fit_harmonics",
+    "masked_median",
+    "unit_grid",
+]
 
 #: Maps that are fitted at once: more of them leave the processor's cache.
-ROWS = 32
+ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -196,8 +202,8 @@ class _Profile:
         entries, right = self._equations(angle)
         shape = entries.shape[0], entries.shape[2]
         # Elimination entry by entry, for all maps and angles at once.
-        entries = list(entries.transpose(0, 1).reshape(entries.shape[1], -1))
-        right = list(right.transpose(0, 1).reshape(self.size, -1))
+        entries = list(entries.transpose(0, 1).flatten(1).unbind())
+        right = list(right.transpose(0, 1).flatten(1).unbind())
         rows = []
         for i in range(self.size):
             rows.append(entries[: self.size - i])
@@ -209,9 +215,9 @@ class _Profile:
             total = total + scaled * right[k]
             for i in range(1, len(row)):
                 factor = row[i] * inverse
-                right[k + i] = right[k + i] - row[i] * scaled
+                right[k + i].addcmul_(row[i], scaled, value=-1)
                 for j in range(i, len(row)):
-                    rows[k + i][j - i] = rows[k + i][j - i] - factor * row[j]
+                    rows[k + i][j - i].addcmul_(factor, row[j], value=-1)
         return total.view(shape)
 
     def amplitudes(self, angle):
@@ -382,7 +388,7 @@ def _free_rings(velocity, weight, size, model):
         total = used.sum(1, keepdim=True).clamp_min(1e-30)
         gram = used @ products / total
         moment = torch.mul(used, velocity, out=residual) @ design / total
-        free = torch.linalg.solve(gram[:, pairs] + eye, moment)
+        free = torch.linalg.solve_ex(gram[:, pairs] + eye, moment).result
         torch.addmm(velocity, free, design.T, alpha=-1, out=residual)
         spread = (1.4826 * median.of(residual.square_()).sqrt_()).clamp_min_(1e-3)
         residual *= (model.robustness * spread).pow_(-2)[:, None]

@@ -100,7 +100,7 @@ INPUT = InputSpec(
 #: Pixels that are worked on at once: more of them leave the processor's cache.
 PIXELS = 131_072
 #: The same for products of matrices, which come back to what they have read.
-CACHED = 32768
+CACHED = 32_768
 #: Averaged maps that are turned at once, and fewest that a thread works on.
 ROWS = 32
 FEWEST_ROWS = 64
@@ -392,11 +392,13 @@ def _radius(kept, center, count, p):
     y = torch.arange(ny) - center[:, 1:]
     x = torch.arange(nx) - center[:, :1]
     square = (y * y)[:, :, None] + (x * x)[:, None, :]
-    index = (p["radius_share"] * count).long()
+    beyond = (p["radius_share"] * count).long()
     square = torch.where(kept, square, -1.0).flatten(1)
-    ordered = square.topk(int(index.max()) + 1).values
-    square = ordered.gather(1, index[:, None])[:, 0].clamp_min(0)
-    return square.sqrt().clamp_min(p["smallest_radius"]) + p["radius_margin"]
+    farthest = square.topk(int(beyond.max()) + 1).values
+    square = farthest.gather(1, beyond[:, None])[:, 0]
+    return (
+        square.clamp_min(0).sqrt().clamp_min(p["smallest_radius"]) + p["radius_margin"]
+    )
 
 
 def _regrid(planes, center, radius, cells):
@@ -420,16 +422,16 @@ def _regrid(planes, center, radius, cells):
     step = 2 * radius / cells
     rows = overlap(ny, center[:, 1] - radius, step, cells)
     columns = overlap(nx, center[:, 0] - radius, step, cells)
-    sums = torch.empty(n, cells, len(planes), cells, dtype=planes[0].dtype)
+    columns = columns.transpose(1, 2).contiguous().numpy()
+    sums = np.empty((n, cells * len(planes), cells))
     # Few wide products of matrices are faster than many small ones, as long as they
-    # stay in the processor's cache.
+    # stay in the processor's cache; NumPy's are faster than torch's.
     step = max(1, CACHED // (ny * nx))
     for part in (slice(start, start + step) for start in range(0, n, step)):
-        stack = torch.stack([plane[part] for plane in planes], 2)
-        half = (rows[part] @ stack.flatten(2)).view(len(stack), -1, nx)
-        whole = half @ columns[part].transpose(1, 2)
-        sums[part] = whole.view(-1, cells, len(planes), cells)
-    return sums
+        stack = torch.stack([plane[part] for plane in planes], 2).flatten(2)
+        half = np.matmul(rows[part].numpy(), stack.numpy())
+        np.matmul(half.reshape(len(half), -1, nx), columns[part], out=sums[part])
+    return torch.from_numpy(sums).view(n, cells, len(planes), cells)
 
 
 def _shrink(planes, center, radius, size):
@@ -508,9 +510,9 @@ def _fit_and_turn(joined, spec, has_dispersion):
         ratio = value.clamp_min(p["least_velocity"]).log10() - fit.scale.log10()
         ratio = ratio.clamp(p["lowest_log_ratio"], p["highest_log_ratio"])
         numbers[f"log_{name}"] = ratio.nan_to_num(0.0)
-    inverse *= coverage
-    covered = [coverage, *(plane * inverse for plane in sums)]
-    parts = torch.stack(covered, 1), fit.angle, fit.systemic, fit.scale
+    # What the network sees is averaged once more, so that what is covered weighs more.
+    parts = coverage, inverse.mul_(coverage), joined["sums"][:, :, 1:]
+    parts += fit.angle, fit.systemic, fit.scale
     pieces = zip(*(part.split(ROWS) for part in parts), strict=True)
     images = [_turned(*piece, spec) for piece in pieces]
     return PreparedMaps(
@@ -580,18 +582,22 @@ def _dispersion_numbers(dispersion, coverage, p):
     }
 
 
-def _turned(planes, angle, systemic, scale, spec):
+def _turned(coverage, factor, sums, angle, systemic, scale, spec):
     """Turn averaged maps so that the receding side of the fit points up.
 
-    Planes (n, planes, cells, cells) are the coverage, and what it is to be divided out
-    of: velocity, its square, edges and perhaps the dispersion.
+    The factor makes averages times the coverage of the sums (n, cells, planes, cells).
     """
     limits, p = spec.stretch, spec.parameters
     x, y = unit_grid(spec.grid[0])
     cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
     places = torch.stack([x * cosine - y * sine, x * sine + y * cosine], -1)
+    planes = torch.cat([coverage[:, :, None], sums * factor[:, :, None]], 2)
     planes = torch.nn.functional.grid_sample(
-        planes, places, mode="bilinear", padding_mode="zeros", align_corners=False
+        planes.transpose(1, 2).contiguous(),
+        places,
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=False,
     )
     coverage = planes[:, 0]
     shown = coverage > p["cell_coverage"]
