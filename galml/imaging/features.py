@@ -22,10 +22,6 @@ __all__ = [
 
 #: Smallest brightness, of any unit, that is divided by.
 TINY = 1e-30
-#: Largest length of a shape, that of a line being 1.
-FLATTEST = 0.98
-#: Length of a shape below which its direction is one of rounding errors.
-ROUND = 1e-5
 
 
 def choose_bands(wavelengths, *, reference, blue, red, nearest):
@@ -107,7 +103,7 @@ def _moment_weights(grid, widths):
     return torch.stack([(w * p).flatten() for w in weights for p in powers], 1)
 
 
-def shape_moments(light, grid, widths):
+def shape_moments(light, grid, widths, *, flattest=0.98, roundest=1e-5):
     """Measure shapes by second moments under Gaussian weights.
 
     Parameters
@@ -119,6 +115,10 @@ def shape_moments(light, grid, widths):
     widths : tuple of float
         Standard deviations of the weights, in the unit of the grid, from the smallest
         to the largest.
+    flattest : float
+        Largest length of a shape, that of a line being 1.
+    roundest : float
+        Length of a shape below which its direction is one of rounding errors.
 
     Returns
     -------
@@ -136,14 +136,14 @@ def shape_moments(light, grid, widths):
     size = torch.where((sums[..., 3] > 0) & (sums[..., 0] > 0), sums[..., 3], torch.inf)
     even, odd = sums[..., 1] / size, sums[..., 2] / size
     length = torch.hypot(even, odd).clamp_min(1e-12)
-    shrink = length.clamp(max=FLATTEST) / length
+    shrink = length.clamp(max=flattest) / length
     even, odd = even * shrink, odd * shrink
     length = torch.hypot(even, odd)
     direction = 0.5 * torch.atan2(odd[:, -1], even[:, -1])
     # A direction that rounding errors make would not turn with the image.
-    angle = torch.where(length[:, -1] < ROUND, 0.0, direction)
+    angle = torch.where(length[:, -1] < roundest, 0.0, direction)
     along = even[:, 0] * even[:, -1] + odd[:, 0] * odd[:, -1]
-    twist = along / length[:, -1].clamp_min(ROUND)
+    twist = along / length[:, -1].clamp_min(roundest)
     ratio = ((1 - length) / (1 + length)).sqrt()
     return angle.float(), ratio.float(), twist.float()
 

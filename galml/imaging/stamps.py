@@ -18,6 +18,7 @@ __all__ = [
     "Stamps",
     "align",
     "as_tensor",
+    "flux_scale",
     "galaxy_centers",
     "half_widths",
     "lies_inside",
@@ -27,13 +28,13 @@ __all__ = [
     "sky_level",
 ]
 
+#: Fluxes between these, or zero, are held by single precision as they are.
+FAINTEST, BRIGHTEST = 1e-12, 1e12
 #: Views of networks that see galaxies as they lie on the sky: all symmetries of a
 #: square.
 DIHEDRAL = dihedral_views(images=("image",))
 #: Views of networks that see galaxies aligned: what leaves the major axis along x.
 MIRRORS = DIHEDRAL[::2]
-#: Share of a cell that must be known, so that the cell is.
-LEAST_KNOWN = 0.1
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class Stamps:
     Attributes
     ----------
     mean : `torch.Tensor`
-        Shape (n, bands, y, x): flux per pixel, averaged over each cell; 0 where less
-        than a tenth of a cell is known.
+        Shape (n, bands, y, x): flux per pixel, averaged over each cell; 0 where too
+        little of a cell is known.
     cover : `torch.Tensor`
         Shape (n, bands, y, x), or (n, 1, y, x) for all bands: how much of each cell is
         known.
@@ -110,6 +111,36 @@ def as_tensor(array):
         Not to be changed.
     """
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def flux_scale(planes, level):
+    """Find factors for galaxies whose fluxes single precision does not hold.
+
+    Parameters
+    ----------
+    planes : sequence of `torch.Tensor`
+        One for each band, shape (n, ny, nx); NaN where unknown.
+    level : `torch.Tensor`
+        Shape (n, bands): what is subtracted before.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,), float64: 1 where fluxes are neither very small nor very large. Other
+        factors are powers of two, so that no digit changes.
+    """
+    tops = []
+    for plane, sky in zip(planes, level.double().unbind(1), strict=True):
+        low, high = plane.flatten(1).aminmax(dim=1)
+        top = torch.maximum(high.double() - sky, sky - low.double())
+        unknown = torch.isnan(top)
+        if unknown.any():
+            part = plane[unknown].double() - sky[unknown, None, None]
+            top[unknown] = part.abs().nan_to_num(0.0).amax((1, 2))
+        tops.append(top)
+    top = torch.stack(tops, 1).amax(1)
+    fits = (top == 0) | ((top > FAINTEST) & (top < BRIGHTEST))
+    return torch.where(fits, 1.0, 2.0 ** -top.log2().round())
 
 
 def galaxy_centers(images):
@@ -197,7 +228,7 @@ def lies_inside(images, half):
     return half <= room
 
 
-def regrid(data, center, half, size, *, whole=False):
+def regrid(data, center, half, size, *, whole=False, least_known=0.1):
     """Average the known pixels in each cell of a square around each galaxy.
 
     Parameters
@@ -211,7 +242,9 @@ def regrid(data, center, half, size, *, whole=False):
     size : int
         Cells a side.
     whole : bool
-        Whether all pixels are known, and at least a tenth of every cell.
+        Whether all pixels are known, and enough of every cell.
+    least_known : float
+        Share of a cell that must be known, so that the cell is.
 
     Returns
     -------
@@ -234,7 +267,7 @@ def regrid(data, center, half, size, *, whole=False):
     cover = (area / (step**2)[:, None, None, None].float()).clamp_(0, 1)
     mean = _summed(data.float(), rows, columns).div_(area.clamp_min(1e-12))
     if not whole:
-        cover = torch.where(cover > LEAST_KNOWN, cover, 0.0)
+        cover = torch.where(cover > least_known, cover, 0.0)
         mean = torch.where(cover > 0, mean, 0.0)
     return Stamps(mean, cover, reduction, whole)
 
@@ -358,7 +391,7 @@ def sky_level(stamps, grid, *, far, share):
     return torch.where(outer, mean, torch.nan).nanmedian(2).values.nan_to_num(0.0)
 
 
-def measure_noise(stamps, grid, *, far, share, lag, clip, rounds, left):
+def measure_noise(stamps, grid, *, far, share, lag, clip, rounds, clipped_variance):
     """Measure the error of a pixel from the scatter far from the galaxy.
 
     The scatter is that of the differences between cells at some distance. Where the
@@ -375,8 +408,8 @@ def measure_noise(stamps, grid, *, far, share, lag, clip, rounds, left):
         Differences beyond so many standard deviations do not count.
     rounds : int
         How often that is repeated.
-    left : float
-        Variance that clipping leaves of normal numbers.
+    clipped_variance : float
+        Variance of normal numbers of variance 1 after clipping.
 
     Returns
     -------
@@ -413,7 +446,7 @@ def measure_noise(stamps, grid, *, far, share, lag, clip, rounds, left):
     for _ in range(rounds):
         torch.le(square, (clip**2 * variance)[..., None], out=low)
         torch.mul(square, low, out=kept)
-        new = kept.sum(2) / (low.sum(2) - unused) / left
+        new = kept.sum(2) / (low.sum(2) - unused) / clipped_variance
         if torch.equal(new, variance):
             break
         variance = new

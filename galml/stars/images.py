@@ -15,7 +15,12 @@ from galml.core.model import InputSpec
 from galml.core.running import grouped
 from galml.cutouts import CutoutStack
 from galml.imaging import GalaxyImages, Grid, find_problems, read_images, regrid
-from galml.imaging.stamps import as_tensor, galaxy_centers, half_widths
+from galml.imaging.stamps import (
+    as_tensor,
+    flux_scale,
+    galaxy_centers,
+    half_widths,
+)
 from galml.imaging.stretch import asinh_stretch
 from galml.physics import nearest_band, pivot_wavelengths
 from galml.stars.preparation import as_table
@@ -141,6 +146,10 @@ def _planes(images, spec):
     for rows in torch.arange(len(images)).split(CHUNK):
         rows = slice(int(rows[0]), int(rows[-1]) + 1)
         chunk = data[rows][:, places]
+        level = torch.zeros(chunk.shape[:2], dtype=torch.float64)
+        scale = flux_scale(chunk.unbind(1), level)
+        if (scale != 1).any():
+            chunk = chunk * scale[:, None, None, None]
         mean = regrid(chunk, center[rows], half[rows], grid.size).mean
         unit = mean[:, unit_band, inside].mean(1).clamp_min(1e-30)
         scaled = asinh_stretch(mean / unit[:, None, None, None], softening)

@@ -18,6 +18,7 @@ from galml.imaging.stamps import (
     Grid,
     align,
     as_tensor,
+    flux_scale,
     galaxy_centers,
     lies_inside,
     measure_noise,
@@ -82,6 +83,9 @@ INPUT = InputSpec(
     parameters={
         # Cells of the grid before it is turned: it holds the image at any angle.
         "wide_cells": 72,
+        # Share of a cell that must be known, before and after the image is turned.
+        "least_known": 0.1,
+        "least_shown": 0.1,
         # In micron; and how near, in relative wavelength, bands show no color.
         "reference_wavelength": 0.617,
         "blue_wavelength": 0.470,
@@ -92,13 +96,15 @@ INPUT = InputSpec(
         "noise_lag": 6,
         "noise_clip": 2.5,
         "noise_rounds": 6,
-        "noise_left": 0.9113,
+        "noise_clipped_variance": 0.9113,
         "unit_noise": 0.3,
         "light_inner": 0.4,
         "light_middle": 1.0,
         "light_outer": 2.0,
         "shape_inner": 0.5,
         "shape_outer": 1.5,
+        "flattest_shape": 0.98,
+        "roundest_shape": 1e-5,
         "lowest_snr": 0.1,
         "highest_snr": 1e4,
         "ratio_light": 0.1,
@@ -124,8 +130,6 @@ CHUNK = 64
 #: Part of a cell by which images may be too small at each side, so that something is
 #: known of all cells.
 SLACK = 0.6
-#: Least coverage of a cell of the turned image that is shown.
-LEAST_COVERED = 0.1
 #: Magnitudes per unit of asinh.
 POGSON = 1.0857
 
@@ -216,28 +220,36 @@ class _Preparation:
         self.center = galaxy_centers(images)
         r_eff = torch.from_numpy(images.r_eff)
         self.half, self.r_eff = self.grid.half * r_eff, r_eff.float()
-        self.noise = torch.from_numpy(images.noise)[:, self.bands].float()
         self.psf_fwhm = torch.from_numpy(images.psf_fwhm)[:, self.bands[0]].float()
         # Single precision then holds the galaxy, however bright the sky is.
-        means = [self.data[:, band].mean((1, 2)) for band in self.bands]
+        means = [self.data[:, b].mean((1, 2), dtype=torch.float64) for b in self.bands]
         self.level = torch.stack(means, 1)
         known = torch.isfinite(self.level).all(1)
         if not known.all():
-            part = self.data[~known][:, self.bands]
-            self.level[~known] = part.nanmean((2, 3)).nan_to_num(0.0)
+            part = self.data[~known][:, self.bands].double()
+            level = part.nanmean((2, 3)).nan_to_num(0.0, 0.0, 0.0)
+            self.level[~known] = level
+        self.scale = flux_scale([self.data[:, b] for b in self.bands], self.level)
+        noise = torch.from_numpy(images.noise)[:, self.bands]
+        self.noise = (noise * self.scale[:, None]).float()
+        slack = min(SLACK, 0.9 * (1 - math.sqrt(self.numbers["least_known"])))
         cell = 2 * self.half / cells
-        self.whole = known & lies_inside(images, self.half - SLACK * cell)
+        self.whole = known & lies_inside(images, self.half - slack * cell)
+        # What is known of the outermost cells must not count in the turned image.
+        reach = math.sqrt(2) * self.target.step[-1]
+        if reach > self.grid.step[-2]:
+            self.whole[:] = False
 
     def prepare(self, rows, whole):
         """Give image and numbers of some galaxies, all or none of them whole."""
         p, r_eff = self.numbers, self.r_eff[rows]
-        chunk, level = self.data[rows], self.level[rows]
-        data = torch.empty(len(chunk), len(self.bands), *chunk.shape[2:])
-        for place, band in enumerate(self.bands):
-            sky = level[:, place, None, None]
-            torch.sub(chunk[:, band], sky, out=data[:, place])
         stamps = regrid(
-            data, self.center[rows], self.half[rows], self.grid.size, whole=whole
+            self._without_level(rows),
+            self.center[rows],
+            self.half[rows],
+            self.grid.size,
+            whole=whole,
+            least_known=p["least_known"],
         )
         far = {"far": p["sky_radius"], "share": p["sky_share"]}
         sky = sky_level(stamps, self.grid, **far)[..., None, None]
@@ -253,7 +265,13 @@ class _Preparation:
         unit = unit.clamp_min(features.TINY)
         widths = (p["shape_inner"], p["shape_outer"])
         shape = stamps.mean[:, 0] * stamps.cover[:, 0]
-        angle, ratio, twist = features.shape_moments(shape, self.grid, widths)
+        angle, ratio, twist = features.shape_moments(
+            shape,
+            self.grid,
+            widths,
+            flattest=p["flattest_shape"],
+            roundest=p["roundest_shape"],
+        )
         # Floats have no unit: brightness is counted in that inside the radius.
         value, cover = self._aligned(stamps, angle)
         value = value / unit[..., None, None]
@@ -281,6 +299,19 @@ class _Preparation:
         scalars = torch.stack([numbers[name] for name in self.spec.scalars], 1)
         return image, scalars
 
+    def _without_level(self, rows):
+        """Give images less their mean, in single precision."""
+        chunk, level, scale = self.data[rows], self.level[rows], self.scale[rows]
+        data = torch.empty(len(chunk), len(self.bands), *chunk.shape[2:])
+        extreme = bool((scale != 1).any())
+        for place, band in enumerate(self.bands):
+            plane, sky = chunk[:, band], level[:, place, None, None]
+            if extreme:
+                data[:, place] = (plane - sky) * scale[:, None, None]
+            else:
+                torch.sub(plane, sky.to(plane.dtype), out=data[:, place])
+        return data
+
     def _errors(self, stamps, rows, far):
         """Error of a pixel in each band: that given, or else measured."""
         error, p = self.noise[rows], self.numbers
@@ -294,7 +325,7 @@ class _Preparation:
             lag=int(p["noise_lag"]),
             clip=p["noise_clip"],
             rounds=int(p["noise_rounds"]),
-            left=p["noise_left"],
+            clipped_variance=p["noise_clipped_variance"],
         )
         return torch.where(missing, measured, error)
 
@@ -306,7 +337,7 @@ class _Preparation:
         cover = stamps.cover.expand(stamps.mean.shape)
         planes = torch.cat([stamps.mean * cover, cover], 1)
         light, cover = align(planes, angle, self.grid, self.target).chunk(2, 1)
-        known = cover > LEAST_COVERED
+        known = cover > self.numbers["least_shown"]
         return torch.where(known, light / cover.clamp_min(1e-6), 0.0), cover
 
     def _image(self, value, cover, error):
@@ -342,7 +373,7 @@ class _Preparation:
             elif name in planes:
                 torch.clamp(planes[name], -s["largest"], s["largest"], out=image[:, k])
                 if cover is not None:
-                    image[:, k] *= cover[:, 0] > LEAST_COVERED
+                    image[:, k] *= cover[:, 0] > self.numbers["least_shown"]
             else:
                 image[:, k] = 0.0
         return image

@@ -14,6 +14,7 @@ from galml.imaging import DIHEDRAL, MIRRORS, Grid, Stamps, regrid
 from galml.imaging.stamps import (
     align,
     as_tensor,
+    flux_scale,
     galaxy_centers,
     half_widths,
     lies_inside,
@@ -23,7 +24,7 @@ from galml.imaging.stamps import (
 )
 
 SKY = {"far": 3.3, "share": 0.85}
-NOISE = SKY | {"lag": 6, "clip": 2.5, "rounds": 6, "left": 0.9113}
+NOISE = SKY | {"lag": 6, "clip": 2.5, "rounds": 6, "clipped_variance": 0.9113}
 
 
 def random(*shape, seed=0):
@@ -163,6 +164,21 @@ def test_alignment(degrees):
     expected = torch.exp(-0.5 * (target.x**2 + (target.y / 0.4) ** 2))
     # Linear interpolation is wrong by an eighth of curvature times squared step.
     assert (found - expected).abs().max() < 0.022
+
+
+def test_flux_scale():
+    data = torch.ones(6, 4, 5, dtype=torch.float64)
+    data *= torch.tensor([1, 1e-9, 1e-30, -1e20, 0, 1e300])[:, None, None]
+    data[2, 0, 0] = torch.nan
+    data[5, :2] = torch.nan
+    zero = torch.zeros(6, 2)
+    scale = flux_scale([data, data.flip(1)], zero)
+    assert scale[[0, 1, 4]].tolist() == [1, 1, 1]
+    top = data.abs().nan_to_num(0).amax((1, 2)) * scale
+    assert ((top[[2, 3, 5]] > 0.7) & (top[[2, 3, 5]] < 1.5)).all()
+    assert (scale.log2() == scale.log2().round()).all()
+    # What is subtracted does not count.
+    assert (flux_scale([data[:1] + 1e13], torch.full((1, 1), 1e13)) == 1).all()
 
 
 def test_grid():

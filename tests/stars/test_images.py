@@ -53,8 +53,9 @@ def test_pixels_and_brightness_do_not_matter():
     coarse, fine = image(96, 9.0), image(192, 18.0, brightness=1e-3)
     prepared, _ = prepare_images([coarse, fine])
     assert_allclose(prepared[0], prepared[1], atol=0.02)
-    faint, _ = prepare_images([image(brightness=1e-6)])
-    assert_allclose(faint[0], prepared[0], atol=1e-5)
+    for brightness in (1e-6, 1e-200, 1e200):
+        other, _ = prepare_images([image(brightness=brightness)])
+        assert_allclose(other[0], prepared[0], atol=1e-5)
 
 
 def test_field_follows_the_size():

@@ -99,8 +99,8 @@ def test_batches_change_nothing(galaxies, images, options, table):
     order = np.random.default_rng(0).permutation(24)
     size = galaxies.r_eff[order] * u.pix
     assert_same(galml.spin(images[order], **options | {"r_eff": size}), table[order])
-    alone = galml.spin(images[3], **options | {"r_eff": galaxies.r_eff[3] * u.pix})
-    assert_same(alone, table[3:4])
+    single = galml.spin(images[3], **options | {"r_eff": galaxies.r_eff[3] * u.pix})
+    assert_same(single, table[3:4])
 
 
 def test_metadata_of_ccddata(galaxies, model, table):
@@ -188,12 +188,12 @@ def test_color_images(galaxies, model, tmp_path):
     found = galml.spin(colors, **own)
     exact = galml.spin(light * u.nJy, bands=BANDS, **own)
     assert np.abs(found["spin"] - exact["spin"]).max() < 0.1
-    alone = galml.spin(colors[1], r_eff=galaxies.r_eff[1] * u.pix, model=model)
-    assert_same(alone, found[1:2])
+    single = galml.spin(colors[1], r_eff=galaxies.r_eff[1] * u.pix, model=model)
+    assert_same(single, found[1:2])
     image = pytest.importorskip("PIL.Image")
     image.fromarray(colors[1][::-1]).save(tmp_path / "a.png")
     size = galaxies.r_eff[1] * u.pix
-    assert_same(galml.spin(tmp_path / "a.png", r_eff=size, model=model), alone)
+    assert_same(galml.spin(tmp_path / "a.png", r_eff=size, model=model), single)
 
 
 def test_uncertainty_and_mask_count(galaxies, model, table):
@@ -310,18 +310,37 @@ def test_bad_input(galaxies, model, change, error, message):
 
 
 def test_bad_members_are_rows_of_nan(galaxies, model, table):
+    infinite = ccd(galaxies, 0)
+    infinite.data = np.full(infinite.shape, np.inf)
     data = [
         ccd(galaxies, 0),
         ccd(galaxies, 1, R_EFF=0.01),
         "missing.fits",
         NDData([[1.0]], meta={"R_EFF": 1, "PIXSCALE": 1}),
+        None,
+        infinite,
+        ccd(galaxies, 1, R_EFF="large"),
+        ccd(galaxies, 1, PIXSCALE=-1.0),
+        ccd(galaxies, 1, PSFFWHM="1,2"),
+        ccd(galaxies, 1, BANDS="g,g,r"),
+        galaxies.data[0].astype(complex),
+        ccd(galaxies, 1),
     ]
-    with pytest.warns(GalmlWarning, match="3 of 4 rows have no result"):
+    with pytest.warns(GalmlWarning, match="10 of 12 rows have no result"):
         found = galml.spin(data, model=model)
-    assert_same(found[:1], table[:1])
-    assert np.isnan(found["spin"][1:]).all()
+    assert_same(found[[0, 11]], table[:2])
+    assert np.isnan(found["spin"][1:11]).all()
     names = decode_flags(found["flags"])
-    assert all("failed" in flags for flags in names[1:]) and "unreadable" in names[2]
+    assert all("failed" in flags for flags in names[1:11]) and "unreadable" in names[2]
+
+
+def test_stack_without_results(galaxies, model):
+    stack = CutoutStack(
+        galaxies.data * u.nJy, bands=("g", "x", "i"), pixel_scale=0.4 * u.arcsec
+    )
+    with pytest.warns(GalmlWarning, match="24 of 24 rows .*unknown band 'x'"):
+        found = galml.spin(stack, model=model)
+    assert len(found) == 24 and np.isnan(found["spin"]).all()
 
 
 def test_published_model(galaxies, published_model, images):

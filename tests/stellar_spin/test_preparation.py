@@ -86,6 +86,17 @@ def test_unit_and_sky_do_not_matter(galaxies):
     torch.testing.assert_close(first.image, bright.image, atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("factor", [1e-300, 1e-40, 1e30, 1e290])
+def test_fluxes_of_any_size_are_held(galaxies, factor):
+    images = replace(galaxies.images, noise=np.full((24, 3), 0.3))
+    images.values[3, :, 5:9] = np.nan
+    first = prepare(images)
+    many = replace(images, values=images.values * factor, noise=images.noise * factor)
+    second = prepare(many)
+    torch.testing.assert_close(first.image, second.image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(first.scalars, second.scalars, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("damage", [False, True])
 def test_rows_do_not_depend_on_their_batch(galaxies, damage):
     images = galaxies.images
@@ -113,6 +124,22 @@ def test_masked_pixels_are_not_seen(galaxies):
     assert (scalar(prepared, "coverage") < scalar(whole, "coverage")).all()
     color = scalar(prepared, "blue_color") - scalar(whole, "blue_color")
     assert 0 < color.abs().max() < 0.2
+
+
+@pytest.mark.parametrize("cells", [72, 60, 43])
+def test_images_that_just_hold_the_grid_are_like_others(galaxies, cells, monkeypatch):
+    """Shortcuts for images that are known everywhere change nothing."""
+    images, lies_inside = galaxies.images, preparation.lies_inside
+    radii = np.linspace(0.9, 1.02, 24) * 24 / 4.2426
+    images = replace(images, r_eff=radii)
+    spec = replace(INPUT, parameters=INPUT.parameters | {"wide_cells": cells})
+    first = prepare(images, spec)
+    monkeypatch.setattr(
+        preparation, "lies_inside", lambda *args: lies_inside(*args) & False
+    )
+    second = prepare(images, spec)
+    torch.testing.assert_close(first.image, second.image, atol=2e-5, rtol=0)
+    torch.testing.assert_close(first.scalars, second.scalars, atol=2e-5, rtol=0)
 
 
 def test_nothing_is_changed(galaxies):
@@ -257,7 +284,7 @@ def _other(name, value):
         return value + 2
     if name == "noise_rounds":
         return 0
-    if name == "nearest_band":
+    if name in ("nearest_band", "roundest_shape", "least_known", "least_shown"):
         return 0.5
     if name.endswith("_wavelength"):
         return {"reference": 0.7, "blue": 0.3, "red": 0.95}[name.partition("_")[0]]
