@@ -288,7 +288,8 @@ def test_beam_sets_the_smoothing():
         np.testing.assert_array_equal(a.mask, b.mask)
         np.testing.assert_allclose(a.data, b.data)
     other = moments(ccd(values))
-    assert (other.velocity.mask != beam.velocity.mask).any()
+    changed = (other.velocity.mask != beam.velocity.mask).sum()
+    assert 1 <= changed <= 0.2 * beam.velocity.mask.size
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,8 @@ def test_stars_of_an_image(galaxies, make_model):
     assert_allclose(stars["x"][:6].value, same["x"][:6].value, atol=1e-4)
     galaxies["latent"][0] = np.nan
     other = galml.sample_stars(galaxies, 3, model=model, seed=1, device="cpu")
-    assert (stars["x"][:3] != other["x"][:3]).all()
+    change = stars["x"][:3].value - other["x"][:3].value
+    assert np.abs(change).max() > 1e-3 * np.abs(stars["x"][:3].value).max()
     assert_allclose(stars["x"][3:6].value, other["x"][3:6].value, atol=1e-4)
 
 

@@ -166,7 +166,8 @@ def test_stars_depend_on_their_galaxy_alone(galaxies, model):
 
 def test_equal_galaxies_have_different_stars(galaxies, model):
     twins = sample(galaxies[[1, 1]], 10, model=model)
-    assert (numbers(twins)[:10] != numbers(twins)[10:]).all()
+    first, second = numbers(twins)[:10], numbers(twins)[10:]
+    assert (np.abs(first - second).mean(0) > 0.3 * numbers(twins).std(0)).all()
     assert_same_stars(sample(galaxies[[1]], 10, model=model), twins[:10])
 
 
@@ -299,7 +300,8 @@ def test_latents(galaxies, make_model):
     galaxies["latent"] = [[1.0, 2], [np.nan, np.nan], [-1, 0.5]]
     stars = sample(galaxies, 10, model=model)
     assert_array_equal(numbers(stars)[10:20], numbers(without)[10:20])
-    assert (numbers(stars)[:10] != numbers(without)[:10]).all(1).all()
+    change = np.abs(numbers(stars) - numbers(without))[:10]
+    assert (change.mean(0) > 1e-3 * numbers(without)[:10].std(0)).all()
     galaxies["latent"] = np.ones((3, 3))
     with pytest.raises(InputError, match="2 of them"):
         sample(galaxies, 10, model=model)

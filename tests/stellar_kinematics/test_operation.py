@@ -221,7 +221,8 @@ def test_masked_and_broken_spaxels_do_not_count():
     masked = CCDData(np.where(where, 1e6, velocity), unit="km/s", mask=where)
     holes.append(measure(flux, masked, dispersion, r_eff=12, center=CENTER))
     spins = [row["lambda_r"] for row in holes]
-    assert np.ptp(spins) < 1e-12 and spins[0] != expected["lambda_r"]
+    assert np.ptp(spins) < 1e-12
+    assert 1e-4 < abs(spins[0] - expected["lambda_r"]) < 0.05
     assert holes[0]["coverage"] == pytest.approx(
         expected["coverage"] - where.sum() / (np.pi * 12**2), abs=1e-9
     )
@@ -292,8 +293,11 @@ def test_draws_depend_on_seed_and_galaxy_alone():
     pairs = [[m, m] for m in maps]
     pairs[0][0] = flux**2
     batch = lambda_r(*pairs, r_eff=12, seed=0)["lambda_r_err"]
-    assert batch[1] == single != batch[0]
-    assert lambda_r(*maps, r_eff=12, seed=1)["lambda_r_err"][0] != single
+    assert batch[1] == single
+    assert abs(batch[0] / single - 1) > 0.01
+    # 100 draws know a standard deviation to 7 %.
+    other = lambda_r(*maps, r_eff=12, seed=1)["lambda_r_err"][0]
+    assert 1e-4 < abs(other / single - 1) < 0.4
     without = lambda_r(*maps, r_eff=12, n_samples=0)
     assert np.isnan(without["lambda_r_err"][0]) and "SEED" not in without.meta
 

@@ -54,7 +54,10 @@ def test_a_perfect_color_image_is_the_image(perfect):
 def test_the_same_seed_gives_the_same_images():
     first, again, other = run(1), run(1), run(2)
     assert torch.equal(first[1], again[1])
-    assert first[1].shape != other[1].shape or not torch.equal(first[1], other[1])
+    changed = [
+        (a - b).abs().max() > 0.1 for a, b in zip(first[1], other[1], strict=False)
+    ]
+    assert first[1].shape != other[1].shape or any(changed)
 
 
 def test_enlarged_images_have_their_center_where_they_say(perfect):
@@ -73,8 +76,8 @@ def test_enlarged_images_have_their_center_where_they_say(perfect):
 def test_radii_and_centers_are_measured(perfect):
     perfect.setattr(color_images, "MEASURED", 1.0)
     _, _, size, center, _ = run()
-    assert (size != RADIUS).all()
-    assert (size / RADIUS - 1).abs().max() < 0.1
+    error = (size / RADIUS - 1).abs()
+    assert error.min() > 1e-6 and error.max() < 0.1
     assert (center - torch.tensor(CENTER).double()).abs().max() < 0.2
 
 
