@@ -131,7 +131,7 @@ def flux_scale(planes, level):
     """
     tops = []
     for plane, sky in zip(planes, level.double().unbind(1), strict=True):
-        low, high = plane.flatten(1).aminmax(dim=1)
+        low, high = plane.amin((1, 2)), plane.amax((1, 2))
         top = torch.maximum(high.double() - sky, sky - low.double())
         unknown = torch.isnan(top)
         if unknown.any():
