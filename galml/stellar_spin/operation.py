@@ -185,8 +185,12 @@ class SpinDomain:
         return grouped(
             members,
             lambda member: member.kind,
-            lambda group: prepare(GalaxyImages.concatenate(group), self.spec),
+            lambda group: self.prepare_alike(GalaxyImages.concatenate(group)),
         )
+
+    def prepare_alike(self, images):
+        """Prepare images of one shape and in the same bands."""
+        return prepare(images, self.spec)
 
     def columns(self, n_samples):
         """Give trailing shape and unit of each column."""

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from galml.core.model import InputSpec
-from galml.core.running import grouped
 from galml.cutouts.colors import SDSS_NONLINEARITY, SDSS_PIXEL, SDSS_SCALES, sdss_rgb
-from galml.imaging import GalaxyImages, find_problems, read_images, regrid
-from galml.imaging.features import choose_bands
+from galml.imaging import regrid
 from galml.imaging.stamps import as_tensor, galaxy_centers
+from galml.stellar_spin.operation import SpinDomain
+from galml.stellar_spin.preparation import bands_shown
 
 __all__ = [
     "INPUT",
@@ -148,12 +148,7 @@ def color_images(images, spec=INPUT):
     """
     if images.colors is not None:
         return images.colors
-    goals = {
-        name: spec.parameters[f"{name}_wavelength"]
-        for name in ("reference", "blue", "red")
-    }
-    nearest = spec.parameters["nearest_band"]
-    green, blue, red = choose_bands(images.wavelengths, **goals, nearest=nearest)
+    green, blue, red = bands_shown(images.wavelengths, spec)
     places = [green if place is None else place for place in (red, green, blue)]
     values = images.values[:, places].astype(float)
     side = images.pixel_scale.copy()
@@ -185,7 +180,7 @@ def _brightness(values, images):
     return np.where(count > 0, total / np.maximum(count, 1), 1.0)
 
 
-class DuckworthDomain:
+class DuckworthDomain(SpinDomain):
     """Images of galaxies, as the published network sees them.
 
     It averages over no symmetries, and its error is the same for all galaxies.
@@ -196,27 +191,11 @@ class DuckworthDomain:
         Whose network answers, and whose ``input_spec`` says what it is shown.
     """
 
-    operation, views = "spin", ()
+    views = ()
 
-    def __init__(self, model):
-        self.model, self.spec = model, model.input_spec
-        self.reference = self.spec.parameters["reference_wavelength"]
-
-    def read(self, data, **options):
-        """Read images of galaxies, see `~galml.imaging.read_images`."""
-        return read_images(data, reference=self.reference, **options)
-
-    def problem(self, member):
-        """Give for each galaxy the error why it cannot be used, or None."""
-        return find_problems(member, self.reference)
-
-    def prepare(self, members):
-        """Prepare images of any shapes and bands."""
-        return grouped(
-            members,
-            lambda member: member.kind,
-            lambda group: prepare(GalaxyImages.concatenate(group), self.spec),
-        )
+    def prepare_alike(self, images):
+        """Prepare images of one shape and in the same bands."""
+        return prepare(images, self.spec)
 
     def columns(self, n_samples):
         """Give trailing shape and unit of each column."""
