@@ -10,6 +10,7 @@ Axes are counted as NumPy does; every WCS of the astropy shared interface (APE 1
 is understood. Nothing given is changed.
 """
 
+import warnings
 from numbers import Real
 
 import astropy.units as u
@@ -61,11 +62,18 @@ def _kinds(low):
     """
     kinds = [_role(kind) for kind in low.world_axis_physical_types]
     if kinds.count("sky") == 2 and "spectral" not in kinds:
-        for world, unit in enumerate(low.world_axis_units):
-            unit = u.Unit(unit, parse_strict="silent")
+        for world, unit in enumerate(_units(low)):
             if not kinds[world] and any(map(unit.is_equivalent, _SPECTRAL_UNITS)):
                 kinds[world] = "spectral"
     return kinds
+
+
+def _units(low):
+    """Give the unit of each world axis."""
+    with warnings.catch_warnings():
+        # The Angstrom is discouraged by the standard in which they are told.
+        warnings.simplefilter("ignore", u.UnitsWarning)
+        return [u.Unit(unit, parse_strict="silent") for unit in low.world_axis_units]
 
 
 def _low_level(wcs):
@@ -256,14 +264,15 @@ def spectral_axis(wcs, size):
     low = _low_level(wcs)
     world = _kinds(low).index("spectral")
     values = low.pixel_to_world_values(0, 0, np.arange(size))[world]
-    unit = u.Unit(low.world_axis_units[world])
+    unit = _units(low)[world]
     rest = convention = None
     if isinstance(wcs, WCS):
         if wcs.wcs.restfrq > 0:
             rest = wcs.wcs.restfrq * u.Hz
         elif wcs.wcs.restwav > 0:
             rest = wcs.wcs.restwav * u.m
-        convention = _CONVENTIONS.get(wcs.wcs.ctype[world][:4])
+        kind, _, _ = wcs.wcs.ctype[world].strip().partition("-")
+        convention = _CONVENTIONS.get(kind)
     if unit == u.dimensionless_unscaled:
         # A redshift axis is the optical velocity in units of c.
         values, unit, convention = values * c.si.value, c.si.unit, "optical"
@@ -516,8 +525,7 @@ def _local_matrix(wcs, position):
     kinds = [kind.rpartition(".")[2] for kind in low.world_axis_physical_types]
     first = 0 if kinds[0] in ("lon", "ra") else 1
     lon, lat = (
-        np.radians(u.Unit(low.world_axis_units[i]).to(u.deg, world[i]))
-        for i in (first, 1 - first)
+        np.radians(_units(low)[i].to(u.deg, world[i])) for i in (first, 1 - first)
     )
     turn = lon - lon[0]
     depth = np.sin(lat[0]) * np.sin(lat) + np.cos(lat[0]) * np.cos(lat) * np.cos(turn)

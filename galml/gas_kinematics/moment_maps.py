@@ -50,11 +50,12 @@ _MIN_NEGATIVE = 3
 #: other channels tell the continuum.
 _WIDTH = 1000 * u.km / u.s
 _CONTINUUM = 3000 * u.km / u.s
-#: Fewest channels that tell a continuum; rounds of leaving out other lines, and
-#: residuals that are left out, in standard deviations.
+#: Fewest channels that tell a continuum; rounds of leaving out other lines; residuals
+#: that are left out, in standard deviations, and how many channels beside them.
 _MIN_CONTINUUM = 4
 _ROUNDS = 5
 _CLIP = 3.0
+_GROW = 2
 #: Voxels of the continuum that are fitted at once.
 _VOXELS = 4_000_000
 
@@ -102,8 +103,10 @@ def moments(
 
     Voxels count as line where the cube, smoothed along all axes, exceeds ``n_sigma``
     times the noise of the smoothed cube; islands smaller than half the smoothing
-    kernel are dropped, the others grow by one voxel. With the flux :math:`F_k` of the
-    kept channels at velocities :math:`v_k`, of widths :math:`\Delta_k`,
+    kernel are dropped, the others grow by one voxel. With ``line``, only the brightest
+    line of each pixel is kept, down to the valleys on both sides, as rotation may bring
+    another line into its slab. With the flux :math:`F_k` of the kept channels at
+    velocities :math:`v_k`, of widths :math:`\Delta_k`,
 
     .. math::
 
@@ -304,7 +307,7 @@ class SpectralLine:
             raise InputError("width", self.width, "a width above zero")
         if 0 < window <= width:
             expected = f"more than the width, {width:g} km / s, or 0 km / s for none"
-            raise InputError("continuum", self.continuum or _CONTINUUM, expected)
+            raise InputError("continuum", f"{window:g} km / s", expected)
         if self.rest_value is not None:
             _check_rest(self.rest_value, "rest_value")
         object.__setattr__(self, "observed", observed)
@@ -327,11 +330,27 @@ class SpectralLine:
         """
         axis = _checked_axis(axis)
         if axis.unit.is_equivalent(u.km / u.s):
-            axis = _frequencies(axis, self.rest_value)
+            axis = self._frequencies(axis)
         elif self.rest_value is not None:
             expected = "None: line= is the rest value of this axis"
             raise InputError("rest_value", self.rest_value, expected)
         return _from_spectral(u.Quantity(axis), self.observed, convention)
+
+    def _frequencies(self, axis):
+        """Frequencies of a velocity axis, by its own convention and rest value."""
+        own = getattr(axis, "doppler_convention", None)
+        rest = getattr(axis, "doppler_rest", None)
+        rest = rest if self.rest_value is None else self.rest_value
+        if own is None:
+            expected = "None: the velocity axis does not tell its convention"
+            raise InputError("line", self.line, expected)
+        if rest is None:
+            raise InputUnitError(
+                "rest_value",
+                "None, and a velocity axis that does not tell its own",
+                "rest_value= in frequency, wavelength or energy",
+            )
+        return u.Quantity(axis).to(u.Hz, doppler(rest, own))
 
     def channels(self, axis):
         """Give the slice of channels that hold line and continuum.
@@ -458,12 +477,17 @@ def measure(
         noise = None if noise is None else noise[inside]
         if fit is not None:
             values = values - fit.at(velocity).astype(values.dtype)
-            noise = fit.noise[np.newaxis] if noise is None else noise
+            if noise is None:
+                # Few channels tell the noise of one pixel alone.
+                noise = _smoothed(fit.noise[np.newaxis], (0, *2 * (_SMOOTH_PIXELS,)))
     if noise is None:
         noise = _noise(values, _SMOOTH_PIXELS)
     wcs = celestial(observation.wcs)
     kernel = _kernel(smooth, observation, wcs)
-    bright = _line(values, noise, n_sigma, kernel)
+    smoothed, level = _smoothed_cube(values, noise, kernel)
+    bright = _line(smoothed, n_sigma * level, kernel) & np.isfinite(values)
+    if line is not None:
+        bright = _main_line(smoothed, bright, n_sigma * level)
     maps = _integrate(values, noise, bright, velocity, fit)
     flux, flux_err = maps[0]
     faint = ~(flux > 0) | (flux < n_sigma * flux_err)
@@ -489,7 +513,7 @@ class Continuum:
     covariance : `~numpy.ndarray`
         Shape (2, 2, ny, nx).
     noise : `~numpy.ndarray`
-        Shape (ny, nx): robust standard deviation of the residuals.
+        Shape (ny, nx): standard deviation of the residuals.
     """
 
     center: float
@@ -504,7 +528,8 @@ class Continuum:
 
     def at(self, velocity):
         """Give the continuum at velocities (channels,), shape (channels, ny, nx)."""
-        return np.tensordot(self.terms(velocity), self.coefficients, axes=(0, 0))
+        offset, slope = self.coefficients
+        return offset + slope * self.terms(velocity)[1][:, np.newaxis, np.newaxis]
 
 
 def fit_continuum(velocity, values, std=None):
@@ -513,7 +538,7 @@ def fit_continuum(velocity, values, std=None):
     Weighted linear least squares, as `specutils.fitting.fit_continuum` with a
     polynomial of degree 1 has it for one spectrum, for all spectra at once. Other lines
     and bad channels are found by residuals of more than 3 robust standard deviations,
-    in five rounds.
+    in five rounds, and left out with two channels on both sides.
 
     Parameters
     ----------
@@ -569,7 +594,10 @@ def _fit_lines(x, y, std):
     known = np.isfinite(y) & np.isfinite(weight) & (weight > 0)
     y = np.where(known, y, 0.0)
     powers = np.stack([np.ones_like(x), x, x * x], axis=1)
-    kept = known
+    # The first judgement is that of the median, which other lines hardly move.
+    median = masked_median(torch.from_numpy(y), torch.from_numpy(known)).numpy()
+    size = np.abs(y - median[:, None])
+    kept = _without(known, size > _CLIP * _robust_spread(size, known)[:, None])
     for _ in range(_ROUNDS):
         used = np.where(kept, weight, 0.0)
         s0, s1, s2 = (used @ powers).T
@@ -583,18 +611,31 @@ def _fit_lines(x, y, std):
         spread = _robust_spread(size, kept)
         # Rounding is no residual.
         limit = np.maximum(_CLIP * spread, 1e-9 * np.abs(y).max(axis=1, initial=0))
-        again = known & (size <= limit[:, None])
+        again = _without(known, size > limit[:, None])
         if (again == kept).all():
             break
         kept = again
     enough = kept.sum(axis=1) >= _MIN_CONTINUUM
-    noise = _robust_spread(residual, kept)
+    freedom = np.maximum(kept.sum(axis=1) - 2, 1)
+    noise = np.sqrt(np.where(kept, residual**2, 0.0).sum(axis=1) / freedom)
     with np.errstate(divide="ignore", invalid="ignore"):
         covariance = np.stack([s2, -s1, -s1, s0]) / determinant
     if std is None:
         covariance = covariance * noise**2
     found = np.stack([offset, slope]), covariance.reshape(2, 2, -1), noise
     return [np.where(enough, values, np.nan) for values in found]
+
+
+def _without(known, outside):
+    """Leave out what lies far off and, if enough is left, the wings beside it."""
+    outside = outside & known
+    grown = outside.copy()
+    for shift in range(1, _GROW + 1):
+        grown[:, shift:] |= outside[:, :-shift]
+        grown[:, :-shift] |= outside[:, shift:]
+    kept = known & ~grown
+    few = kept.sum(axis=1) < np.maximum(2 * _MIN_CONTINUUM, known.sum(axis=1) // 4)
+    return np.where(few[:, None], known & ~outside, kept)
 
 
 def _robust_spread(size, mask):
@@ -650,22 +691,6 @@ def doppler(rest, convention):
 def _check_convention(convention):
     if convention not in (None, *_EQUIVALENCIES):
         raise InputError("convention", repr(convention), " or ".join(_EQUIVALENCIES))
-
-
-def _frequencies(axis, rest):
-    """Frequencies of a velocity axis, by its own convention and rest value."""
-    own = getattr(axis, "doppler_convention", None)
-    rest = getattr(axis, "doppler_rest", None) if rest is None else rest
-    if own is None:
-        expected = "None for a velocity axis that does not tell its convention"
-        raise InputError("line", "a line", expected)
-    if rest is None:
-        raise InputUnitError(
-            "rest_value",
-            "None, and a velocity axis that does not tell its own",
-            "rest_value= in frequency, wavelength or energy",
-        )
-    return u.Quantity(axis).to(u.Hz, _EQUIVALENCIES[own](rest))
 
 
 def _velocities(observation, rest_value, convention):
@@ -787,20 +812,68 @@ def _noise(values, pixels):
     return _smoothed(own, (0, pixels, pixels))
 
 
-def _line(values, noise, n_sigma, widths):
+def _smoothed_cube(values, noise, widths):
+    """Smooth a cube in units of its noise; give it and the noise that is left."""
+    scale = np.where(noise > 0, noise, 1)
+    smoothed = _smoothed(values / scale, widths)
+    return smoothed, np.nan_to_num(_noise(smoothed, widths[1]))
+
+
+def _line(smoothed, threshold, widths):
     """Voxels that hold line emission, boolean."""
     from scipy.ndimage import binary_dilation, label
 
-    scale = np.where(noise > 0, noise, 1)
-    smoothed = _smoothed(values / scale, widths)
-    level = np.nan_to_num(_noise(smoothed, widths[1]))
-    line = np.nan_to_num(smoothed) > n_sigma * level
+    line = np.nan_to_num(smoothed) > threshold
     labels, _ = label(line)
     sizes = np.bincount(labels.ravel())
     fwhm = np.maximum(np.asarray(widths) / gaussian_fwhm_to_sigma, 1)
     kept = sizes >= np.pi / 12 * np.prod(fwhm)
     kept[0] = False
-    return binary_dilation(kept[labels]) & np.isfinite(values)
+    return binary_dilation(kept[labels])
+
+
+def _main_line(smoothed, line, rise):
+    """Keep in each pixel the brightest line, down to the valleys on both sides.
+
+    Parameters
+    ----------
+    smoothed : `~numpy.ndarray`
+        Shape (channels, y, x).
+    line : `~numpy.ndarray`
+        Of the same shape, boolean: voxels that hold emission.
+    rise : `~numpy.ndarray`
+        Shape (1, y, x): behind a valley the cube rises by this, or it is none.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Boolean: of the voxels with emission those in a row with the brightest one that
+        lie between its valleys. What rotation brings into the slab of another line is
+        so left out.
+    """
+    values = np.where(line, np.nan_to_num(smoothed), -np.inf)
+    count = len(values)
+    step = np.arange(count)[:, np.newaxis, np.newaxis]
+    peak = values.argmax(axis=0)[np.newaxis]
+    kept = np.zeros_like(line)
+    for sign in (1, -1):
+        # Outward from the peak; beyond the ends there is no emission.
+        place = peak + sign * step
+        outside = (place < 0) | (place >= count)
+        place = np.clip(place, 0, count - 1)
+        profile = np.take_along_axis(values, place, axis=0)
+        profile[outside] = -np.inf
+        lowest = np.minimum.accumulate(profile, axis=0)
+        ends = np.isneginf(profile)
+        stops = ends | (profile > lowest + rise)
+        stop = np.where(stops.any(axis=0), stops.argmax(axis=0), count)
+        valley = np.where(step < stop, profile, np.inf).argmin(axis=0)
+        at_stop = np.minimum(stop, count - 1)[np.newaxis]
+        ended = np.take_along_axis(ends, at_stop, axis=0)[0] | (stop == count)
+        last = np.where(ended, stop - 1, valley)
+        offset = sign * (step - peak)
+        kept |= line & (offset >= 0) & (offset <= last)
+    return kept
 
 
 def _integrate(values, noise, line, velocity, continuum=None):
