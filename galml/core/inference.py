@@ -291,8 +291,7 @@ def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed)
     with torch.no_grad():
         moved = to_device(inputs, device)
         if n_samples:
-            noise = _noise(inputs, n_samples, network.n_noise, seed, is_random)
-            noise = noise.to(device)
+            noise = _noise(inputs, n_samples, network.n_noise, seed).to(device)
         results = []
         for view in views:
             with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
@@ -311,32 +310,37 @@ def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed)
         return {key: tensor.float().cpu() for key, tensor in outputs.items()}
 
 
-def _noise(inputs, n_samples, n_noise, seed, any_order):
-    """Draw uniform noise for each object, from its own generator.
-
-    With ``any_order`` it is the same for all views of an image.
-    """
-    tensors = [_rounded(inputs[key].cpu()) for key in sorted(inputs)]
-    if any_order:
-        # Views only move pixels: in order of their values, all views are the same.
-        tensors = [
-            tensor.flatten(-2).sort(-1).values if tensor.ndim > 3 else tensor
-            for tensor in tensors
-        ]
+def _noise(inputs, n_samples, n_noise, seed):
+    """Draw uniform noise for each object, from its own generator."""
+    keys = _keys({name: inputs[name].cpu() for name in sorted(inputs)})
     noise = torch.stack(
         [
             torch.rand(n_samples, n_noise, generator=keyed_generator(seed, *parts))
-            for parts in zip(*tensors, strict=True)
+            for parts in zip(*keys, strict=True)
         ]
     )
     return noise.clamp_(min=2**-25)  # quantile functions diverge at 0
 
 
-def _rounded(tensor):
-    """Round real numbers: their last bits may depend on the batch, keys must not."""
-    if not tensor.is_floating_point():
-        return tensor
-    return (tensor.float() * 1024).round() + 0.0  # no negative zeros
+def _keys(inputs):
+    """Reduce prepared objects to what tells them apart.
+
+    The last bits of prepared numbers may depend on the batch and on the processor,
+    keys must not. So images count by the means of their channels, which are also the
+    same for all views, and numbers beside images coarsely.
+    """
+    pictured = any(tensor.ndim > 3 for tensor in inputs.values())
+    keys = []
+    for tensor in inputs.values():
+        if tensor.ndim > 3:
+            tensor = tensor.float().abs().mean((-1, -2)) * 16384
+        elif tensor.is_floating_point():
+            tensor = tensor.float() * (16 if pictured else 1024)
+        else:
+            keys.append(tensor)
+            continue
+        keys.append(tensor.round() + 0.0)  # no negative zeros
+    return keys
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord, SpectralQuantity
 from astropy.io import fits
 from astropy.nddata import Cutout2D, NDData, StdDevUncertainty
-from astropy.table import Column, MaskedColumn, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import IMAGE_HDUS, file_stem, parse_unit, read_fits, read_hdu
@@ -40,6 +40,7 @@ __all__ = [
     "RowOptions",
     "Source",
     "as_nddata",
+    "as_table",
     "convert_each",
     "is_tensor",
     "name_of",
@@ -173,6 +174,45 @@ def read(obj, *, argument="data", unit=None, hdu=None, ndim=(2,), channels=None)
         observation.flags |= Flag.NO_WCS
     observation.flags = int(observation.flags)
     return observation
+
+
+def as_table(table, argument):
+    """Read anything that has named columns as a table, without copying them.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`, `~astropy.table.Row` or mapping
+        Columns, or one row of them.
+    argument : str
+        Name used in errors.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        For anything else.
+    galml.core.InputError
+        For columns of unequal lengths.
+    """
+    if isinstance(table, QTable):
+        return table
+    try:
+        if isinstance(table, Table):
+            return QTable(table, copy=False)
+        if hasattr(table, "colnames"):
+            return QTable(table)
+        if hasattr(table, "keys"):
+            return QTable(
+                {k: np.atleast_1d(v) for k, v in dict(table).items()}, copy=False
+            )
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            argument, f"columns ({error})", "columns of equal length"
+        ) from error
+    raise InputTypeError(argument, type(table).__name__, "a QTable")
 
 
 def is_tensor(data):

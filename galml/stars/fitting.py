@@ -22,6 +22,7 @@ from galml.core.fitting import (
     valid_range,
 )
 from galml.core.inference import infer
+from galml.core.inputs import as_table
 from galml.core.model import GalaxyModel, InputSpec
 from galml.core.training import train
 from galml.core.weights import load_model
@@ -36,7 +37,6 @@ from galml.physics import (
 from galml.stars.encoder import ENCODERS, reconstruction_loss
 from galml.stars.network import Ensemble, context_moments
 from galml.stars.preparation import (
-    as_table,
     read_conditions,
     read_galaxies,
     read_stars,

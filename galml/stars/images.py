@@ -10,7 +10,7 @@ import torch
 from astropy.nddata import NDData
 
 from galml.core.inference import infer
-from galml.core.inputs import Failure
+from galml.core.inputs import Failure, as_table
 from galml.core.model import InputSpec
 from galml.core.running import grouped
 from galml.cutouts import CutoutStack
@@ -23,7 +23,6 @@ from galml.imaging.stamps import (
 )
 from galml.imaging.stretch import asinh_stretch
 from galml.physics import nearest_band, pivot_wavelengths
-from galml.stars.preparation import as_table
 
 __all__ = ["INPUT", "encode_images", "prepare_images"]
 

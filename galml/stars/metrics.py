@@ -10,9 +10,10 @@ import astropy.units as u
 import numpy as np
 
 from galml.core.exceptions import InputError
+from galml.core.inputs import as_table
 from galml.core.metrics import binned
 from galml.physics import SOLAR_METALLICITY, STAR_AXES, star_table
-from galml.stars.preparation import as_table, read_stars
+from galml.stars.preparation import read_stars
 
 __all__ = [
     "age_metallicity",

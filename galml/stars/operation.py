@@ -18,13 +18,13 @@ import torch
 from galml.core.exceptions import InputError, InputUnitError
 from galml.core.flags import Flag
 from galml.core.inference import infer, progress_updates, resolve_device
+from galml.core.inputs import as_table
 from galml.core.model import GalaxyModel
 from galml.core.results import build_table, warn_batch
 from galml.core.weights import load_model
 from galml.physics import fresh_seed, generator_for, star_table
 from galml.stars.preparation import (
     Galaxies,
-    as_table,
     model_axes,
     read_galaxies,
     read_stars,

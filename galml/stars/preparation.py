@@ -12,10 +12,11 @@ import astropy.cosmology.units as cu
 import astropy.units as u
 import numpy as np
 from astropy.cosmology import Planck18
-from astropy.table import QTable, Table
+from astropy.table import QTable
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.flags import Flag
+from galml.core.inputs import as_table
 from galml.physics import (
     AGE_OF_UNIVERSE,
     CONDITIONS,
@@ -28,7 +29,6 @@ from galml.physics import (
 __all__ = [
     "Conditions",
     "Galaxies",
-    "as_table",
     "model_axes",
     "prepare",
     "read_column",
@@ -54,45 +54,6 @@ SHRINKAGE, FEWEST_IN_SPHERE = 0.9, 100
 INNER_RADII = 2.0
 #: Scale factors at which the age of the universe is computed, not interpolated.
 N_SCALE_FACTORS = 300
-
-
-def as_table(table, argument):
-    """Read anything that has named columns as a table, without copying them.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`, `~astropy.table.Row` or mapping
-        Columns, or one row of them.
-    argument : str
-        Name used in errors.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-
-    Raises
-    ------
-    galml.core.InputTypeError
-        For anything else.
-    galml.core.InputError
-        For columns of unequal lengths.
-    """
-    if isinstance(table, QTable):
-        return table
-    try:
-        if isinstance(table, Table):
-            return QTable(table, copy=False)
-        if hasattr(table, "colnames"):
-            return QTable(table)
-        if hasattr(table, "keys"):
-            return QTable(
-                {k: np.atleast_1d(v) for k, v in dict(table).items()}, copy=False
-            )
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            argument, f"columns ({error})", "columns of equal length"
-        ) from error
-    raise InputTypeError(argument, type(table).__name__, "a QTable")
 
 
 def read_column(table, name, unit, *, argument):

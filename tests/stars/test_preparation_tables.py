@@ -7,8 +7,9 @@ from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.inputs import as_table
 from galml.physics import STAR_AXES, star_table
-from galml.stars.preparation import as_table, read_column, read_stars
+from galml.stars.preparation import read_column, read_stars
 
 
 @pytest.fixture
