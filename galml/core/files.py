@@ -364,7 +364,9 @@ def header_wcs(header, hdus):
 def _repaired(header):
     """Copy a header with cards that astropy can read; itself where it can already."""
     changes = {}
-    for axis in range(1, int(header.get("WCSAXES", header.get("NAXIS", 0))) + 1):
+    for axis in range(1, 10):
+        if not any(f"{card}{axis}" in header for card in ("CTYPE", "CUNIT", "CRVAL")):
+            continue
         kind = str(header.get(f"CTYPE{axis}", "")).strip()
         unit = str(header.get(f"CUNIT{axis}", "")).strip()
         parsed = u.Unit(unit, format="fits", parse_strict="silent")
@@ -392,5 +394,7 @@ def _logarithmic(header, axis):
     """Cards of an axis whose values are decimal logarithms of the wavelength."""
     start = 10.0 ** float(header.get(f"CRVAL{axis}", 0.0))
     cards = {f"CTYPE{axis}": "WAVE-LOG", f"CRVAL{axis}": start}
-    steps = [k for k in (f"CDELT{axis}", f"CD{axis}_{axis}") if k in header]
-    return cards | {k: float(header[k]) * start * math.log(10.0) for k in steps}
+    matrix = f"CD{axis}_{axis}"
+    step = matrix if matrix in header else f"CDELT{axis}"
+    size = float(header.get(step, 1.0))
+    return cards | {step: size * start * math.log(10.0)}

@@ -7,9 +7,10 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, UnknownUncertainty
-from astropy.table import MaskedColumn, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.wcs import WCS
 
-from galml.core import InputError, InputTypeError, InputUnitError
+from galml.core import InputError, InputTypeError, InputUnitError, inputs
 from galml.core.inputs import Failure, Observation, stream
 
 KMS = u.km / u.s
@@ -287,3 +288,77 @@ def test_image_file_collection_of_an_extension(tmp_path):
     for hdu, expected in ((None, STACK[0]), (0, STACK[1])):
         (member,) = stream(collection, unit=KMS, hdu=hdu)[2]
         np.testing.assert_array_equal(member.values, expected)
+
+
+class Block(list):
+    """Arrays that were read together."""
+
+
+def blocks(data, **options):
+    """What is read of a batch: shapes of arrays that came together, or names."""
+
+    def arrays(items, names, unit):
+        assert len({(i.shape, i.dtype, getattr(i, "unit", None)) for i in items}) == 1
+        assert len(names) == len(items)
+        return Block(items)
+
+    source = stream(data, arrays=arrays, **options)
+    return [
+        (len(one), one[0].shape) if isinstance(one, Block) else type(one).__name__
+        for one in source.members
+    ]
+
+
+def test_plain_arrays_that_are_alike_are_read_together(monkeypatch):
+    monkeypatch.setattr(inputs, "BLOCK", 3)
+    stack = np.arange(7 * 12.0).reshape(7, 3, 4)
+    expected = [(3, (3, 4)), (3, (3, 4)), (1, (3, 4))]
+    for data in (stack, stack * KMS, list(stack), iter(stack), tuple(stack * KMS)):
+        assert blocks(data) == expected
+    mixed = [*stack[:2], stack[2, :2], stack[3] * KMS, stack[4].astype("f4"), stack[5]]
+    assert blocks(mixed) == [
+        (2, (3, 4)), (1, (2, 4)), (1, (3, 4)), (1, (3, 4)), (1, (3, 4))
+    ]  # fmt: skip
+    objects = [stack[0], CCDData(stack[1], unit=KMS), stack[2], None, stack[3]]
+    alone = (1, (3, 4))
+    assert blocks(objects) == [alone, "Observation", alone, "Failure", alone]
+    masked = np.ma.masked_greater(stack[0], 5)
+    assert blocks([stack[0], masked, stack[0].astype(complex)], unit=KMS) == [
+        alone, "Observation", "Failure"
+    ]  # fmt: skip
+    monkeypatch.setattr(inputs, "BLOCK_PIXELS", 24)
+    assert blocks(stack) == [(2, (3, 4))] * 3 + [(1, (3, 4))]
+    assert blocks([]) == []
+
+
+def test_one_array_is_no_block():
+    source = stream(np.ones((3, 4)) * KMS, arrays=lambda *_: 1 / 0)
+    assert source.is_single and next(iter(source.members)).values.shape == (3, 4)
+
+
+def test_blocks_know_the_unit_and_the_names():
+    seen = []
+    table = Table({"name": ["a", "b"], "map": Column(np.ones((2, 3, 4)), unit=KMS)})
+    source = stream(table, arrays=lambda *found: seen.append(found[1:]))
+    list(source.members)
+    assert seen == [(["a", "b"], KMS)]
+
+
+def test_channels_are_chosen_for_each_row():
+    rows = []
+
+    def choose(row, axis):
+        rows.append(row)
+        return slice(row, row + 2)
+
+    wcs = WCS(naxis=3)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN", "FREQ"
+    cubes = [CCDData(np.full((5, 3, 4), i), unit="Jy", wcs=wcs) for i in range(3)]
+    cubes.insert(1, np.ones((3, 4)))
+    options = {"ndim": (2, 3), "channels": choose, "unit": "Jy"}
+    members = list(stream(cubes, arrays=lambda *_: "block", **options).members)
+    assert rows == [0, 2, 3] and members[1] == "block"
+    assert [len(members[i].values) for i in (0, 2, 3)] == [2, 2, 2]
+    np.testing.assert_array_equal(members[3].spectral_axis.value, [4, 5])
+    alone = next(iter(stream(cubes[0], **options).members))
+    assert alone.values.shape == (2, 3, 4)
