@@ -309,6 +309,8 @@ def _draw_quality(figure, panel, table):
     figure.colorbar(image, ax=panel, label="map quality")
     panel.set(xlabel="error of κ", ylabel="error of the position angle (°)")
     panel.set_yscale("log")
+    for which in ("major", "minor"):
+        getattr(panel.yaxis, f"set_{which}_formatter")("{x:g}")
 
 
 def _draw_truth(figure, panel, table, truth):

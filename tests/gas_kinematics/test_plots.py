@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -256,3 +257,21 @@ def test_import_is_light():
         "assert not {'matplotlib', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+compared = pytest.mark.mpl_image_compare(
+    baseline_dir=str(Path(__file__).parent / "baseline"),
+    tolerance=10,
+    savefig_kwargs={"dpi": 50},
+    style="default",
+)
+
+
+@compared
+def test_picture_of_a_galaxy():
+    return plots.plot_galaxy(disk(30), row(name="a disk"), beam=3 * u.pix)
+
+
+@compared
+def test_picture_of_a_table():
+    return plots.plot_table(*sample(80))
