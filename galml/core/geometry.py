@@ -61,7 +61,7 @@ def _kinds(low):
     Beside two sky axes an axis that tells nothing but a spectral unit is spectral.
     """
     kinds = [_role(kind) for kind in low.world_axis_physical_types]
-    if kinds.count("sky") == 2 and "spectral" not in kinds:
+    if kinds.count("sky") == 2 and "spectral" not in kinds and "" in kinds:
         for world, unit in enumerate(_units(low)):
             if not kinds[world] and any(map(unit.is_equivalent, _SPECTRAL_UNITS)):
                 kinds[world] = "spectral"
@@ -73,7 +73,8 @@ def _units(low):
     with warnings.catch_warnings():
         # The Angstrom is discouraged by the standard in which they are told.
         warnings.simplefilter("ignore", u.UnitsWarning)
-        return [u.Unit(unit, parse_strict="silent") for unit in low.world_axis_units]
+        names = low.world_axis_units
+    return [u.Unit(name, parse_strict="silent") for name in names]
 
 
 def _low_level(wcs):
@@ -524,9 +525,8 @@ def _local_matrix(wcs, position):
     world = low.pixel_to_world_values(xs, ys)
     kinds = [kind.rpartition(".")[2] for kind in low.world_axis_physical_types]
     first = 0 if kinds[0] in ("lon", "ra") else 1
-    lon, lat = (
-        np.radians(_units(low)[i].to(u.deg, world[i])) for i in (first, 1 - first)
-    )
+    units = _units(low)
+    lon, lat = (np.radians(units[i].to(u.deg, world[i])) for i in (first, 1 - first))
     turn = lon - lon[0]
     depth = np.sin(lat[0]) * np.sin(lat) + np.cos(lat[0]) * np.cos(lat) * np.cos(turn)
     east = np.cos(lat) * np.sin(turn) / depth

@@ -20,6 +20,7 @@ from galml.gas_kinematics.harmonic import (
     masked_median,
     unit_grid,
 )
+from galml.gas_kinematics.velocities import VelocityMaps
 
 __all__ = ["INPUT", "PreparedMaps", "prepare"]
 
@@ -165,31 +166,24 @@ def prepare(parts, spec=INPUT):
         and a small ``n_pixels``: the caller decides.
     """
     with one_thread_each() as threads:
-        return _prepare(parts, spec, threads)
+        return _prepare(VelocityMaps.joined(parts), spec, threads)
 
 
-def _prepare(parts, spec, threads):
-    """Prepare maps of one shape in several threads."""
-    shape = parts[0].values.shape[1:]
-    has_dispersion = any(part.dispersion is not None for part in parts)
-    n = sum(len(part) for part in parts)
-    pieces, first = [], 0
-    for part in parts:
-        for window in _windows(part.values):
-            pieces.append((part, window, first + torch.as_tensor(window.rows)))
-        first += len(part)
+def _prepare(maps, spec, threads):
+    """Prepare maps in several threads."""
+    n, has_dispersion = len(maps), maps.dispersion is not None
+    windows = list(_windows(maps.values))
     planes = 5 if has_dispersion else 4
     # Taking large arrays anew costs more than the work on them.
     sums = torch.empty(n, spec.grid[0], planes, spec.grid[1], dtype=torch.float64)
 
-    def average(piece):
-        part, window, rows = piece
-        numbers = _average(part, window, shape, spec, has_dispersion)
-        sums[rows] = numbers.pop("sums")
+    def average(window):
+        numbers = _average(maps, window, spec)
+        sums[window.rows] = numbers.pop("sums")
         return numbers
 
-    found = in_threads(average, pieces, threads)
-    order = torch.cat([rows for *_, rows in pieces]).argsort()
+    found = in_threads(average, windows, threads)
+    order = torch.tensor([row for w in windows for row in w.rows]).argsort()
     joined = {key: torch.cat([f[key] for f in found])[order] for key in found[0]}
     joined["sums"] = sums
     share = max(FEWEST_ROWS, -(-n // threads))
@@ -279,7 +273,7 @@ def _at_edge(measured):
     return np.concatenate([*sides, measured[:, 1:-1, -1]], axis=1).mean(axis=1)
 
 
-def _average(part, window, shape, spec, has_dispersion):
+def _average(maps, window, spec):
     """Average maps onto the grid, and measure them on their own pixels.
 
     Returns
@@ -290,14 +284,14 @@ def _average(part, window, shape, spec, has_dispersion):
         times the weight; and numbers of shape (n,).
     """
     p, rows = spec.parameters, window.rows
-    velocity = window.of(part.values)
+    velocity = window.of(maps.values)
     measured = torch.isfinite(velocity)
     velocity, kept, median, speed = _reject_outliers(velocity, measured, p)
     n_pixels = kept.sum((1, 2))
-    center = _center(kept, torch.from_numpy(part.center[rows]) - window.low)
+    center = _center(kept, torch.from_numpy(maps.center[rows]) - window.low)
     radius = native = _radius(kept, center, n_pixels, p)
     extras = []
-    for values in (part.dispersion, part.std):
+    for values in (maps.dispersion, maps.std):
         if values is None:
             extras.append((None, None))
             continue
@@ -312,9 +306,9 @@ def _average(part, window, shape, spec, has_dispersion):
         "at_edge": window.at_edge,
         "center": center + window.low,
         "radius": native,
-        "beam": torch.from_numpy(part.beam[rows]),
+        "beam": torch.from_numpy(maps.beam[rows]),
     }
-    if max(shape) > p["largest_grid"]:
+    if max(maps.values.shape[1:]) > p["largest_grid"]:
         planes = [kept.double(), velocity, velocity.square()]
         planes += [x.double() for pair in extras for x in pair if x is not None]
         planes, center, radius = _shrink(planes, center, radius, int(p["largest_grid"]))
@@ -341,8 +335,8 @@ def _average(part, window, shape, spec, has_dispersion):
         "difference": _median_difference(neighbors),
     }
     planes = [weight, velocity, square, edges.mul_(weight)]
-    if has_dispersion:
-        planes.append(torch.zeros_like(weight) if dispersion is None else dispersion)
+    if dispersion is not None:
+        planes.append(dispersion)
     result["reach"] = spec.half_width * radius
     result["sums"] = _regrid(planes, center, result["reach"], spec.grid[0])
     return result

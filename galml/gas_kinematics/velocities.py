@@ -90,6 +90,48 @@ class VelocityMaps:
 
         return VelocityMaps(**{key: part(value) for key, value in vars(self).items()})
 
+    @classmethod
+    def joined(cls, parts):
+        """Join maps of one shape; what only some of them have is NaN for the others.
+
+        Parameters
+        ----------
+        parts : sequence of `VelocityMaps`
+            The maps.
+
+        Returns
+        -------
+        `VelocityMaps`
+            Rows in order.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        shape = parts[0].values.shape[1:]
+
+        def images(name):
+            planes = [getattr(part, name) for part in parts]
+            if all(plane is None for plane in planes):
+                return None
+            lengths = [(len(part), *shape) for part in parts]
+            return np.concatenate(
+                [
+                    np.broadcast_to(np.nan, length) if plane is None else plane
+                    for plane, length in zip(planes, lengths, strict=True)
+                ]
+            )
+
+        return cls(
+            values=images("values"),
+            dispersion=images("dispersion"),
+            std=images("std"),
+            center=np.concatenate([part.center for part in parts]),
+            beam=np.concatenate([part.beam for part in parts]),
+            wcs=[part.wcs_of(row) for part in parts for row in range(len(part))],
+            flags=np.concatenate([part.flags for part in parts]),
+            names=[name for part in parts for name in part.names],
+            errors=[error for part in parts for error in part.errors],
+        )
+
     def wcs_of(self, row):
         """Give the WCS of one map, or None."""
         return None if self.wcs is None else self.wcs[row]
