@@ -238,8 +238,8 @@ def _maximize(profile, n_angles):
     offsets = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
     for _ in range(4):
         explained = profile.explained(angle[:, None] + step * offsets)
-        low, middle, high = explained.unbind(1)
-        bend = (2 * middle - low - high).clamp_min(1e-30)
+        low, center, high = explained.unbind(1)
+        bend = (2 * center - low - high).clamp_min(1e-30)
         angle = angle + (0.5 * step) * ((high - low) / bend).clamp(-2, 2)
         curvature = bend / step**2
         step = step / 4
@@ -348,16 +348,16 @@ def fit_harmonics(velocity, weight, model=None):
     free_explained = (free * moment).sum(1) + model.ridge * (free**2).sum(1)
     shared_explained = explained + model.ridge * (amplitude**2).sum(1)
     tiny = 1e-6 * variance + 1e-30
-    left = (mean_square - shared_explained).maximum(tiny)
-    left_free = (mean_square - free_explained).maximum(tiny)
+    residual = (mean_square - shared_explained).maximum(tiny)
+    residual_free = (mean_square - free_explained).maximum(tiny)
     scale = variance.sqrt().clamp_min(1e-6)
     return HarmonicFit(
         angle=angle,
         systemic=systemic * unit,
         scale=scale * unit,
-        unexplained=(left / variance.clamp_min(1e-30)).clamp(1e-6, 1),
-        unexplained_free=(left_free / variance.clamp_min(1e-30)).clamp(1e-6, 1),
-        sharpness=curvature / left,
+        unexplained=(residual / variance.clamp_min(1e-30)).clamp(1e-6, 1),
+        unexplained_free=(residual_free / variance.clamp_min(1e-30)).clamp(1e-6, 1),
+        sharpness=curvature / residual,
         rings=amplitude[:, 1:] * (sign / scale)[:, None],
         weight=used,
     )

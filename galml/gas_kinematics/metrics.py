@@ -58,7 +58,7 @@ def angle_error(predicted, truth):
 
 
 def balanced_accuracy(predicted, truth, boundary=BOUNDARY):
-    """Give the mean of the shares of low and of high values that are told as such.
+    """Measure the mean of the shares of low and of high values that are recognized.
 
     Parameters
     ----------

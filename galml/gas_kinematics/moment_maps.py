@@ -763,9 +763,9 @@ def _check_rest(rest, argument):
 
 def _widths(velocity):
     """Width of each channel: its edges lie midway between the centers."""
-    middle = (velocity[1:] + velocity[:-1]) / 2
-    first, last = 2 * velocity[0] - middle[0], 2 * velocity[-1] - middle[-1]
-    return np.abs(np.diff(np.concatenate([[first], middle, [last]])))
+    edges = (velocity[1:] + velocity[:-1]) / 2
+    first, last = 2 * velocity[0] - edges[0], 2 * velocity[-1] - edges[-1]
+    return np.abs(np.diff(np.concatenate([[first], edges, [last]])))
 
 
 def _kernel(smooth, observation, wcs):
@@ -806,8 +806,8 @@ def _noise(values, pixels):
     """
     sizes = np.sort(np.where(values < 0, -values, np.inf), axis=0)
     count = np.isfinite(sizes).sum(axis=0, keepdims=True)
-    middle = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(sizes) - 1)
-    median = sum(np.take_along_axis(sizes, index, axis=0) for index in middle) / 2
+    ranks = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(sizes) - 1)
+    median = sum(np.take_along_axis(sizes, rank, axis=0) for rank in ranks) / 2
     own = np.where(count >= _MIN_NEGATIVE, median * _MEDIAN_TO_SIGMA, np.nan)
     return _smoothed(own, (0, pixels, pixels))
 

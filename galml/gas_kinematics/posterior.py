@@ -187,9 +187,9 @@ def quality_predictors(kappa, scalars, spec):
     """Give what the quality of a map is judged by.
 
     The F statistic of rings with a shared angle against no rotation, as the logarithms
-    of its two factors: variance explained over variance left, and the measurements
-    that are independent beyond the parameters of the fit. Then the amplitude of the
-    ring that rotates least, which is low where few places make the map's amplitude or
+    of its two factors: variance explained over variance unexplained, and the
+    measurements that are independent beyond the parameters of the fit. Then the
+    amplitude of the ring that rotates least, which is low where few places make the map's amplitude or
     rings disagree; the circularity; and whether a dispersion map helped to find it.
 
     Parameters
@@ -220,5 +220,5 @@ def quality_predictors(kappa, scalars, spec):
 
 def _explained_ratio(scalars, spec):
     """Variance of a map that rotation explains, over what it leaves."""
-    left = 10 ** scalars[:, spec.scalars.index("log_unexplained")]
-    return ((1 - left) / left).clamp_min(1e-3)
+    unexplained = 10 ** scalars[:, spec.scalars.index("log_unexplained")]
+    return ((1 - unexplained) / unexplained).clamp_min(1e-3)

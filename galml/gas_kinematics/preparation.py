@@ -3,7 +3,7 @@
 
 A map is cleared of absurd outliers, averaged over area onto a small grid around its
 center, fitted with rings, and turned so that the receding side of the fit points up.
-The network sees the turned map, told apart from its mask, and numbers about it.
+The network sees the turned map beside its mask, and numbers about it.
 """
 
 from dataclasses import dataclass
@@ -433,8 +433,7 @@ def _shrink(planes, center, radius, size):
     cell = (2 * radius / size).clamp_min(1.0)
     sums = _regrid(planes, center, cell * size / 2, size)
     planes = (sums / (cell**2)[:, None, None, None]).unbind(2)
-    middle = torch.full_like(center, (size - 1) / 2)
-    return list(planes), middle, radius / cell
+    return list(planes), torch.full_like(center, (size - 1) / 2), radius / cell
 
 
 def _neighbors(velocity, kept, tolerance):

@@ -380,7 +380,7 @@ class MerlinDomain:
 
 
 def image_center(image):
-    """Give the pixel (x, y) in the middle of an image, where angles are told."""
+    """Give the pixel (x, y) in the middle of an image, where angles are measured."""
     return (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
 
 

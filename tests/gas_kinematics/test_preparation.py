@@ -317,6 +317,50 @@ def test_a_map_does_not_depend_on_its_batch():
         torch.testing.assert_close(alone.angle, whole.angle[row])
 
 
+def test_threads_change_nothing():
+    maps = make(n=150)
+    expected = prepare(maps)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        shared = prepare(maps)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for key, value in vars(expected).items():
+        torch.testing.assert_close(getattr(shared, key), value, rtol=1e-6, atol=1e-6)
+
+
+def test_batches_of_one_shape_are_joined():
+    maps = make(n=4)
+    bare = make(n=3, seed=9, extras=False)
+    joined = prepare(maps, bare)
+    for part, rows in ((maps, slice(0, 4)), (bare, slice(4, 7))):
+        own = prepare(part)
+        torch.testing.assert_close(joined.image[rows], own.image, rtol=0, atol=1e-3)
+        torch.testing.assert_close(joined.scalars[rows], own.scalars)
+
+
+def test_windows_leave_nothing_out():
+    """Maps that fill a corner of a large array are those of a small one."""
+    maps = make((40, 40), n=5)
+    wide = {}
+    for field in fields(maps):
+        value = getattr(maps, field.name)
+        if field.name in ("velocity", "dispersion", "uncertainty"):
+            padded = torch.full((5, 90, 84), torch.nan)
+            padded[:, 44:84, 3:43] = value
+            value = padded
+        wide[field.name] = value
+    wide["center"] = maps.center + torch.tensor([3.0, 44.0])
+    one, other = prepare(maps), prepare(Maps(**wide))
+    torch.testing.assert_close(other.image, one.image, rtol=0, atol=1e-3)
+    torch.testing.assert_close(other.scalars, one.scalars)
+    shift = torch.tensor([3.0, 44.0], dtype=torch.float64)
+    torch.testing.assert_close(other.center - shift, one.center)
+    assert (other.at_edge <= one.at_edge).all()
+
+
 @pytest.mark.parametrize("name", ["dispersion", "uncertainty", "center", "beam"])
 def test_unknown_is_the_same_as_nan(name):
     maps = make()
