@@ -189,8 +189,9 @@ def quality_predictors(kappa, scalars, spec):
     The F statistic of rings with a shared angle against no rotation, as the logarithms
     of its two factors: variance explained over variance unexplained, and the
     measurements that are independent beyond the parameters of the fit. Then the
-    amplitude of the ring that rotates least, which is low where few places make the map's amplitude or
-    rings disagree; the circularity; and whether a dispersion map helped to find it.
+    amplitude of the ring that rotates least, which is low where few places make the
+    map's amplitude or rings disagree; the circularity; and whether a dispersion map
+    helped to find it.
 
     Parameters
     ----------
