@@ -183,12 +183,18 @@ convention, unit, hdu, dispersion_hdu
         values = given if options is None else options.row(row)
         return reader.line_of(values).channels(axis)
 
+    def read_arrays(items, names, unit):
+        maps = _read_arrays(items, names, unit, "data", reader.to_kms)
+        if line is not None:
+            maps.errors = [error or _no_line(line) for error in maps.errors]
+        return maps
+
     source = stream(
         data,
         unit=unit,
         hdu=hdu,
         ndim=(2, 3),
-        arrays=reader.read_arrays,
+        arrays=read_arrays,
         channels=None if line is None else choose,
     )
     is_single, length, members = source
@@ -264,8 +270,7 @@ class _Reader:
                 flags &= ~int(Flag.NO_UNCERTAINTY)
         else:
             if given["line"] is not None:
-                expected = "None for a velocity map: only cubes have lines"
-                raise InputError("line", given["line"], expected)
+                raise _no_line(given["line"])
             convert = partial(self.to_kms, unit=observation.unit, meta=observation.meta)
             values, sigma, std = convert(observation.values), None, None
             if observation.std is not None:
@@ -305,10 +310,6 @@ class _Reader:
         )
         return velocity, np.asarray(maps.velocity.uncertainty.array), sigma
 
-    def read_arrays(self, items, names, unit):
-        """Read plain arrays of one shape as one `VelocityMaps`."""
-        return _read_arrays(items, names, unit, "data", self.to_kms)
-
     def to_kms(self, values, unit, meta=()):
         """Convert values of a map to km/s."""
         equivalencies = self._equivalencies(unit, dict(meta))
@@ -330,6 +331,11 @@ class _Reader:
         else:
             return []
         return [] if rest is None else doppler(rest, convention)
+
+
+def _no_line(line):
+    """Make the error of a line that is asked for in a velocity map."""
+    return InputError("line", line, "None for a velocity map: only cubes have lines")
 
 
 def _read_arrays(items, names, unit, argument, convert):

@@ -484,6 +484,11 @@ def test_redshift_of_moments_needs_a_line():
 def test_velocity_maps_have_no_lines():
     with pytest.raises(InputError, match="line.*velocity map"):
         galml.circularity(VELOCITY * KMS, line=LINE * u.AA)
+    batches = np.stack([VELOCITY] * 2) * KMS, [CCDData(VELOCITY, unit=KMS)] * 2
+    for data in batches:
+        with pytest.warns(GalmlWarning, match="2 of 2 .*line.*velocity map"):
+            table = galml.circularity(data, line=LINE * u.AA)
+        assert np.isnan(table["circularity"]).all()
 
 
 def test_a_velocity_axis_needs_a_rest_value_and_a_convention():
