@@ -42,6 +42,9 @@ class Domain(Protocol):
         Name of the operation.
     views : tuple of `~galml.core.networks.View`
         What the network's answers are averaged over.
+    concurrent : bool, optional
+        Whether ``prepare`` may be called in several threads at once; then a processor
+        works on several chunks at the same time. False where it is missing.
     """
 
     model: object

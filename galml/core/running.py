@@ -2,7 +2,9 @@
 """From objects to a table: what every operation on objects does alike."""
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain, islice
 from threading import Thread
 
 import numpy as np
@@ -13,11 +15,13 @@ from galml.core.inputs import BLOCK, BLOCK_PIXELS, Failure
 from galml.core.results import build_table, failure_flags, warn_batch
 from galml.physics import fresh_seed
 
-__all__ = ["chunks", "grouped", "in_threads", "one_thread_each", "run"]
+__all__ = ["chunks", "grouped", "in_threads", "run", "shared_threads"]
 
 #: Rows, and pixels of all rows, that are prepared at once.
 CHUNK = BLOCK
 CHUNK_PIXELS = BLOCK_PIXELS
+#: Most chunks that are prepared at the same time, where a domain allows it.
+WORKERS = 4
 
 
 def run(
@@ -63,34 +67,29 @@ def run(
     if n_samples and seed is None:
         seed = fresh_seed()
     layout = domain.columns(n_samples)
-    rows, waiting, answers = [], deque(), []
-
-    def batches():
-        for places, members, prepared in chunks(domain, source, rows):
-            waiting.append((places, members, prepared))
-            yield prepared.inputs
-
+    rows, answers = [], []
+    pieces = _read_chunks(domain, source, rows)
     if domain.model is None:
-        device, outputs = "cpu", _without_network(batches(), progress, source.length)
+        device, found = "cpu", _without_network(domain, pieces)
     else:
         check_samples(domain.model.network, n_samples)
-        device = str(resolve_device(device))
-        outputs = infer(
-            domain.model.network,
-            batches(),
-            views=domain.views,
-            device=device,
-            dtype=dtype,
-            batch_size=64 if batch_size is None else batch_size,
-            n_samples=n_samples,
-            seed=seed,
-            progress=progress,
-            total=source.length,
-        )
-    for output in outputs:
-        places, members, prepared = waiting.popleft()
-        columns = domain.answer(output, prepared, members)
-        answers.append((places, columns, domain.flags(output, prepared, members)))
+        device = resolve_device(device)
+        keywords = {
+            "views": domain.views,
+            "device": device,
+            "dtype": dtype,
+            "batch_size": 64 if batch_size is None else batch_size,
+            "n_samples": n_samples,
+            "seed": seed,
+        }
+        concurrent = device.type == "cpu" and getattr(domain, "concurrent", False)
+        ask = _ask_together if concurrent else _ask_in_turn
+        found = ask(domain, pieces, keywords)
+    with progress_updates(progress, source.length) as update:
+        for places, members, prepared, output in found:
+            columns = domain.answer(output, prepared, members)
+            answers.append((places, columns, domain.flags(output, prepared, members)))
+            update(len(places))
     columns, flags = _merge(rows, answers, layout)
     call = options | {"n_samples": n_samples or None}
     table = build_table(
@@ -99,7 +98,7 @@ def run(
         model=domain.model,
         names=[name for name, _ in rows],
         flags=flags,
-        device=device,
+        device=str(device),
         dtype=dtype,
         seed=seed,
         call={key: value for key, value in call.items() if value is not None},
@@ -151,23 +150,29 @@ def grouped(members, kind, prepare):
 
 
 @contextmanager
-def one_thread_each():
-    """Let torch compute with one thread in each thread that is at work.
+def shared_threads(count):
+    """Share the threads of torch out to some threads that are at work.
 
     Many small operations gain nothing from being shared out one by one: threads would
     wait for each other, and for processors that others use.
 
+    Parameters
+    ----------
+    count : int or None
+        Threads at work; None lets each of them compute with one thread of torch.
+
     Yields
     ------
     int
-        Number of threads that torch may use, for `in_threads`.
+        Number of threads that torch may use outside.
     """
     threads = torch.get_num_threads()
-    if threads == 1:
+    share = 1 if count is None else max(1, threads // count)
+    if share == threads:
         yield threads
         return
     # Threads that start from now on take this number, too.
-    torch.set_num_threads(1)
+    torch.set_num_threads(share)
     try:
         yield threads
     finally:
@@ -184,7 +189,7 @@ def in_threads(function, items, threads):
     items : sequence
         What to work on.
     threads : int
-        Most threads at work, the calling one among them.
+        Most threads at work, the calling one among them; see `shared_threads`.
 
     Returns
     -------
@@ -244,6 +249,12 @@ def chunks(domain, source, rows):
     Exception
         Why the one object cannot be used.
     """
+    for places, members in _read_chunks(domain, source, rows):
+        yield places, members, domain.prepare(members)
+
+
+def _read_chunks(domain, source, rows):
+    """Read members, and sort out what cannot be used."""
     places, usable, size = [], [], 0
     for member in source.members:
         failed = isinstance(member, Failure)
@@ -258,18 +269,57 @@ def chunks(domain, source, rows):
         usable.append(member if len(good) == len(errors) else member[good])
         size += usable[-1].values.size
         if len(places) >= CHUNK or size > CHUNK_PIXELS:
-            yield places, usable, domain.prepare(usable)
+            yield places, usable
             places, usable, size = [], [], 0
     if usable:
-        yield places, usable, domain.prepare(usable)
+        yield places, usable
 
 
-def _without_network(batches, progress, total):
-    """Give no outputs for each chunk."""
-    with progress_updates(progress, total) as update:
-        for inputs in batches:
-            update(len(next(iter(inputs.values()))))
-            yield {}
+def _without_network(domain, pieces):
+    """Give no output for each chunk."""
+    for places, members in pieces:
+        yield places, members, domain.prepare(members), {}
+
+
+def _ask_in_turn(domain, pieces, keywords):
+    """Prepare chunk by chunk, and ask the network, with all threads of torch."""
+    waiting = deque()
+
+    def batches():
+        for places, members in pieces:
+            prepared = domain.prepare(members)
+            waiting.append((places, members, prepared))
+            yield prepared.inputs
+
+    for output in infer(domain.model.network, batches(), **keywords):
+        yield *waiting.popleft(), output
+
+
+def _ask_together(domain, pieces, keywords):
+    """Prepare several chunks and ask the network at the same time, in threads."""
+    workers = min(torch.get_num_threads(), WORKERS)
+    first = list(islice(pieces, 2)) if workers > 1 else []
+    pieces = chain(first, pieces)
+    if len(first) < 2:
+        yield from _ask_in_turn(domain, pieces, keywords)
+        return
+
+    def work(members):
+        prepared = domain.prepare(members)
+        (output,) = infer(domain.model.network, [prepared.inputs], **keywords)
+        return prepared, output
+
+    # Bad keywords are found before there are threads.
+    infer(domain.model.network, (), **keywords)
+    waiting = deque()
+    with shared_threads(workers), ThreadPoolExecutor(workers) as pool:
+        for places, members in pieces:
+            waiting.append((places, members, pool.submit(work, members)))
+            if len(waiting) > workers:
+                places, members, answer = waiting.popleft()
+                yield places, members, *answer.result()
+        for places, members, answer in waiting:
+            yield places, members, *answer.result()
 
 
 def _merge(rows, answers, layout):

@@ -77,6 +77,7 @@ class KinematicDomain:
 
     operation = "circularity"
     views = VIEWS
+    concurrent = True
 
     def __init__(self, model):
         self.model, self.spec = model, model.input_spec

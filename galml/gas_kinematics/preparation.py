@@ -13,7 +13,7 @@ import torch
 
 from galml.core.model import InputSpec
 from galml.core.networks import overlap
-from galml.core.running import in_threads, one_thread_each
+from galml.core.running import in_threads, shared_threads
 from galml.gas_kinematics.harmonic import (
     RingModel,
     fit_harmonics,
@@ -165,7 +165,7 @@ def prepare(parts, spec=INPUT):
         Rows in order. A map with fewer than three usable pixels gives finite nonsense
         and a small ``n_pixels``: the caller decides.
     """
-    with one_thread_each() as threads:
+    with shared_threads(None) as threads:
         return _prepare(VelocityMaps.joined(parts), spec, threads)
 
 

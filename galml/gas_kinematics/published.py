@@ -318,6 +318,7 @@ class MerlinDomain:
     operation = "circularity"
     #: The published system averages over no symmetries.
     views = ()
+    concurrent = True
 
     def __init__(self, model):
         self.model, self.spec = model, model.input_spec

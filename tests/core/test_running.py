@@ -152,7 +152,7 @@ def test_threads_share_the_work(threads):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(max(threads, 1))
-        with running.one_thread_each() as found:
+        with running.shared_threads(None) as found:
             assert found == threads
             result = running.in_threads(work, list(range(4)), found)
         assert torch.get_num_threads() == threads
@@ -170,6 +170,56 @@ def test_errors_of_threads_are_raised():
     for threads in (1, 3):
         with pytest.raises(KeyError, match="three"):
             running.in_threads(work, list(range(8)), threads)
-    with pytest.raises(ZeroDivisionError), running.one_thread_each():
+    with pytest.raises(ZeroDivisionError), running.shared_threads(None):
         raise ZeroDivisionError
     assert running.in_threads(work, [], 2) == []
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_chunks_at_the_same_time(domain, data, monkeypatch, three_threads, count):
+    monkeypatch.setattr(running, "CHUNK", 2)
+    data = data[:count]
+    expected = run(domain, data, {"block": 1})
+    threads, prepare = set(), domain.prepare
+
+    def note(members):
+        threads.add((threading.get_ident(), torch.get_num_threads()))
+        return prepare(members)
+
+    seen = []
+    monkeypatch.setattr(domain, "prepare", note)
+    domain.concurrent = True
+    options = {"progress": lambda *numbers: seen.append(numbers)}
+    table = run(domain, data, {"block": 1}, **options)
+    for name in expected.colnames:
+        assert_array_equal(table[name], expected[name])
+    assert [done for done, _ in seen][-1] == count
+    main = threading.get_ident()
+    if count == 2:
+        assert threads == {(main, 3)}
+    else:
+        assert main not in {thread for thread, _ in threads}
+        assert {number for _, number in threads} == {1}
+
+
+def test_errors_of_chunks_at_the_same_time(domain, data, monkeypatch, three_threads):
+    monkeypatch.setattr(running, "CHUNK", 2)
+    domain.concurrent = True
+    with pytest.raises(InputError, match="dtype"):
+        run(domain, data, {"block": 1}, dtype="float16")
+
+    def fail(members):
+        raise KeyError("prepared")
+
+    monkeypatch.setattr(domain, "prepare", fail)
+    with pytest.raises(KeyError, match="prepared"):
+        run(domain, data, {"block": 1})
