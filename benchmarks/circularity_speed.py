@@ -2,7 +2,7 @@
 """
 Speed of `galml.circularity` as ratios, and its memory.
 
-    python benchmarks/circularity_speed.py [--maps 10000] [--repeats 3] [--threads 1]
+    python benchmarks/circularity_speed.py [--maps 10000] [--repeats 3] [--threads 2]
 
 End to end, from arrays to the table, against the bare forward passes of the network
 (its views included) on tensors that are ready, and against the published pipeline: its
@@ -110,7 +110,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--maps", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory:
