@@ -5,7 +5,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
-from threading import Thread
+from threading import Lock, Thread
 
 import numpy as np
 import torch
@@ -22,6 +22,10 @@ CHUNK = BLOCK
 CHUNK_PIXELS = BLOCK_PIXELS
 #: Most chunks that are prepared at the same time, where a domain allows it.
 WORKERS = 4
+
+#: For every share of threads that is at work: torch's number before the first one.
+_outside = []
+_sharing = Lock()
 
 
 def run(
@@ -168,15 +172,18 @@ def shared_threads(count):
     """
     threads = torch.get_num_threads()
     share = 1 if count is None else max(1, threads // count)
-    if share == threads:
-        yield threads
-        return
-    # Threads that start from now on take this number, too.
-    torch.set_num_threads(share)
+    with _sharing:
+        outside = _outside[0] if _outside else threads
+        _outside.append(outside)
+        torch.set_num_threads(share)
     try:
         yield threads
     finally:
-        torch.set_num_threads(threads)
+        with _sharing:
+            _outside.pop()
+            # Threads that start take the number that was set last: the last one out
+            # leaves what the first one found.
+            torch.set_num_threads(threads if _outside else outside)
 
 
 def in_threads(function, items, threads):

@@ -223,3 +223,35 @@ def test_errors_of_chunks_at_the_same_time(domain, data, monkeypatch, three_thre
     monkeypatch.setattr(domain, "prepare", fail)
     with pytest.raises(KeyError, match="prepared"):
         run(domain, data, {"block": 1})
+
+
+def test_threads_of_torch_are_restored_whoever_ends_last():
+    before = torch.get_num_threads()
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+
+    def first():
+        with running.shared_threads(2):
+            first_is_in.set()
+            second_is_in.wait(20)
+        first_is_out.set()
+
+    def second():
+        first_is_in.wait(20)
+        with running.shared_threads(None):
+            second_is_in.set()
+            first_is_out.wait(20)
+
+    torch.set_num_threads(8)
+    try:
+        threads = [threading.Thread(target=work) for work in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = []
+        fresh = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        fresh.start()
+        fresh.join()
+        assert found == [8]
+    finally:
+        torch.set_num_threads(before)
