@@ -122,7 +122,7 @@ def unexplained(made, found):
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
-    conditions = made["conditions"].numpy()
+    conditions = made["conditions"][:, :4].numpy()
     conditions = (conditions - conditions.mean(0)) / conditions.std(0)
     rest = (found["size"] - published.half_light_radius(found["mass"])).numpy()
     kernel = RBF([1.0] * 4, (0.1, 1e6)) + WhiteKernel(0.1)

@@ -214,8 +214,10 @@ def measure_conditions(tables):
     Returns
     -------
     `torch.Tensor`
-        Shape (n, 4), float64, in the order of `~galml.physics.CONDITIONS`: log10 of the
-        stellar mass, median and tenth percentile of the age in Gyr, and [M/H].
+        Shape (n, 5), float64, in the order of `~galml.physics.CONDITIONS` and
+        `~galml.physics.OPTIONAL_CONDITIONS`: log10 of the stellar mass, median and
+        tenth percentile of the age in Gyr, [M/H], and log10 of the half-mass radius
+        seen along the spin, in kpc.
     """
     age, metals = (tables.stars[..., i].double().numpy() for i in (9, 6))
     weights = np.ones(age.shape[1])
@@ -225,4 +227,6 @@ def measure_conditions(tables):
     )
     metals = np.log10(metals.mean(1) / SOLAR_METALLICITY)
     mass = np.log10(tables.mass.double().numpy() * age.shape[1])
-    return torch.from_numpy(np.stack([mass, median, young, metals], 1))
+    radius = torch.hypot(*tables.stars[..., :2].double().unbind(-1))
+    size = radius.median(1).values.log10().numpy()
+    return torch.from_numpy(np.stack([mass, median, young, metals, size], 1))

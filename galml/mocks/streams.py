@@ -402,8 +402,9 @@ def star_tensors(n_galaxies=200, n_stars=20_000, *, seed=0, first=0):
           order and the units of `~galml.physics.STAR_AXES`, in random order;
         - ``component``: int8, shape (galaxies, stars), index into
           ``galml.mocks.COMPONENTS``;
-        - ``conditions``: float64, shape (galaxies, 4), in the order of
-          `~galml.physics.CONDITIONS`, measured on these stars;
+        - ``conditions``: float64, shape (galaxies, 5), in the order of
+          `~galml.physics.CONDITIONS` and `~galml.physics.OPTIONAL_CONDITIONS`,
+          measured on these stars;
         - ``truth``: what they were made from, see
           `~galml.mocks.draw_star_galaxies`.
 
@@ -417,7 +418,7 @@ def star_tensors(n_galaxies=200, n_stars=20_000, *, seed=0, first=0):
     >>> from galml.mocks import star_tensors
     >>> made = star_tensors(3, 500, seed=1)
     >>> made["stars"].shape, made["conditions"].shape
-    (torch.Size([3, 500, 10]), torch.Size([3, 4]))
+    (torch.Size([3, 500, 10]), torch.Size([3, 5]))
     """
     _check_positive(n_galaxies=n_galaxies, n_stars=n_stars)
     p = draw_star_galaxies(first, n_galaxies, seed)
@@ -454,7 +455,8 @@ def star_galaxies(n_galaxies=200, n_stars=20_000, *, seed=0, first=0):
         component, index into ``galml.mocks.COMPONENTS``. The spin is along +z.
     conditions : `~astropy.table.QTable`
         One row: ``galaxy_id``, stellar_mass, median_age, age_percentile_10,
-        metallicity, and what the galaxy was made from.
+        metallicity, r_eff (half-mass radius seen along the spin, in kpc), and what the
+        galaxy was made from.
 
     Raises
     ------
@@ -473,7 +475,7 @@ def star_galaxies(n_galaxies=200, n_stars=20_000, *, seed=0, first=0):
     _check_positive(n_galaxies=n_galaxies, n_stars=n_stars)
     for index in range(first, first + n_galaxies):
         made = star_tensors(1, n_stars, seed=seed, first=index)
-        mass, median, young, metals = made["conditions"][0].tolist()
+        mass, median, young, metals, size = made["conditions"][0].tolist()
         tables = StarTables(
             made["stars"], made["component"], torch.tensor([10**mass / n_stars])
         )
@@ -482,6 +484,7 @@ def star_galaxies(n_galaxies=200, n_stars=20_000, *, seed=0, first=0):
         conditions["median_age"] = [median] * u.Gyr
         conditions["age_percentile_10"] = [young] * u.Gyr
         conditions["metallicity"] = [metals] * u.dex
+        conditions["r_eff"] = [10**size] * u.kpc
         for name, value in made["truth"].items():
             conditions[name] = value.numpy().astype(float)
         yield tables.table(0), conditions

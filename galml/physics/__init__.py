@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "stars": [
             "AGE_OF_UNIVERSE",
             "CONDITIONS",
+            "OPTIONAL_CONDITIONS",
             "SOLAR_METALLICITY",
             "STAR_AXES",
             "star_table",

@@ -9,6 +9,7 @@ from astropy.table import QTable
 __all__ = [
     "AGE_OF_UNIVERSE",
     "CONDITIONS",
+    "OPTIONAL_CONDITIONS",
     "SOLAR_METALLICITY",
     "STAR_AXES",
     "star_table",
@@ -37,6 +38,9 @@ CONDITIONS = (
     "age_percentile_10",
     "metallicity",
 )
+#: What may be known besides, in order: log10 of kpc, of the circle about the spin axis
+#: that holds half of the stars (column ``r_eff`` of a table).
+OPTIONAL_CONDITIONS = ("log_r_eff",)
 #: Mass fraction of metals in the solar photosphere (Asplund+ 2009, ARA&A 47, 481).
 SOLAR_METALLICITY = 0.0134
 #: In Gyr, Planck Collaboration (2020), A&A 641, A6.

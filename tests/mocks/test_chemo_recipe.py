@@ -99,6 +99,9 @@ def test_conditions_are_those_of_the_stars(made):
         assert ((low <= column) & (column <= high)).all()
     metals = np.log10(metals.mean(1) / SOLAR_METALLICITY)
     np.testing.assert_allclose(columns[3], metals, atol=1e-12)
+    radius = cylindrical(made["stars"])[0].double().numpy()
+    inside = (radius <= 10 ** columns[4][:, None] * (1 + 1e-6)).mean(1)
+    np.testing.assert_allclose(inside, 0.5, atol=1e-3)
 
 
 def test_preparation_leaves_the_galaxies_as_they_are():
@@ -121,7 +124,10 @@ def test_tables_hold_the_same(made):
     )
     read = read_conditions(conditions)
     assert read.names[0] == 7
-    np.testing.assert_allclose(read.values[0], made["conditions"][7], atol=1e-6)
+    expected = made["conditions"][7]
+    np.testing.assert_allclose(read.values[0][:4], expected[:4], atol=1e-6)
+    np.testing.assert_allclose(conditions["r_eff"].value, 10 ** expected[4])
+    assert conditions["r_eff"].unit == u.kpc
     assert conditions["fraction"].shape == (1, 4)
 
 

@@ -126,7 +126,7 @@ def test_tables_become_galaxies_again(galaxy, tables):
 
 
 def test_conditions_of_drawn_stars(galaxy, tables):
-    mass, median, young, metals = measure_conditions(tables).T
+    mass, median, young, metals, size = measure_conditions(tables).T
     expected = galaxy.stellar_mass.log10().double()
     torch.testing.assert_close(mass, expected, rtol=0, atol=1e-5)
     stars = galaxy.stars
@@ -138,6 +138,14 @@ def test_conditions_of_drawn_stars(galaxy, tables):
             assert found[row].item() == pytest.approx(value, abs=tolerance)
         mean = np.average(stars.metallicity[row].double().numpy(), weights=weight)
         assert metals[row].item() == pytest.approx(math.log10(mean / 0.0134), abs=0.01)
+        place = galaxy.rotated(galaxy.frame.mT).stars.position[row].double().numpy()
+        half = np.percentile(
+            np.hypot(place[:, 0], place[:, 1]),
+            50,
+            weights=weight,
+            method="inverted_cdf",
+        )
+        assert size[row].item() == pytest.approx(math.log10(half), abs=0.02)
 
 
 @pytest.mark.parametrize("n_stars", [0, -3])
