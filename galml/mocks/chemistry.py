@@ -38,7 +38,7 @@ SOLAR_RATIO = SOLAR_METALLICITY / (1 - HELIUM - SOLAR_METALLICITY)
 #: Scale length of the Milky Way's disk in kpc (Bland-Hawthorn & Gerhard 2016, ARA&A
 #: 54, 529), and the gradient of its young stars in dex/kpc.
 LENGTH, GRADIENT = 2.6, -0.06
-PLATEAU, DECLINE, KNEE_WIDTH = 0.5, 0.6, 0.12
+PLATEAU, DECLINE, KNEE_WIDTH = 0.5, 0.78, 0.12
 #: Share of the metals' mass that goes with the alpha elements (Salaris, Chieffi &
 #: Straniero 1993, ApJ 414, 580).
 ALPHA_SHARE = 0.638

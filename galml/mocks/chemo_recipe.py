@@ -1,18 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Recipe of galaxies of single stars that know their metals: population and stars.
 
-What follows from the mass has the published scatter. Most of it follows in turn from
+What follows from the mass has the published scatter. A part of it follows in turn from
 three properties of a galaxy that its stars show: how old it is for its mass, how slowly
 its star formation faded, and how rich in metals it is. Older galaxies have larger
 bulges and thick disks and are smaller (Shen et al. 2003; van der Wel et al. 2014, ApJ
 788, 28), their halos are more concentrated (Wechsler et al. 2002, ApJ 568, 52); the
-smaller are richer in metals (Barone et al. 2018, ApJ 856, 64). That these trends are
-as tight as here is our choice: the scatter that no property of the stars at large
-tells is `UNEXPLAINED_SCATTER`, and real galaxies have more of it.
+smaller are richer in metals (Barone et al. 2018, ApJ 856, 64). Most of the scatter of
+sizes is not told by any of these (`SIZE_TRENDS`). The rest of the structure has little
+scatter of its own (`UNEXPLAINED_SCATTER`), which is our choice: real galaxies have more.
 
-Disks are as hot as their height demands (isothermal sheets in the field of bulge and
-halo), rotate slower than the circular speed by asymmetric drift, and warm up with age.
-The bulge obeys the axisymmetric Jeans equations, the halo those of a sphere.
+Gravity is that of the stars as they lie and of the dark halo, so that small galaxies of
+a mass are faster. Disks are as hot as their height demands (isothermal sheets in the
+field of bulge and halo), rotate slower than the circular speed by asymmetric drift, and
+warm up with age. The bulge obeys the axisymmetric Jeans equations, the halo those of a
+sphere. All stars are slower than the escape speed where they are.
 """
 
 import math
@@ -31,6 +33,7 @@ from galml.mocks.chemistry import (
 from galml.mocks.galaxy import GAS, HALO, SPHEROID, THICK, THIN, DustDisk, Galaxy
 from galml.mocks.gas_disk import build_gas_disk, gas_parameters
 from galml.mocks.profiles import (
+    SPHEROID_EDGE,
     disk_mass,
     interpolate,
     radius_table,
@@ -41,26 +44,31 @@ from galml.mocks.profiles import (
 from galml.physics.seeds import generator_for
 
 __all__ = [
+    "SIZE_TRENDS",
     "STAR_TABLE_POPULATION",
     "UNEXPLAINED_SCATTER",
     "build_star_galaxies",
     "disk_stars",
     "draw_star_galaxies",
+    "escape_speed",
     "gravity",
     "halo_stars",
     "heating",
+    "motion_tables",
     "spheroid_stars",
 ]
 
 #: Name of the population, part of the identity of what is trained on it.
-STAR_TABLE_POPULATION = "chemo-1"
+STAR_TABLE_POPULATION = "chemo-2"
 #: Range of log10 of the stellar mass.
 MASSES = (7.5, 11.2)
-#: Scatter (standard deviation) that no property of the stars at large tells: log10 of
-#: size, log odds of the bulge, log10 of thick over thin disk, of the thickness, of the
-#: halo's mass, and of the mass of the stellar halo.
+#: Correlation of the size at a given mass and share of the bulge with how old galaxies
+#: are for their mass, and how rich in metals.
+SIZE_TRENDS = (-0.3, -0.3)
+#: Scatter (standard deviation) that no property of the stars at large tells: log odds
+#: of the bulge, log10 of thick over thin disk, of the thickness, of the halo's mass, and
+#: of the mass of the stellar halo.
 UNEXPLAINED_SCATTER = {
-    "size": 0.04,
     "bulge": 0.15,
     "thick": 0.05,
     "height": 0.03,
@@ -69,7 +77,8 @@ UNEXPLAINED_SCATTER = {
 }
 #: Golden ratio: steps of masses that fill their range evenly.
 GOLDEN = 0.6180339887498949
-#: Scale length of the thick disk in those of the thin (Bovy et al. 2012, ApJ 753, 148).
+#: Scale length of the thick disk in those of the thin (Bland-Hawthorn & Gerhard 2016,
+#: ARA&A 54, 529).
 THICK_LENGTH = 0.75
 #: Dispersions grow as a power of age + 0.1 Gyr, radial and vertical ones, and are given
 #: at 10 Gyr (Sharma et al. 2021, MNRAS 506, 1761).
@@ -116,6 +125,8 @@ def draw_star_galaxies(first, n, seed):
         - ``dispersion_ratio``: vertical over radial, of disks of 10 Gyr;
         - ``dark_mass``: log10 of the halo's mass, ``dark_radius``: its scale radius,
           ``concentration``;
+        - ``escape_speed``: from the center, in km/s; ``extent``: stars are nearer to
+          the center than this;
         - ``dust_depth``, ``dust_length``, ``dust_height``: see
           `~galml.mocks.draw_stars`;
         - ``gas_mass`` (solar masses), ``gas_length``, ``gas_dispersion`` (km/s): of
@@ -132,7 +143,7 @@ def draw_star_galaxies(first, n, seed):
     draws = torch.stack([torch.randn(16, generator=g) for g in sources])
     draws = draws.clamp(-2.5, 2.5)
     old, slow, rich = draws[:, :3].unbind(1)
-    own = zip(UNEXPLAINED_SCATTER.items(), draws[:, 3:9].T, strict=True)
+    own = zip(UNEXPLAINED_SCATTER.items(), draws[:, 4:9].T, strict=True)
     scatter = {key: width * draw for (key, width), draw in own}
     evolved = torch.sigmoid((mass - 9.5) / 0.4)
     p = {"log_mass": mass, "evolved": evolved}
@@ -140,8 +151,12 @@ def draw_star_galaxies(first, n, seed):
     p["metallicity_residual"] = rich
     p["fraction"] = _fractions(mass, old, scatter)
     p |= _history(mass, old, slow)
-    p |= _structure(p, scatter)
+    p |= _structure(p, draws[:, 3], scatter)
     p |= _dark_halo(mass, old, scatter)
+    p["escape_speed"] = dynamics.escape_speed2(gravity(p)[1])[:, 0].sqrt()
+    p["extent"] = torch.maximum(
+        HALO_EDGE * p["halo_scale"], SPHEROID_EDGE * p["spheroid_radius"]
+    )
     p["iron_gradient"] = iron_gradient(evolved)
     # Giants are measured by all metals, dwarfs by iron.
     target = relations.mass_metallicity(mass) + 0.11 * rich + 0.03 * old
@@ -158,7 +173,9 @@ def draw_star_galaxies(first, n, seed):
 
 def _fractions(mass, old, scatter):
     """Find the shares of thin disk, thick disk, spheroid and halo in the mass."""
-    bulge = torch.sigmoid(-1.3 + 1.7 * (mass - 10.7) + 0.5 * old + scatter["bulge"])
+    # Spheroids have half of the mass at 1e11 solar masses (Moffett et al. 2016, MNRAS
+    # 462, 4336).
+    bulge = torch.sigmoid(1.8 * (mass - 11) + 0.8 * old + scatter["bulge"])
     # Mergers build halos: one or two hundredths, more in giants.
     halo = 0.012 * 10 ** (0.2 * (mass - 9.5) + 0.05 * old + scatter["halo"])
     ratio = relations.thick_to_thin(mass) * 10 ** (0.12 * old + scatter["thick"])
@@ -181,17 +198,26 @@ def _history(mass, old, slow):
     return {"component_age": age, "age_shape": shape}
 
 
-def _structure(p, scatter):
-    """Find lengths and shapes of the components."""
+def _structure(p, own, scatter):
+    """Find lengths and shapes of the components; ``own`` is the size's own scatter."""
     mass, old, evolved = p["log_mass"], p["age_residual"], p["evolved"]
-    size = relations.half_light_radius(mass) + scatter["size"]
-    size = size + 0.02 * p["timescale_residual"]
-    # The older, the closer to early types.
-    size = size - (0.10 + 0.03 * evolved) * old
-    size = size - (0.13 - 0.03 * evolved) * p["metallicity_residual"]
-    size = 10**size
-    index = 2 + 0.5 * old
-    bulge = 0.26 * torch.exp(0.25 * old)
+    share = p["fraction"][:, 2]
+    # Galaxies of mostly bulge have the sizes of early types.
+    early = torch.sigmoid((share - 0.5) / 0.06)
+    late, round_ = (
+        relations.half_light_radius(mass, early=which) for which in (False, True)
+    )
+    mean = torch.lerp(late, round_, early)
+    by_age, by_metals = SIZE_TRENDS
+    rest = math.sqrt(1 - by_age**2 - by_metals**2) * own
+    rest = rest + by_age * old + by_metals * p["metallicity_residual"]
+    size = 10 ** (mean + relations.size_scatter(mass) * rest)
+    # Bulges are as large for their mass as early types, and a fifth of the disk at
+    # least (MacArthur, Courteau & Holtzman 2003, ApJ 582, 689).
+    bulge = relations.half_light_radius(mass + share.log10(), early=True) - mean
+    bulge = (10**bulge).clamp(0.15, 1)
+    giant = torch.sigmoid((mass - 10.6) / 0.25)
+    index = ((1.3 + 2.2 * giant) * torch.exp(0.15 * old)).clamp(0.8, 4.5)
     length = size / _half_mass(p["fraction"], bulge, index)
     flattening = torch.full_like(mass, 0.65)
     # Dwarfs are puffy.
@@ -203,12 +229,13 @@ def _structure(p, scatter):
         "thick_height": 1.3 + 0.9 * evolved,
         "inside_out": 0.3 * evolved,
         "spheroid_radius": bulge * size,
-        "sersic_index": index.clamp(0.8, 3.5),
+        "sersic_index": index,
         "flattening": flattening,
         "anisotropy": 0.4 * (1 - flattening),
-        "rotation": torch.full_like(mass, 0.75),
+        # Giants rotate slowly (Cappellari 2016, ARA&A 54, 597).
+        "rotation": 0.85 - 0.45 * torch.sigmoid((mass - 11) / 0.15),
         "halo_scale": size,
-        "dispersion_ratio": 0.55 + 0.1 * (1 - evolved),
+        "dispersion_ratio": 0.52 + 0.1 * (1 - evolved),
     }
 
 
@@ -285,17 +312,7 @@ def build_star_galaxies(p, n_stars, *, seed, first=0, n_gas=None):
         p["age_shape"].gather(1, component),
     )
     field = gravity(p)
-    row = torch.arange(len(component))[:, None].expand_as(component)
-    parts = torch.empty(6, *component.shape)
-    flat = (component == THIN) | (component == THICK)
-    parts[:, flat] = disk_stars(
-        p, row[flat], component[flat], age[flat], even[2:, flat], noise[:3, flat], field
-    )
-    for part, stars in ((SPHEROID, spheroid_stars), (HALO, halo_stars)):
-        chosen = component == part
-        parts[:, chosen] = stars(
-            p, row[chosen], even[2:, chosen], noise[:3, chosen], field
-        )
+    parts = _bound_stars(p, field, component, age, even[2:], noise[:3], sources)
     own = {
         key: p[key][:, None] for key in ("log_mass", "evolved", "iron", "iron_gradient")
     }
@@ -330,6 +347,41 @@ def build_star_galaxies(p, n_stars, *, seed, first=0, n_gas=None):
     )
 
 
+def _bound_stars(p, field, component, age, even, noise, sources):
+    """Place stars, and draw motions anew until all are bound; shape (6, n, stars)."""
+    tables = motion_tables(p, field)
+    limit = dynamics.escape_speed2(field[1])[..., None]
+    row = torch.arange(len(component))[:, None].expand_as(component)
+    parts = torch.empty(6, *component.shape)
+    chosen = torch.ones_like(component, dtype=torch.bool)
+    noise = noise.flatten(1)
+    while chosen.any():
+        few, part = row[chosen], component[chosen]
+        drawn = _stars(p, few, part, age[chosen], even[:, chosen], noise, tables)
+        parts[:, chosen] = drawn
+        far = torch.hypot(drawn[0], drawn[2])
+        place = dynamics.grid_place(far, p["size"][few])
+        free = (drawn[3:] ** 2).sum(0) >= interpolate(limit, few, place)[:, 0]
+        chosen = chosen.masked_scatter(chosen, free)
+        counts = zip(chosen.sum(1).tolist(), sources, strict=True)
+        noise = [torch.randn(3, n, generator=g) for n, g in counts]
+        noise = torch.cat(noise, 1)
+    return parts
+
+
+def _stars(p, row, component, age, u, noise, tables):
+    """Draw stars of all components; see `disk_stars`."""
+    parts = torch.empty(6, len(row))
+    flat = (component == THIN) | (component == THICK)
+    parts[:, flat] = disk_stars(
+        p, row[flat], component[flat], age[flat], u[:, flat], noise[:, flat], tables
+    )
+    for part, stars in ((SPHEROID, spheroid_stars), (HALO, halo_stars)):
+        own = component == part
+        parts[:, own] = stars(p, row[own], u[:, own], noise[:, own], tables)
+    return parts
+
+
 def gravity(p):
     """Find the squared circular speed in the plane, of stars and dark halo.
 
@@ -360,12 +412,61 @@ def gravity(p):
     return radius, smooth + disk, smooth
 
 
+def escape_speed(p, radius):
+    """Find the speed that stars of galaxies must not reach.
+
+    Parameters
+    ----------
+    p : dict of str to `torch.Tensor`
+        Parameters of n galaxies, see `~galml.mocks.draw_star_galaxies`.
+    radius : `torch.Tensor`
+        Shape (n, stars): distance from the center in kpc.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, stars), in km/s.
+    """
+    limit = dynamics.escape_speed2(gravity(p)[1])[..., None]
+    row = torch.arange(len(radius))[:, None].expand_as(radius).flatten()
+    place = dynamics.grid_place(radius.flatten(), p["size"][row])
+    return interpolate(limit, row, place)[:, 0].sqrt().reshape(radius.shape)
+
+
+def motion_tables(p, field):
+    """Tabulate the motions in each component.
+
+    Parameters
+    ----------
+    p : dict of str to `torch.Tensor`
+        Parameters of n galaxies.
+    field : tuple of `torch.Tensor`
+        What `gravity` gives.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``disk``: rotation, dispersions at 10 Gyr and squared circular speed, (2 n, m,
+        5); ``spheroid``: see `~galml.mocks.dynamics.spheroid_motions`; ``halo``:
+        radial dispersion, (n, m, 1).
+    """
+    grid, total, _ = field
+    scale = p["halo_scale"][:, None]
+    density = 1 / (grid * (grid + scale) ** 3)
+    halo = dynamics.radial_dispersion2(total, density, grid, HALO_ANISOTROPY)
+    return {
+        "disk": _disk_table(p, field),
+        "spheroid": dynamics.spheroid_motions(p, total),
+        "halo": halo.sqrt()[..., None],
+    }
+
+
 def heating(age, power):
     """Find the dispersion of thin disk stars of an age over that at 10 Gyr."""
     return ((age + 0.1) / 10.1) ** power
 
 
-def disk_stars(p, row, component, age, u, noise, field):
+def disk_stars(p, row, component, age, u, noise, tables):
     """Draw stars of thin and thick disks.
 
     Parameters
@@ -378,8 +479,8 @@ def disk_stars(p, row, component, age, u, noise, field):
         Shape (N,), in Gyr.
     u, noise : `torch.Tensor`
         Shape (3, N): even numbers between 0 and 1, and standard normal ones.
-    field : tuple of `torch.Tensor`
-        What `gravity` gives.
+    tables : dict of str to `torch.Tensor`
+        What `motion_tables` gives.
 
     Returns
     -------
@@ -395,9 +496,8 @@ def disk_stars(p, row, component, age, u, noise, field):
     radius = interpolate(radius_table(), torch.zeros_like(row), table_place(u[0]))
     radius = radius[:, 0].exp() * length
 
-    table = _disk_table(p, field)
     place = dynamics.grid_place(radius, p["size"][row])
-    motions = interpolate(table, 2 * row + thick, place)
+    motions = interpolate(tables["disk"], 2 * row + thick, place)
     rotation, spread, total = motions[:, 0], motions[:, 1:4], motions[:, 4]
     thin = thick == 0
     radial = torch.where(thin, heating(age, RADIAL_POWER), 1)
@@ -448,16 +548,14 @@ def _surface(p, radius):
     )
 
 
-def spheroid_stars(p, row, u, noise, field):
+def spheroid_stars(p, row, u, noise, tables):
     """Draw stars of spheroids; see `disk_stars`."""
     index = p["sersic_index"]
     radius = interpolate(radius_table(index), row, table_place(u[0]))[:, 0].exp()
     cosine = 1 - 2 * u[2]
     plane = radius * (1 - cosine**2).sqrt()
     height = radius * cosine * p["flattening"][row]
-    motions = dynamics.plane_values(
-        dynamics.spheroid_motions(p, field[1]), row, plane, height
-    )
+    motions = dynamics.plane_values(tables["spheroid"], row, plane, height)
     rotation, spread = motions[:, 0], motions[:, 1:] * noise.T
     scale = p["spheroid_radius"][row]
     return torch.stack(
@@ -472,16 +570,13 @@ def spheroid_stars(p, row, u, noise, field):
     )
 
 
-def halo_stars(p, row, u, noise, field):
+def halo_stars(p, row, u, noise, tables):
     """Draw stars of halos of Hernquist (1990, ApJ 356, 359); see `disk_stars`."""
     scale = p["halo_scale"]
     reach = (u[0] * (HALO_EDGE / (1 + HALO_EDGE)) ** 2).sqrt()
     radius = reach / (1 - reach) * scale[row]
-    grid, total, _ = field
-    density = 1 / (grid * (grid + scale[:, None]) ** 3)
-    table = dynamics.radial_dispersion2(total, density, grid, HALO_ANISOTROPY)
     place = dynamics.grid_place(radius, p["size"][row])
-    sigma = interpolate(table[..., None], row, place)[:, 0].sqrt()
+    sigma = interpolate(tables["halo"], row, place)[:, 0]
     across = math.sqrt(1 - HALO_ANISOTROPY) * sigma
     cosine = 1 - 2 * u[2]
     sine = (1 - cosine**2).sqrt()

@@ -13,6 +13,7 @@ __all__ = [
     "circular_speed2",
     "disk_motions",
     "disk_speed2",
+    "escape_speed2",
     "gas_motions",
     "grid_place",
     "nfw_mass",
@@ -91,6 +92,28 @@ def circular_speed2(p, mass):
     )
     smooth = smooth + GRAVITY * dark[:, None] * halo / radius
     return smooth + disk, smooth
+
+
+def escape_speed2(total):
+    """Find the squared escape speed by the squared circular speed.
+
+    The potential in the plane, taken as constant on spheres; what lies beyond the
+    grid is left aside, so that stars that are bound by this are bound.
+
+    Parameters
+    ----------
+    total : `torch.Tensor`
+        Shape (n, m): squared circular speed on `radius_grid`.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, m), in the unit of ``total``.
+    """
+    step = math.log(GRID[1] / GRID[0]) / (N_GRID - 1)
+    layer = (total[:, 1:] + total[:, :-1]) / 2 * step
+    inside = layer.flip(1).cumsum(1).flip(1)
+    return 2 * torch.cat([inside + total[:, -1:], total[:, -1:]], 1)
 
 
 def disk_motions(radius, total, smooth, surface, length, height, ratio):

@@ -6,7 +6,9 @@ import math
 import torch
 
 __all__ = [
+    "SPHEROID_EDGE",
     "disk_mass",
+    "disk_surface",
     "half_mass_radius",
     "interpolate",
     "radius_table",
@@ -70,12 +72,34 @@ def spheroid_slope(radius, index):
     return -_cusp(index) - sersic_b(index) / index * radius ** (1 / index)
 
 
-def disk_mass(radius):
-    """Find the share of an exponential disk's mass inside radii in scale lengths."""
-    return 1 - (1 + radius) * torch.exp(-radius)
+def disk_mass(radius, edge=None, steepness=1.0):
+    """Find the share of an exponential disk's mass inside radii in scale lengths.
+
+    Beyond a break at ``edge`` the scale length is shorter by ``steepness`` (type II of
+    Pohlen & Trujillo 2006, A&A 454, 759); without one, the disk is exponential.
+    """
+    if edge is None:
+        return 1 - (1 + radius) * torch.exp(-radius)
+    near, k = radius.minimum(edge), steepness
+    far = (edge / k + 1 / k**2) - (radius / k + 1 / k**2) * torch.exp(
+        -k * (radius - edge).clamp_min(0)
+    )
+    outer = torch.exp(-edge) * torch.where(radius > edge, far, 0.0)
+    total = 1 - (1 + edge) * torch.exp(-edge) + torch.exp(-edge) * (edge + 1 / k) / k
+    return (1 - (1 + near) * torch.exp(-near) + outer) / total
 
 
-def half_mass_radius(spheroid_fraction, spheroid_radius, index, disk_length):
+def disk_surface(radius, edge, steepness):
+    """Evaluate the surface density of the disk of `disk_mass`, of mass 1."""
+    k = steepness
+    total = 1 - (1 + edge) * torch.exp(-edge) + torch.exp(-edge) * (edge + 1 / k) / k
+    fall = radius + (k - 1) * (radius - edge).clamp_min(0)
+    return torch.exp(-fall) / (2 * math.pi * total)
+
+
+def half_mass_radius(
+    spheroid_fraction, spheroid_radius, index, disk_length, edge=None, steepness=None
+):
     """Find the radius that holds half the mass of spheroid and disk seen face-on.
 
     Parameters
@@ -83,6 +107,8 @@ def half_mass_radius(spheroid_fraction, spheroid_radius, index, disk_length):
     spheroid_fraction, spheroid_radius, index, disk_length : `torch.Tensor`
         Shape (n,): share of the spheroid in the mass, its effective radius and Sérsic
         index, and the scale length of the disk that has the rest.
+    edge, steepness : `torch.Tensor`, optional
+        Shape (n,): of the disk's break, see `disk_mass`.
 
     Returns
     -------
@@ -94,7 +120,11 @@ def half_mass_radius(spheroid_fraction, spheroid_radius, index, disk_length):
     radius = torch.logspace(-2, 1, 512) * longest
     mass = share * sersic_projected_mass(
         radius / spheroid_radius[:, None], index[:, None]
-    ) + (1 - share) * disk_mass(radius / disk_length[:, None])
+    ) + (1 - share) * disk_mass(
+        radius / disk_length[:, None],
+        None if edge is None else edge[:, None],
+        None if edge is None else steepness[:, None],
+    )
     place = (mass < 0.5).sum(1, keepdim=True)
     return radius.gather(1, place)[:, 0]
 
@@ -104,7 +134,7 @@ def table_place(share):
     return torch.asin(share.clamp(0, 1).sqrt()) * (2 / math.pi) * (N_TABLE - 1)
 
 
-def radius_table(index=None):
+def radius_table(index=None, *, edge=None, steepness=None):
     """Tabulate the logarithm of the radius that holds a share of the mass.
 
     Nodes are where `table_place` finds them.
@@ -113,6 +143,8 @@ def radius_table(index=None):
     ----------
     index : `torch.Tensor`, optional
         Shape (n,): Sérsic indices of spheroids. An exponential disk by default.
+    edge, steepness : `torch.Tensor`, optional
+        Shape (n,): of the breaks of disks, see `disk_mass`.
 
     Returns
     -------
@@ -124,7 +156,10 @@ def radius_table(index=None):
     share[0] = 0.1 * share[1]
     if index is None:
         radius = torch.logspace(-4, math.log10(DISK_EDGE), 512)
-        mass = disk_mass(radius)[None]
+        if edge is None:
+            mass = disk_mass(radius)[None]
+        else:
+            mass = disk_mass(radius, edge[:, None], steepness[:, None])
     else:
         radius = torch.logspace(-4, math.log10(SPHEROID_EDGE), 512)
         mass = spheroid_mass(radius, index[:, None])

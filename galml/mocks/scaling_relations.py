@@ -23,6 +23,7 @@ __all__ = [
     "light_weighted_age",
     "mass_metallicity",
     "metallicity",
+    "size_scatter",
     "thick_to_thin",
     "tully_fisher",
     "virial_radius",
@@ -59,12 +60,18 @@ def half_light_radius(mass, early=False):
     """Find log10 of the half-light radius in kpc.
 
     Shen et al. (2003), MNRAS 343, 978, equations 17 and 18.
-
-    The scatter is 0.20 dex in dwarfs and 0.15 dex above 4e10 solar masses.
     """
     if early:
         return math.log10(2.88e-6) + 0.56 * mass
     return -1 + 0.14 * mass + 0.25 * torch.log10(1 + 10**mass / 3.98e10)
+
+
+def size_scatter(mass):
+    """Find the scatter of `half_light_radius` in dex, the same for both types.
+
+    Shen et al. (2003), equation 19: 0.20 in dwarfs, 0.15 in giants.
+    """
+    return (0.34 + 0.13 / (1 + (10**mass / 3.98e10) ** 2)) / math.log(10)
 
 
 def tully_fisher(mass):
