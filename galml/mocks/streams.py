@@ -177,6 +177,7 @@ def galaxy_images(
     views=1,
     noisy=True,
     faintest=None,
+    alter=None,
     first=0,
 ):
     """Stream mock images of the population of stars.
@@ -212,6 +213,9 @@ def galaxy_images(
         Magnitude in r of the faintest galaxies, about: dust and gradients of age are
         left aside. Galaxies then have the magnitudes of a sample that is
         limited in flux.
+    alter : callable, optional
+        ``alter(parameters, generator)`` gives the parameters that galaxies are made
+        from instead of those that were drawn, for galaxies unlike the population.
     first : int
         Index of the first batch, to go on where another stream ended.
 
@@ -256,6 +260,7 @@ def galaxy_images(
         p = _draw_visible(
             batch_size // views, chosen, angle[::views], generator, faintest
         )
+        p = p if alter is None else alter(p, generator)
         galaxy = build_stars(p, n_particles, generator, n_gas=0)
         rows = torch.arange(batch_size) // views
         p = {key: value[rows] for key, value in p.items()}
