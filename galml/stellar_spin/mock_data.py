@@ -9,6 +9,7 @@ from galml.mocks import galaxy_images
 from galml.physics import generator_for, pivot_wavelengths
 from galml.stellar_spin import published
 from galml.stellar_spin.color_images import as_color_images
+from galml.stellar_spin.disturbance import disturb
 from galml.stellar_spin.preparation import INPUT, prepare
 
 __all__ = ["as_galaxy_images", "mock_data_set"]
@@ -56,6 +57,8 @@ def mock_data_set(
     survey=None,
     n_pixels=None,
     binning=None,
+    disturbance=1.0,
+    alter=None,
 ):
     """Prepare mocks as the network sees them, beside their truth.
 
@@ -79,9 +82,12 @@ def mock_data_set(
         (n, 3, 80, 80), in float16.
     input_spec : `~galml.core.InputSpec`, optional
         What the network is shown.
-    batch_size, n_particles, views, survey, n_pixels, binning
+    batch_size, n_particles, views, survey, n_pixels, binning, alter
         As in `galml.mocks.galaxy_images`. What is None there is drawn for color images
         as it is for these.
+    disturbance : float, optional
+        Strength of the faults of images that the recipe does not have, see
+        `~galml.stellar_spin.disturbance.disturb`.
 
     Returns
     -------
@@ -95,7 +101,12 @@ def mock_data_set(
         color_images = COLOR_IMAGES if bands is None else 0.0
     options = {"survey": survey, "n_pixels": n_pixels, "binning": binning}
     options = {key: value for key, value in options.items() if value is not None}
-    options |= {"n_particles": n_particles, "batch_size": batch_size, "views": views}
+    options |= {
+        "n_particles": n_particles,
+        "batch_size": batch_size,
+        "views": views,
+        "alter": alter,
+    }
     for index in range(first, first + n_batches):
         generator = generator_for(seed, "knowledge of mock images", index)
         chosen, own = _draw_bands(bands, generator), options
@@ -105,7 +116,10 @@ def mock_data_set(
             own = COLOR_OPTIONS | {"n_pixels": side} | options
         stream = galaxy_images(1, seed=seed, first=index, bands=chosen, **own)
         for parameters, mocks in stream:
-            row = _columns(mocks, generator, colored, published_images, input_spec)
+            faults = {"strength": disturbance, "masked": not colored}
+            row = _columns(
+                mocks, generator, colored, published_images, input_spec, faults
+            )
             row |= {
                 f"galaxy_{key}": value.float()
                 for key, value in parameters.items()
@@ -130,13 +144,14 @@ def _drawn(choices, generator):
     return things[int(torch.multinomial(torch.tensor(odds), 1, generator=generator))]
 
 
-def _columns(mocks, generator, colored, published_images, spec):
+def _columns(mocks, generator, colored, published_images, spec, faults):
     """Give what the networks see of a batch, beside its truth."""
     r_eff = mocks.truth.r_eff_pixels.double()
     error = torch.randn(len(r_eff), 3, generator=generator).double()
     center = mocks.center.double() + CENTER_ERROR * r_eff[:, None] * error[:, 1:]
     r_eff = r_eff * torch.exp(SIZE_ERROR * error[:, 0])
-    seen = _as_known(mocks, r_eff, center, generator, colored)
+    data = disturb(mocks.data, mocks.noise, r_eff, center, generator, **faults)
+    seen = _as_known(mocks, data, r_eff, center, generator, colored)
     prepared = prepare(seen, spec)
     row = {"image": prepared.image.half(), "scalars": prepared.scalars}
     if published_images:
@@ -146,10 +161,9 @@ def _columns(mocks, generator, colored, published_images, spec):
     return row | {key: value.float() for key, value in vars(mocks.truth).items()}
 
 
-def _as_known(mocks, r_eff, center, generator, colored):
+def _as_known(mocks, data, r_eff, center, generator, colored):
     """Give images of which not all is known."""
-    data, noise = mocks.data.clone(), mocks.noise.double()
-    psf_fwhm = mocks.psf_fwhm.double()
+    noise, psf_fwhm = mocks.noise.double(), mocks.psf_fwhm.double()
 
     def chance(share, *shape):
         return torch.rand(len(data), *shape, generator=generator) < share
