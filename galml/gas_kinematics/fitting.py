@@ -61,6 +61,7 @@ def fit(
     center=None,
     redshift=None,
     beam=None,
+    tracer="gas",
     line=None,
     width=None,
     continuum=None,
@@ -96,7 +97,7 @@ def fit(
         (an angle, to the receding side, in the convention of the results) and
         ``inclination`` (an angle, 0 to 90 degrees). NaN is unknown. The published
         autoencoder learns without.
-    dispersion, center, redshift, beam, line, width, continuum, rest_value, \
+    dispersion, center, redshift, beam, tracer, line, width, continuum, rest_value, \
 convention, unit, hdu, dispersion_hdu
         As in `galml.circularity`.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
@@ -158,6 +159,7 @@ convention, unit, hdu, dispersion_hdu
         "center": center,
         "redshift": redshift,
         "beam": beam,
+        "tracer": tracer,
         "line": line,
         "width": width,
         "continuum": continuum,
@@ -173,6 +175,7 @@ convention, unit, hdu, dispersion_hdu
         truth,
         options,
         model=start,
+        settings=recipe.settings,
         validation=validation,
         calibration=calibration,
         name=name,
@@ -206,6 +209,11 @@ class KinematicRecipe:
 
     def __init__(self, input_spec=None):
         self.input_spec = preparation.INPUT if input_spec is None else input_spec
+
+    @property
+    def settings(self):
+        """Arguments of a new network."""
+        return {"scalars": len(self.input_spec.scalars)}
 
     @property
     def training(self):
@@ -295,6 +303,7 @@ class MerlinRecipe:
     kind = "maps"
     truth = TRUTH
     needs_truth = needs_calibration = False
+    settings = None
     training = {"epochs": 300}
 
     def __init__(self, input_spec=None):

@@ -26,7 +26,7 @@ BEAM_SCALARS = ("has_beam", "log_beams_across")
 UNCERTAINTY_SCALARS = ("has_uncertainty", "log_noise")
 
 
-def mock_data_set(n_batches, *, seed, noisy=None, first=0, spec=INPUT):
+def mock_data_set(n_batches, *, seed, noisy=None, tracer=None, first=0, spec=INPUT):
     """Prepare mocks as the network is shown them, beside their truth.
 
     Half of the maps come with a center that is right to a quarter of the beam; of the
@@ -34,7 +34,7 @@ def mock_data_set(n_batches, *, seed, noisy=None, first=0, spec=INPUT):
 
     Parameters
     ----------
-    n_batches, seed, noisy, first
+    n_batches, seed, noisy, tracer, first
         As in `galml.mocks.gas_maps`.
     spec : `~galml.core.model.InputSpec`
         What the network is shown.
@@ -45,10 +45,12 @@ def mock_data_set(n_batches, *, seed, noisy=None, first=0, spec=INPUT):
         ``image`` (n, channels, ny, nx) in float16, ``scalars`` (n, scalars), and of
         shape (n,): ``angle`` (degrees, the classical estimate), ``residual_angle``
         (radians, the true angle from the classical one), ``kappa``, ``kappa_co``,
-        ``inclination`` (degrees), ``snr``, ``beams_across``.
+        ``inclination`` (degrees), ``sigma_over_v``, ``snr``, ``beams_across``,
+        ``stars``.
     """
     columns = {}
-    batches = gas_maps(n_batches, seed=seed, noisy=noisy, first=first)
+    options = {"seed": seed, "noisy": noisy, "tracer": tracer, "first": first}
+    batches = gas_maps(n_batches, **options)
     for index, (_, maps) in enumerate(batches, start=first):
         generator = generator_for(seed, "centers of gas maps", index)
         offset = torch.randn(len(maps), 2, generator=generator)
@@ -60,6 +62,7 @@ def mock_data_set(n_batches, *, seed, noisy=None, first=0, spec=INPUT):
             std=maps.uncertainty.numpy(),
             center=torch.where(known, center, torch.nan).double().numpy(),
             beam=maps.beam.double().numpy(),
+            stars=maps.stars.numpy(),
         )
         prepared = prepare([observed], spec)
         residual = torch.deg2rad(maps.truth.position_angle - prepared.angle)
@@ -72,7 +75,9 @@ def mock_data_set(n_batches, *, seed, noisy=None, first=0, spec=INPUT):
             "kappa_co": maps.truth.kappa_co,
             "inclination": maps.truth.inclination,
             "snr": maps.snr,
+            "sigma_over_v": maps.truth.sigma_over_v,
             "beams_across": maps.beams_across,
+            "stars": maps.stars,
         }
         for key, value in row.items():
             columns.setdefault(key, []).append(value)

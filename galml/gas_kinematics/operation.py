@@ -15,6 +15,7 @@ def circularity(
     center=None,
     redshift=None,
     beam=None,
+    tracer="gas",
     line=None,
     width=None,
     continuum=None,
@@ -65,6 +66,10 @@ def circularity(
     beam : `~astropy.units.Quantity`, optional
         FWHM of the beam or PSF, in an angle or in pixels; or one for each map. By
         default the header's ``BMAJ`` and ``BMIN``.
+    tracer : {"gas", "stars"}, optional
+        What was observed. Where there is no dispersion map, the circularity rests on
+        how hot such disks are: gas is anything between cold and as hot as it
+        rotates, stars are hot.
     line : `~astropy.units.Quantity`, optional
         Of cubes with continuum or many lines: the line to measure, by its rest
         wavelength in vacuum, its frequency or energy; or one for each cube.
@@ -152,6 +157,7 @@ def circularity(
         "center": center,
         "redshift": redshift,
         "beam": beam,
+        "tracer": tracer,
         "line": line,
         "width": width,
         "continuum": continuum,

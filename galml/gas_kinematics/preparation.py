@@ -53,6 +53,7 @@ INPUT = InputSpec(
         "has_dispersion",
         "log_dispersion",
         "dispersion_gradient",
+        "is_stars",
     ),
     stretch={
         # Limits in units of the velocity scale; the dispersion's own unit in it.
@@ -307,6 +308,7 @@ def _average(maps, window, spec):
         "center": center + window.low,
         "radius": native,
         "beam": torch.from_numpy(maps.beam[rows]),
+        "is_stars": torch.from_numpy(maps.stars[rows]).double(),
     }
     if max(maps.values.shape[1:]) > p["largest_grid"]:
         planes = [kept.double(), velocity, velocity.square()]
@@ -492,7 +494,7 @@ def _fit_and_turn(joined, spec, has_dispersion):
     numbers = _mask_numbers(fit, coverage) | _ring_numbers(fit, coverage, p)
     dispersion = sums[3] * inverse if has_dispersion else None
     numbers |= _dispersion_numbers(dispersion, coverage, p)
-    numbers |= {k: joined[k] for k in ("log_pixels", "log_independent")}
+    numbers |= {k: joined[k] for k in ("log_pixels", "log_independent", "is_stars")}
     across = (2 * joined["radius"] / joined["beam"]).clamp(1, p["most_beams"])
     numbers["has_beam"] = torch.isfinite(across).double()
     numbers["log_beams_across"] = across.log10().nan_to_num(0.0)

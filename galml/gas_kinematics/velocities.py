@@ -25,6 +25,8 @@ __all__ = ["VelocityMaps", "read_maps"]
 
 KMS = u.km / u.s
 SMALLEST, LARGEST = 4, 20_000
+#: What may have been observed.
+TRACERS = ("gas", "stars")
 
 
 @dataclass
@@ -42,6 +44,8 @@ class VelocityMaps:
         Shape (n, 2): pixel (x, y), NaN where it is to be found.
     beam : `~numpy.ndarray`
         Shape (n,): FWHM in pixels, NaN where unknown.
+    stars : `~numpy.ndarray`
+        Boolean, shape (n,): whether stars were observed, not gas.
     wcs : list or None
         Celestial WCS of each map, or None; None where no map has one.
     flags : `~numpy.ndarray`
@@ -57,6 +61,7 @@ class VelocityMaps:
     std: np.ndarray = None
     center: np.ndarray = None
     beam: np.ndarray = None
+    stars: np.ndarray = None
     wcs: list = None
     flags: np.ndarray = None
     names: list = None
@@ -68,6 +73,8 @@ class VelocityMaps:
             self.center = np.full((n, 2), np.nan)
         if self.beam is None:
             self.beam = np.full(n, np.nan)
+        if self.stars is None:
+            self.stars = np.zeros(n, dtype=bool)
         if self.flags is None:
             self.flags = np.zeros(n, dtype=int)
         if self.names is None:
@@ -126,6 +133,7 @@ class VelocityMaps:
             std=images("std"),
             center=np.concatenate([part.center for part in parts]),
             beam=np.concatenate([part.beam for part in parts]),
+            stars=np.concatenate([part.stars for part in parts]),
             wcs=[part.wcs_of(row) for part in parts for row in range(len(part))],
             flags=np.concatenate([part.flags for part in parts]),
             names=[name for part in parts for name in part.names],
@@ -144,6 +152,7 @@ def read_maps(
     center=None,
     redshift=None,
     beam=None,
+    tracer="gas",
     line=None,
     width=None,
     continuum=None,
@@ -157,8 +166,8 @@ def read_maps(
 
     Parameters
     ----------
-    data, dispersion, center, redshift, beam, line, width, continuum, rest_value, \
-convention, unit, hdu, dispersion_hdu
+    data, dispersion, center, redshift, beam, tracer, line, width, continuum, \
+rest_value, convention, unit, hdu, dispersion_hdu
         As in `galml.circularity`.
 
     Returns
@@ -172,6 +181,8 @@ convention, unit, hdu, dispersion_hdu
     galml.core.InputError
         When the one map cannot be used, or options do not fit the number of maps.
     """
+    if tracer not in TRACERS:
+        raise InputError("tracer", repr(tracer), " or ".join(map(repr, TRACERS)))
     reader = _Reader(width, continuum, rest_value, convention)
     given = {"center": center, "redshift": redshift, "beam": beam, "line": line}
     if line is None:
@@ -211,11 +222,12 @@ convention, unit, hdu, dispersion_hdu
         )
         second.check(is_single, length)
     options = RowOptions(given, is_single=is_single, length=length)
-    maps = _convert(members, second, options, reader, is_single)
+    stars = tracer == "stars"
+    maps = _convert(members, second, options, reader, is_single, stars)
     return Source(is_single, length, maps)
 
 
-def _convert(members, second, options, reader, is_single):
+def _convert(members, second, options, reader, is_single, stars):
     """Convert each member; in a batch an error becomes a `Failure`."""
     row = 0
     for member in members:
@@ -230,6 +242,7 @@ def _convert(members, second, options, reader, is_single):
                     raise
                 member = Failure(error, member.name)
         if isinstance(member, VelocityMaps):
+            member.stars[:] = stars
             if extra is not None:
                 second.attach(member, extra)
             _apply(member, options, row)

@@ -21,6 +21,7 @@ __all__ = [
     "radial_dispersion2",
     "radius_grid",
     "spheroid_motions",
+    "with_drift",
 ]
 
 #: Constant of gravity, in kpc (km/s)^2 per solar mass.
@@ -151,7 +152,7 @@ def disk_motions(radius, total, smooth, surface, length, height, ratio):
     epicycle = (0.5 * (1 + 0.5 * slope)).clamp(0.25, 1)
     decline = torch.gradient(radial2.log(), spacing=step, dim=1)[0] - radius / length
     drift = -radial2 * (1 - epicycle + decline)
-    rotation = total * (total + drift.clamp_min(0)).clamp_min(1e-6).rsqrt()
+    rotation = with_drift(total, drift)
     spread = torch.stack([radial2, epicycle * radial2, ratio**2 * radial2], -1)
     return torch.cat([rotation[..., None], spread.sqrt()], -1)
 
@@ -192,8 +193,26 @@ def gas_motions(radius, total, smooth, surface, length, dispersion):
     flare = torch.gradient(height.log(), spacing=step, dim=1)[0]
     # The slope of the density in the plane, times what holds it up.
     drift = sigma2 * (radius / length + flare)
-    rotation = total * (total + drift.clamp_min(0)).clamp_min(1e-6).rsqrt()
-    return torch.stack([rotation, height], -1)
+    return torch.stack([with_drift(total, drift), height], -1)
+
+
+def with_drift(speed2, drift):
+    """Find the rotation that is left where pressure carries a part of the weight.
+
+    Where it outweighs the gravity, rotation fades instead of ending.
+
+    Parameters
+    ----------
+    speed2, drift : `torch.Tensor`
+        Squared circular speed, and by how much pressure lowers it (asymmetric drift),
+        of one shape, in (km/s)^2.
+
+    Returns
+    -------
+    `torch.Tensor`
+        In km/s.
+    """
+    return speed2 * (speed2 + drift.clamp_min(0)).clamp_min(1e-6).rsqrt()
 
 
 def bar_motions(radius, total, length):

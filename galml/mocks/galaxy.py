@@ -387,12 +387,16 @@ class Kinematics(Batch):
         Angle of the receding side in degrees, counter-clockwise from +y.
     inclination : `torch.Tensor`
         Angle between the spin axis and the line of sight, in degrees, 0 to 90.
+    sigma_over_v : `torch.Tensor`
+        Dispersion inside the particles, in one dimension, over the rotation of the
+        particles about the spin axis; both are root mean squares.
     """
 
     kappa: torch.Tensor
     kappa_co: torch.Tensor
     position_angle: torch.Tensor
     inclination: torch.Tensor
+    sigma_over_v: torch.Tensor
 
 
 def kinematics(galaxy, inside=None, axis=None):
@@ -468,11 +472,14 @@ def kinematics(galaxy, inside=None, axis=None):
     density = torch.exp(-0.5 * ratio**2) / (2 * torch.pi) ** 0.5
     corotating = (square + sigma2) * forward + azimuthal * sigma * density
     cosine = axis[:, 2].abs().clamp(max=1)
+    rotation2 = (mass * square).sum(-1)
+    inner = (mass * pressure).sum(-1) / 3
     return Kinematics(
         kappa=(mass * (square + sigma2)).sum(-1) / energy,
         kappa_co=(mass * corotating).sum(-1) / energy,
         position_angle=torch.rad2deg(torch.atan2(axis[:, 1], axis[:, 0])) % 360,
         inclination=torch.rad2deg(torch.arccos(cosine)),
+        sigma_over_v=(inner / rotation2).sqrt(),
     )
 
 

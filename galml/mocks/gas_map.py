@@ -50,6 +50,8 @@ class GasMaps(Batch):
         Shape (n,): index into `~galml.mocks.surveys.GAS_SURVEYS`.
     truth : `~galml.mocks.Kinematics`
         Measured on the particles inside the deprojected radius of the mask.
+    stars : `torch.Tensor`
+        Boolean, shape (n,): whether it is stars that move. None by default.
     """
 
     velocity: torch.Tensor
@@ -61,6 +63,11 @@ class GasMaps(Batch):
     snr: torch.Tensor
     survey: torch.Tensor
     truth: Kinematics
+    stars: torch.Tensor = None
+
+    def __post_init__(self):
+        if self.stars is None:
+            self.stars = torch.zeros(len(self.velocity), dtype=torch.bool)
 
 
 def project(galaxy, light, n_pixels, extent, beam, axis_ratio=None, beam_angle=None):

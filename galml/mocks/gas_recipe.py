@@ -5,12 +5,13 @@ import math
 
 import torch
 
+from galml.mocks.dynamics import with_drift
 from galml.mocks.galaxy import Galaxy
 
 __all__ = ["CURVES", "POPULATION", "build_gas", "circular_speed", "draw_gas"]
 
 #: Name and version of the recipe that `draw_gas` follows.
-POPULATION = "gas-1"
+POPULATION = "gas-2"
 
 N_MODES = 14
 N_PROFILE = 64
@@ -69,7 +70,7 @@ def circular_speed(radius, kind, speed, turnover, sharpness):
     return result
 
 
-def draw_gas(n, generator):
+def draw_gas(n, generator, *, hot=False):
     """Draw the parameters of galaxies from the population.
 
     Parameters
@@ -78,6 +79,9 @@ def draw_gas(n, generator):
         Number of galaxies.
     generator : `torch.Generator`
         Source of all randomness.
+    hot : bool
+        Draw all dispersions as those of stars. By default about half of the disks are
+        as cold as H I and CO, and the others as hot as gas has been observed anywhere.
 
     Returns
     -------
@@ -103,18 +107,23 @@ def draw_gas(n, generator):
         weights = torch.tensor(weights)
         return torch.multinomial(weights, n, replacement=True, generator=generator)
 
-    usual = (12 * torch.exp(0.5 * torch.randn(n, generator=generator))).clamp(5, 40)
+    # In km/s: H I and CO (Mogotsi et al. 2016, AJ 151, 15), and gas that stars and
+    # shocks heat (Wisnioski et al. 2015, ApJ 799, 209). Stars are as hot as their
+    # gravity lets them be.
+    cold = (12 * torch.exp(0.5 * torch.randn(n, generator=generator))).clamp(5, 40)
+    warm = torch.where(chance(0.5), cold, power(1.2, 2.25))
     p = {
         "radius": power(0.5, 1.5),
         "curve": torch.randint(len(CURVES), (n,), generator=generator),
-        "speed": power(1.75, 2.5),
+        "speed": power(1.5, 2.6),
         "turnover": power(-1.6, -0.4),
         "sharpness": uniform(1, 4),
         "scale_length": uniform(0.2, 0.8),
         "hole": sometimes(0.2, uniform(0.1, 0.5)),
         "ring": sometimes(0.15, uniform(0.3, 0.9)),
         "thickness": power(-2, -0.7),
-        "dispersion": torch.where(chance(0.9), usual, uniform(40, 150)),
+        "dispersion_fall": sometimes(0.5, uniform(0, 1.5)),
+        "flattening": uniform(0.1, 0.5),
         "arms": sometimes(0.4, uniform(0.2, 0.8)),
         "arm_number": choose([1.0, 2.0, 1.0]) + 1.0,
         "arm_pitch": uniform(2, 8),
@@ -135,6 +144,7 @@ def draw_gas(n, generator):
         "wave_amplitude": torch.randn(n, N_MODES, 3, generator=generator),
         "wave_phase": uniform(0, 2 * math.pi, N_MODES),
     }
+    p["dispersion"] = p["speed"] * power(-0.7, 0.3) if hot else warm
     # Strong in- and outflows, alone able to bring kappa below one third.
     flow = power(-0.5, 0.8) * torch.where(chance(0.7), -1.0, 1.0)
     p["radial_flow"] = torch.where(chance(0.05), flow, p["radial_flow"])
@@ -189,7 +199,8 @@ def build_gas(p, n_particles, generator):
     azimuth = torch.where(second, arc_azimuth, azimuth)
     height = _thickness(p)[:, None] * torch.randn(shape, generator=generator)
     position = torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), height], -1)
-    velocity = _streaming(p, radius, azimuth, second)
+    dispersion = _dispersion(p, radius)
+    velocity = _streaming(p, radius, azimuth, second, dispersion)
     position, velocity = _warp(p, radius, second, position, velocity)
     position, velocity = _tilt_second(p, second, position, velocity)
     position, velocity = _clump(p, satellite, position, velocity, generator)
@@ -199,7 +210,7 @@ def build_gas(p, n_particles, generator):
         position * p["radius"][:, None, None],
         velocity,
         torch.full(shape, 1 / n_particles),
-        p["dispersion"][:, None].expand(shape).clone(),
+        dispersion,
     )
 
 
@@ -214,8 +225,13 @@ def _membership(p, n_particles):
 def _thickness(p):
     """Scale height: disorder puffs a disk up to a spheroid."""
     disorder = torch.maximum(p["turbulence"], p["clump_motion"]).clamp(0, 1)
-    hot = (p["dispersion"] / p["speed"]).clamp(0, 1)
-    return torch.maximum(p["thickness"], 0.4 * torch.maximum(disorder, hot))
+    hot = p["flattening"] * (p["dispersion"] / p["speed"]).clamp(0, 1)
+    return torch.maximum(p["thickness"], torch.maximum(0.4 * disorder, hot))
+
+
+def _dispersion(p, radius):
+    """Dispersion of the disk, which is the same everywhere or falls exponentially."""
+    return p["dispersion"][:, None] * torch.exp(-p["dispersion_fall"][:, None] * radius)
 
 
 def _disk_positions(p, n_particles, generator):
@@ -248,16 +264,16 @@ def _disk_positions(p, n_particles, generator):
     return radius, azimuth, turn * p["second_arc"][:, None] + phases[:, 1:2]
 
 
-def _streaming(p, radius, azimuth, second):
+def _streaming(p, radius, azimuth, second, dispersion):
     """Ordered motion in the plane: rotation, bar, radial flow."""
     speed = circular_speed(
         radius, p["curve"], p["speed"], p["turnover"], p["sharpness"]
     )
-    # Asymmetric drift of an isothermal exponential disk, where it is small; where the
-    # pressure outweighs the circular speed, rotation fades instead of ending.
-    pressure = 2 * (p["dispersion"] ** 2 / p["scale_length"])[:, None] * radius
-    rotation = speed**2 * (speed**2 + pressure).clamp_min(1e-6).rsqrt()
-    rotation = torch.where(second, speed, rotation)
+    # Asymmetric drift of an exponential disk of self-gravitating gas (Burkert et al.
+    # 2010, ApJ 725, 2324), and of its falling dispersion.
+    decline = 1 / p["scale_length"] + p["dispersion_fall"]
+    pressure = 2 * decline[:, None] * radius * dispersion**2
+    rotation = torch.where(second, speed, with_drift(speed**2, pressure))
 
     bar = (p["bar"][:, None] * speed) * torch.exp(
         -((radius / p["bar_radius"][:, None]) ** 4)

@@ -10,7 +10,7 @@ from astropy.table import QTable
 
 from galml.core.exceptions import InputError
 from galml.mocks.chemo_recipe import build_star_galaxies, draw_star_galaxies
-from galml.mocks.galaxy import Batch, random_orientation, rotation_matrix
+from galml.mocks.galaxy import Batch, Galaxy, random_orientation, rotation_matrix
 from galml.mocks.gas_map import observe_gas
 from galml.mocks.gas_recipe import build_gas, draw_gas
 from galml.mocks.ifu import half_light_ellipse, manga_beam, spin_truth
@@ -42,6 +42,8 @@ GAS_GRIDS = (
     (0.14, 64, 4096, 16, 28),
     (0.23, 96, 8192, 28, 60),
 )
+#: Share of batches of gas maps that show stars.
+STAR_SHARE = 0.3
 #: Gas maps show at least so many pixels.
 MIN_PIXELS = 12
 #: Of images: share of batches, pixels a side, and pixels of the survey along a pixel of
@@ -68,7 +70,7 @@ YOUNG_AGE = 0.1
 CHUNK = 400_000
 
 
-def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, first=0):
+def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, tracer=None, first=0):
     """Stream mock velocity maps of the gas population.
 
     Parameters
@@ -83,20 +85,25 @@ def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, first=0):
     noisy : bool, optional
         Add noise and damage to every map or to none. By default three batches of
         four have them.
+    tracer : {"gas", "stars"}, optional
+        What moves. Maps of stars show disks as hot as they are, as many disturbed as
+        of gas, in one half of the batches, and in the other galaxies of stars that
+        their gravity holds together. By default three batches of ten show stars.
     first : int
         Index of the first batch, to go on where another stream ended.
 
     Yields
     ------
     parameters : dict of str to `torch.Tensor`
-        What the galaxies were made from, see `~galml.mocks.draw_gas`.
+        What the galaxies were made from, see `~galml.mocks.draw_gas` and
+        `~galml.mocks.draw_stars`.
     maps : `~galml.mocks.GasMaps`
         Their observations and the truth.
 
     Raises
     ------
     galml.core.InputError
-        If a number is not positive.
+        If a number is not positive, or there is no such tracer.
 
     Examples
     --------
@@ -108,28 +115,49 @@ def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, first=0):
     True
     """
     _check_positive(n_batches=n_batches, batch_size=batch_size)
+    if tracer not in (None, "gas", "stars"):
+        raise InputError("tracer", repr(tracer), "'gas', 'stars' or None")
     shares = torch.tensor([grid[0] for grid in GAS_GRIDS])
     for index in range(first, first + n_batches):
         generator = generator_for(seed, "gas maps", index)
         choice = int(torch.multinomial(shares, 1, generator=generator))
         _, n_pixels, n_particles, low, high = GAS_GRIDS[choice]
-        clean = torch.rand(1, generator=generator).item() < 0.25
-        parameters = draw_gas(batch_size, generator)
-        galaxy = build_gas(parameters, n_particles, generator)
+        clean, other, held = torch.rand(3, generator=generator).tolist()
+        stars = other < STAR_SHARE if tracer is None else tracer == "stars"
+        if stars and held < 0.5:
+            parameters = draw_stars(batch_size, generator)
+            galaxy = _stars_alone(
+                build_stars(parameters, n_particles, generator, n_gas=0)
+            )
+            reach = 10 ** (0.6 * torch.rand(batch_size, generator=generator) - 0.1)
+            radius = reach * parameters["size"]
+        else:
+            parameters = draw_gas(batch_size, generator, hot=stars)
+            galaxy = build_gas(parameters, n_particles, generator)
+            radius = parameters["radius"]
         galaxy = galaxy.rotated(random_orientation(batch_size, generator))
         draw = torch.rand(batch_size, generator=generator)
         across = low * torch.exp(draw * math.log(high / low))
         maps = observe_gas(
             galaxy,
-            parameters["radius"],
+            radius,
             across,
             n_pixels,
             generator,
-            noisy=not clean if noisy is None else noisy,
+            noisy=clean >= 0.25 if noisy is None else noisy,
         )
+        maps.stars = torch.full((batch_size,), stars)
         seen = torch.isfinite(maps.velocity).sum((1, 2)) >= MIN_PIXELS
         seen &= torch.isfinite(maps.truth.kappa)
         yield {key: value[seen] for key, value in parameters.items()}, maps[seen]
+
+
+def _stars_alone(galaxy):
+    """Give galaxies without gas whose stars are looked at as if they were gas."""
+    stars = galaxy.stars
+    return Galaxy(
+        stars.position, stars.velocity, stars.mass, stars.dispersion, frame=stars.frame
+    )
 
 
 @dataclass
@@ -247,7 +275,6 @@ def galaxy_images(
     if views < 1 or batch_size % views:
         raise InputError("views", views, f"a divisor of batch_size={batch_size}")
     surveys = matching_surveys(survey, bands)
-    every = tuple(dict.fromkeys((*bands, "r")))
     for index in range(first, first + n_batches):
         generator = generator_for(seed, "galaxy images", index)
         choice = torch.randint(len(surveys), (), generator=generator)
@@ -265,14 +292,14 @@ def galaxy_images(
         rows = torch.arange(batch_size) // views
         p = {key: value[rows] for key, value in p.items()}
         galaxy = galaxy[rows].rotated(random_orientation(batch_size, generator))
-        light = starlight(galaxy, every)
         beam = manga_beam(batch_size, generator)
-        truth = spin_truth(galaxy, light[..., every.index("r")], beam)
+        truth = spin_truth(galaxy, starlight(galaxy, ("r",))[..., 0], beam)
+        redshift = redshift_of(truth.r_eff / angle)
         images = observe_light(
             galaxy,
-            light[..., : len(bands)],
+            starlight(galaxy, bands, redshift),
             chosen,
-            redshift_of(truth.r_eff / angle),
+            redshift,
             pixels,
             generator,
             bands=bands,
@@ -352,6 +379,8 @@ def _draw_visible(n, survey, angle, generator, faintest=None):
             p["spheroid_radius"],
             p["sersic_index"],
             p["disk_length"],
+            p["disk_edge"],
+            p["disk_steepness"],
         )
         kpc = (size.reshape(4, n) / angle).flatten()
         seen = (kpc > near) & (kpc < far)
@@ -563,7 +592,6 @@ def star_images(
     if inclination is not None and not 0 <= inclination <= 90:
         raise InputError("inclination", inclination, "0 to 90 degrees")
     chosen = matching_surveys(survey, bands)[0]
-    every = tuple(dict.fromkeys((*bands, "r")))
     angle = torch.tensor([n_pixels * binning / size * chosen.pixel_scale])
     for index in range(first, first + n_galaxies):
         generator = generator_for(seed, "view of a star galaxy", index, view)
@@ -574,13 +602,13 @@ def star_images(
             tilt = torch.tensor([math.radians(inclination)])
             turn = rotation_matrix(torch.tensor([[1.0, 0, 0]]), tilt)
         galaxy = galaxy.rotated(turn)
-        light = starlight(galaxy, every)
-        shape = half_light_ellipse(galaxy, light[..., every.index("r")])
+        shape = half_light_ellipse(galaxy, starlight(galaxy, ("r",))[..., 0])
+        redshift = redshift_of(shape.r_eff / angle)
         images = observe_light(
             galaxy,
-            light[..., : len(bands)],
+            starlight(galaxy, bands, redshift),
             chosen,
-            redshift_of(shape.r_eff / angle),
+            redshift,
             n_pixels,
             generator,
             bands=bands,

@@ -97,9 +97,21 @@ def test_every_ingredient_is_drawn_with_and_without():
     assert set(p["second"].tolist()) == {0, 1, 2, 3}
     assert set(p["curve"].tolist()) == {0, 1, 2}
     assert p["dispersion"].min() >= 5
-    assert p["dispersion"].max() <= 150
-    assert 0.75 < (p["dispersion"] <= 40).float().mean() < 0.95
+    assert p["dispersion"].max() <= 180
+    assert 0.5 < (p["dispersion"] <= 30).float().mean() < 0.75
+    # Cold and hot gas alike rotates slowly and fast.
+    ratio = p["dispersion"] / p["speed"]
+    assert (ratio < 0.05).float().mean() > 0.1
+    assert (ratio > 0.5).float().mean() > 0.15
     assert ((p["second_fraction"] > 0) == (p["second"] > 0)).all()
+
+
+def test_stars_are_as_hot_as_gravity_lets_them_be():
+    p = draw_gas(800, generator(1), hot=True)
+    ratio = p["dispersion"] / p["speed"]
+    assert ratio.min() > 0.19
+    assert ratio.max() < 2
+    assert 0.5 < ratio.median() < 0.8
 
 
 def test_particles_are_finite_and_of_mass_one():
