@@ -36,8 +36,9 @@ HELIUM = 0.2485
 HYDROGEN = 1 - HELIUM + 2.5 * SOLAR_METALLICITY - SOLAR_METALLICITY
 SOLAR_RATIO = SOLAR_METALLICITY / (1 - HELIUM - SOLAR_METALLICITY)
 #: Scale length of the Milky Way's disk in kpc (Bland-Hawthorn & Gerhard 2016, ARA&A
-#: 54, 529), and the gradient of its young stars in dex/kpc.
-LENGTH, GRADIENT = 2.6, -0.06
+#: 54, 529), and the gradient of newborn stars at two of them in dex/kpc: a little
+#: steeper than that of young stars over the whole disk.
+LENGTH, GRADIENT = 2.6, -0.068
 PLATEAU, DECLINE, KNEE_WIDTH = 0.5, 0.78, 0.12
 #: Share of the metals' mass that goes with the alpha elements (Salaris, Chieffi &
 #: Straniero 1993, ApJ 414, 580).
@@ -132,7 +133,7 @@ def abundances(p, component, age, radius, noise):
     knee = torch.tensor([0.0, 0.0, 0.2, -0.5])[component]
     knee = knee - 0.55 + 0.31 * (p["log_mass"] - 10.7)
     high = PLATEAU - DECLINE * KNEE_WIDTH * softplus((fe_h - knee) / KNEE_WIDTH)
-    low = -0.04 - 0.4 * (fe_h - p["iron"]) + 0.008 * (age - 5)
+    low = -0.04 - 0.48 * (fe_h - p["iron"]) + 0.008 * (age - 5)
     o_fe = torch.where(thin, low, high) + OXYGEN_SCATTER * noise[1]
     return metal_mass_fraction(fe_h, o_fe, METAL_SCATTER * noise[2]), fe_h, o_fe
 

@@ -8,7 +8,8 @@ bulges and thick disks and are smaller (Shen et al. 2003; van der Wel et al. 201
 788, 28), their halos are more concentrated (Wechsler et al. 2002, ApJ 568, 52); the
 smaller are richer in metals (Barone et al. 2018, ApJ 856, 64). Most of the scatter of
 sizes is not told by any of these (`SIZE_TRENDS`). The rest of the structure has little
-scatter of its own (`UNEXPLAINED_SCATTER`), which is our choice: real galaxies have more.
+scatter of its own (`UNEXPLAINED_SCATTER`), which is our choice: real galaxies have
+more.
 
 Gravity is that of the stars as they lie and of the dark halo, so that small galaxies of
 a mass are faster. Disks are as hot as their height demands (isothermal sheets in the
@@ -63,11 +64,11 @@ STAR_TABLE_POPULATION = "chemo-2"
 #: Range of log10 of the stellar mass.
 MASSES = (7.5, 11.2)
 #: Correlation of the size at a given mass and share of the bulge with how old galaxies
-#: are for their mass, and how rich in metals.
+#: are for their mass (of disks alone), and how rich in metals.
 SIZE_TRENDS = (-0.3, -0.3)
-#: Scatter (standard deviation) that no property of the stars at large tells: log odds
-#: of the bulge, log10 of thick over thin disk, of the thickness, of the halo's mass, and
-#: of the mass of the stellar halo.
+#: Scatter (standard deviation) of the rest that no property of the stars at large
+#: tells: log odds of the bulge, log10 of thick over thin disk, of the thickness, of the
+#: halo's mass, and of the mass of the stellar halo.
 UNEXPLAINED_SCATTER = {
     "bulge": 0.15,
     "thick": 0.05,
@@ -208,8 +209,8 @@ def _structure(p, own, scatter):
         relations.half_light_radius(mass, early=which) for which in (False, True)
     )
     mean = torch.lerp(late, round_, early)
-    by_age, by_metals = SIZE_TRENDS
-    rest = math.sqrt(1 - by_age**2 - by_metals**2) * own
+    by_age, by_metals = SIZE_TRENDS[0] * (1 - early), SIZE_TRENDS[1]
+    rest = (1 - by_age**2 - by_metals**2).sqrt() * own
     rest = rest + by_age * old + by_metals * p["metallicity_residual"]
     size = 10 ** (mean + relations.size_scatter(mass) * rest)
     # Bulges are as large for their mass as early types, and a fifth of the disk at
@@ -233,7 +234,7 @@ def _structure(p, own, scatter):
         "flattening": flattening,
         "anisotropy": 0.4 * (1 - flattening),
         # Giants rotate slowly (Cappellari 2016, ARA&A 54, 597).
-        "rotation": 0.85 - 0.45 * torch.sigmoid((mass - 11) / 0.15),
+        "rotation": 0.8 - 0.5 * torch.sigmoid((mass - 10.8) / 0.15),
         "halo_scale": size,
         "dispersion_ratio": 0.52 + 0.1 * (1 - evolved),
     }
@@ -349,24 +350,43 @@ def build_star_galaxies(p, n_stars, *, seed, first=0, n_gas=None):
 
 def _bound_stars(p, field, component, age, even, noise, sources):
     """Place stars, and draw motions anew until all are bound; shape (6, n, stars)."""
+    n, n_stars = component.shape
     tables = motion_tables(p, field)
     limit = dynamics.escape_speed2(field[1])[..., None]
-    row = torch.arange(len(component))[:, None].expand_as(component)
-    parts = torch.empty(6, *component.shape)
-    chosen = torch.ones_like(component, dtype=torch.bool)
-    noise = noise.flatten(1)
-    while chosen.any():
-        few, part = row[chosen], component[chosen]
-        drawn = _stars(p, few, part, age[chosen], even[:, chosen], noise, tables)
-        parts[:, chosen] = drawn
-        far = torch.hypot(drawn[0], drawn[2])
-        place = dynamics.grid_place(far, p["size"][few])
-        free = (drawn[3:] ** 2).sum(0) >= interpolate(limit, few, place)[:, 0]
-        chosen = chosen.masked_scatter(chosen, free)
-        counts = zip(chosen.sum(1).tolist(), sources, strict=True)
-        noise = [torch.randn(3, n, generator=g) for n, g in counts]
-        noise = torch.cat(noise, 1)
-    return parts
+    row = torch.arange(n).repeat_interleave(n_stars)
+    component, age = component.flatten(), age.flatten()
+    even, noise = even.flatten(1), noise.flatten(1)
+    parts = _stars(p, row, component, age, even, noise, tables)
+    free = _unbound(p, row, parts, limit)
+    while len(free):
+        counts = torch.bincount(row[free], minlength=n).tolist()
+        noise = [
+            torch.randn(3, count, generator=g)
+            for count, g in zip(counts, sources, strict=True)
+        ]
+        few = _stars(
+            p,
+            row[free],
+            component[free],
+            age[free],
+            even[:, free],
+            torch.cat(noise, 1),
+            tables,
+        )
+        parts[:, free] = few
+        free = free[_unbound(p, row[free], few, limit)]
+    return parts.reshape(6, n, n_stars)
+
+
+def _unbound(p, row, parts, limit):
+    """Find the stars that are faster than the escape speed, as their numbers."""
+    speed2 = (parts[3:] ** 2).sum(0)
+    # Those slower than what it takes from the edge need no second look.
+    fast = (speed2 >= limit[:, -1, 0][row]).nonzero()[:, 0]
+    few = row[fast]
+    far = torch.hypot(parts[0, fast], parts[2, fast])
+    place = dynamics.grid_place(far, p["size"][few])
+    return fast[speed2[fast] >= interpolate(limit, few, place)[:, 0]]
 
 
 def _stars(p, row, component, age, u, noise, tables):
