@@ -235,7 +235,9 @@ def analogues():
     p = draw_star_galaxies(0, 4000, SEED)
     distance = (p["log_mass"] - 10.7).abs() / 0.1
     distance += (p["disk_length"] - 2.6).abs() / 0.3 + p["age_residual"].abs() / 0.5
-    distance += p["iron"].abs() / 0.1 + (p["fraction"][:, 2] - 0.3).abs() / 0.1
+    # Young stars near the Sun have its iron.
+    iron = p["iron"] + p["iron_gradient"] * (SUN / p["disk_length"] - 2)
+    distance += iron.abs() / 0.1 + (p["fraction"][:, 2] - 0.3).abs() / 0.1
     chosen = distance.argsort()[:ANALOGUES].tolist()
     made = [star_tensors(1, ANALOGUE_STARS, seed=SEED, first=i) for i in chosen]
     own = {key: value[chosen] for key, value in p.items()}

@@ -5,9 +5,10 @@ Iron follows the time at which a star formed and the radius where it is: young s
 are richer, inner ones too (-0.06 dex/kpc for the scale length of the Milky Way,
 Anders et al. 2017, A&A 600, A70, shallower in old stars and dwarfs). Oxygen over iron
 lies on two sequences (Bensby, Feltzing & Oey 2014, A&A 562, A71): thick disk,
-spheroid and halo on a plateau of 0.5 dex that falls beyond a knee, the thin disk lower.
-The knee is at lower [Fe/H] in galaxies of lower mass (Tolstoy, Hill & Tosi 2009, ARA&A
-47, 371). Around all of these there is scatter, so that no axis follows from others.
+spheroid and halo on a plateau of 0.56 dex that falls beyond a knee, the thin disk
+lower. The knee is at lower [Fe/H] in galaxies of lower mass (Tolstoy, Hill & Tosi 2009,
+ARA&A 47, 371). Around all of these there is scatter, so that no axis follows from
+others.
 """
 
 import torch
@@ -39,7 +40,7 @@ SOLAR_RATIO = SOLAR_METALLICITY / (1 - HELIUM - SOLAR_METALLICITY)
 #: 54, 529), and the gradient of newborn stars at two of them in dex/kpc: a little
 #: steeper than that of young stars over the whole disk.
 LENGTH, GRADIENT = 2.6, -0.068
-PLATEAU, DECLINE, KNEE_WIDTH = 0.5, 0.78, 0.12
+PLATEAU, DECLINE, KNEE_WIDTH = 0.56, 0.68, 0.12
 #: Share of the metals' mass that goes with the alpha elements (Salaris, Chieffi &
 #: Straniero 1993, ApJ 414, 580).
 ALPHA_SHARE = 0.638
@@ -130,10 +131,10 @@ def abundances(p, component, age, radius, noise):
     scatter = torch.tensor(IRON_SCATTER)[component] + 0.1 * thin * age / OLDEST
     fe_h = fe_h + scatter * noise[0]
 
-    knee = torch.tensor([0.0, 0.0, 0.2, -0.5])[component]
-    knee = knee - 0.55 + 0.31 * (p["log_mass"] - 10.7)
+    knee = torch.tensor([0.0, 0.0, 0.35, -0.4])[component]
+    knee = knee - 0.7 + 0.31 * (p["log_mass"] - 10.7)
     high = PLATEAU - DECLINE * KNEE_WIDTH * softplus((fe_h - knee) / KNEE_WIDTH)
-    low = -0.04 - 0.48 * (fe_h - p["iron"]) + 0.008 * (age - 5)
+    low = -0.07 - 0.47 * (fe_h - p["iron"]) + 0.008 * (age - 5)
     o_fe = torch.where(thin, low, high) + OXYGEN_SCATTER * noise[1]
     return metal_mass_fraction(fe_h, o_fe, METAL_SCATTER * noise[2]), fe_h, o_fe
 
