@@ -2,12 +2,17 @@
 """The tables of `figure_tables` that are about stars of galaxies."""
 
 STAR_RELATIONS = {
+    "kind": ("kind", ""),
     "galaxies": ("galaxies", ".0f"),
     "offset": ("mocks less published, dex", "+.3f"),
     "scatter": ("scatter, dex", ".3f"),
     "published_scatter": ("published", ".2f"),
 }
-NEAR_THE_SUN = {"mock": ("mocks", ".2f"), "published": ("published", ".2f")}
+INPUTS_AND_PREDICTIONS = {
+    "kind": ("kind", ""),
+    "mock": ("mocks", ".3g"),
+    "published": ("published", ".3g"),
+}
 FLOWS = {
     "log_prob": ("log-likelihood", ".3f"),
     "c2st": ("told apart", ".1%"),
@@ -40,14 +45,21 @@ def star_mocks(results):
         "10\\ :sup:`8.5` solar masses rotate at "
         f"{results['rotation_to_dispersion_dwarfs']:.1f} times their dispersion. Of "
         f"the sizes the four conditions leave {results['unexplained_size']:.3f} dex "
-        "open."
+        "open. The fastest star has "
+        f"{results['fastest_over_escape_speed']:.4f} of the escape speed where it is, "
+        f"the furthest one lies at {results['furthest_over_extent']:.4f} of the extent."
     )
     return STAR_RELATIONS, results["relations"], note
 
 
+def star_mocks_structure(results):
+    """Components, orbits and rotation of galaxies of stars."""
+    return INPUTS_AND_PREDICTIONS, results["structure"], ""
+
+
 def star_mocks_near_the_sun(results):
     """Stars around R = 8 kpc in galaxies like the Milky Way."""
-    return NEAR_THE_SUN, results["milky_way"], ""
+    return INPUTS_AND_PREDICTIONS, results["milky_way"], ""
 
 
 def stars_mocks(results):
@@ -110,6 +122,7 @@ def stars_simulated_flows(results):
 STAR_TABLES = {
     "star_mocks": star_mocks,
     "star_mocks near_the_sun": star_mocks_near_the_sun,
+    "star_mocks structure": star_mocks_structure,
     "stars_milky_way": stars_milky_way,
     "stars_mocks": stars_mocks,
     "stars_simulated": stars_simulated,
