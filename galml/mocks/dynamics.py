@@ -112,9 +112,8 @@ def escape_speed2(total):
         Shape (n, m), in the unit of ``total``.
     """
     step = math.log(GRID[1] / GRID[0]) / (N_GRID - 1)
-    layer = (total[:, 1:] + total[:, :-1]) / 2 * step
-    inside = layer.flip(1).cumsum(1).flip(1)
-    return 2 * torch.cat([inside + total[:, -1:], total[:, -1:]], 1)
+    # A point mass at the end of the grid.
+    return 2 * (_above(total, step) + total[:, -1:])
 
 
 def disk_motions(radius, total, smooth, surface, length, height, ratio):
