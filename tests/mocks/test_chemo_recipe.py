@@ -223,7 +223,7 @@ def test_escape_speed_of_known_potentials():
     torch.testing.assert_close(escape_speed2(point), 2 * point, rtol=3e-3, atol=0)
     flat = escape_speed2(torch.full_like(radius, 200.0**2))
     expected = 2 * 200.0**2 * (1 + (radius[:, -1:] / radius).log())
-    torch.testing.assert_close(flat, expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(flat, expected, rtol=2e-4, atol=0)
 
 
 def test_stars_are_bound_and_inside_the_extent(made):
