@@ -5,9 +5,9 @@ Circularities, position angles and their errors on mocks that training has not s
     python benchmarks/circularity_mocks.py [--maps 60000] [--merlin FILE]
 
 A quarter of the maps is free of noise. Beside the default model stand what the best
-possible one could reach (the oracle of ``circularity_population.py``), the classical
-ring fit alone and, from the FILE that ``merlin_mocks.py`` writes, the published
-autoencoder trained on the same population.
+possible one could reach on maps of gas (the oracle of ``circularity_population.py``),
+the classical ring fit alone and, from the FILE that ``merlin_mocks.py`` writes, the
+published autoencoder trained on the same population.
 """
 
 import argparse
@@ -33,6 +33,7 @@ EDGES = {
     "snr": (0, 0.5, 1, 2, 5, 10, 30, 1000),
     "beams_across": BEAMS,
     "inclination": (0, 15, 30, 45, 60, 75, 90),
+    "sigma_over_v": (0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, np.inf),
 }
 COLUMNS = {
     "count": "maps",
@@ -51,7 +52,7 @@ IMAGE = ROOT / "docs" / "images" / "mocks.png"
 
 def truth_of(data):
     """Truths, as `metrics.summarize` takes them."""
-    truth = QTable({key: data[key].numpy() for key in EDGES})
+    truth = QTable({key: data[key].numpy() for key in (*EDGES, "stars")})
     truth["circularity"] = data["kappa"].numpy()
     truth["position_angle"] = np.degrees(data["residual_angle"].numpy())
     return truth
@@ -75,6 +76,16 @@ def in_bins(table, truth, values, edges):
     bins = zip(edges[:-1], edges[1:], strict=True)
     rows = {f"{a:g} - {b:g}": (values >= a) & (values < b) for a, b in bins}
     return {key: judge(table, truth, row) for key, row in rows.items() if row.any()}
+
+
+def by_tracer(table, truth, rows):
+    """Figures of some rows, and of those of each tracer."""
+    groups = {
+        "all": rows,
+        "gas": rows & ~truth["stars"],
+        "stars": rows & truth["stars"],
+    }
+    return {key: judge(table, truth, row) for key, row in groups.items()}
 
 
 def show(title, rows):
@@ -135,10 +146,20 @@ def measure(table, truth):
     free = np.isinf(truth["snr"])
     tilted = truth["inclination"] >= LOWEST_INCLINATION
     noise = table[~free & tilted], truth[~free & tilted]
+    gas = free & tilted & ~truth["stars"]
     tilts = EDGES["inclination"]
-    return {
-        "noise free": {"all": judge(table, truth, free & tilted)},
-        "all": {"all": judge(table, truth)},
+    hot = {
+        f"sigma_over_v, {name}": in_bins(
+            table[rows], truth[rows], truth["sigma_over_v"][rows], EDGES["sigma_over_v"]
+        )
+        for name, rows in (("gas", ~truth["stars"]), ("stars", truth["stars"]))
+    }
+    return hot | {
+        "noise free": by_tracer(table, truth, free & tilted),
+        "noise free gas, beams_across": in_bins(
+            table[gas], truth[gas], truth["beams_across"][gas], BEAMS
+        ),
+        "all": by_tracer(table, truth, np.ones(len(truth), dtype=bool)),
         "snr": in_bins(*noise, noise[1]["snr"], EDGES["snr"]),
         "beams_across": in_bins(*noise, noise[1]["beams_across"], BEAMS),
         "inclination": in_bins(table, truth, truth["inclination"], tilts),
@@ -151,6 +172,7 @@ def measure(table, truth):
 def beside(data, maps, merlin):
     """Figures of the ring fit, the oracle and the published system without noise."""
     free = torch.isinf(data["snr"]) & (data["inclination"] >= LOWEST_INCLINATION)
+    free &= ~data["stars"]
     rotating = free & (data["kappa"] > metrics.ROTATING)
     turn = torch.rad2deg(data["residual_angle"])[rotating]
     result = {"ring fit": {"position_angle_scatter": metrics.scatter68(turn)}}
@@ -185,11 +207,11 @@ def main():
         results[key] = measure(table, truth)
         if first is None:
             first, others = (truth, table), beside(data, args.maps, args.merlin)
-    free = {key: result["noise free"]["all"] for key, result in results.items()}
-    show("no noise, inclination >= 30", free | others)
+    free = {key: result["noise free"]["gas"] for key, result in results.items()}
+    show("gas, no noise, inclination >= 30", free | others)
     for key, result in results.items():
-        for name in ("all", *EDGES, "inclination predicted"):
-            show(f"{name}; {key}", result[name])
+        for name, rows in result.items():
+            show(f"{name}; {key}", rows)
     plot(*first, results)
     figures = {"default": results, "beside": others, "maps": args.maps}
     figures |= {"model": model.sha256, "difference_from_operation": difference}

@@ -2,14 +2,19 @@
 """
 The population of mock galaxies: what it holds, and how well it can be known at best.
 
-Run ``python benchmarks/circularity_population.py``. Draws the population without
-noise, plots it, and fits an oracle: gradient boosting from the true parameters that
-maps can show, among which is neither kappa nor anything measured on the particles but
-the inclination. One oracle knows what a velocity map shows: rotation after asymmetric
-drift, and motions in km/s. Another knows the dispersion, too, and all that goes with
-it. Neither knows the luck of the draw (where clumps, eddies and satellites happen to be
-and to go), of which a map shows a part; both know exactly what a map shows in part.
+    python benchmarks/circularity_population.py
+
+Draws the gas of the population without noise, plots it, and fits an oracle: gradient
+boosting from the true parameters that maps can show, among which is neither kappa nor
+anything measured on the particles but the inclination. Motions within the beam are
+handed to it as the beam leaves them: each eddy by the Gaussian of its wave number, and
+clumps by their size. One oracle knows what a velocity map shows: rotation after
+asymmetric drift, and these motions in km/s. Another knows what a dispersion map shows,
+too: the dispersion, with what the beam blurs. Neither knows the luck of the draw (where
+clumps, eddies and satellites happen to be and to go), of which a map shows a part.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -24,7 +29,9 @@ from sklearn.model_selection import cross_val_predict
 from galml.gas_kinematics.metrics import balanced_accuracy, scatter68
 from galml.gas_kinematics.plots import VELOCITY_COLORS
 from galml.mocks import POPULATION, gas_maps
-from galml.mocks.gas_recipe import circular_speed
+from galml.mocks.dynamics import with_drift
+from galml.mocks.gas_map import FWHM
+from galml.mocks.gas_recipe import N_MODES, circular_speed
 
 SEED = 20_002
 BATCHES = 190
@@ -41,10 +48,9 @@ SHOWN = (
     "second_arc", "second_tilt", "satellite_fraction", "satellite_size",
 )  # fmt: skip
 # Motions in units of the circular speed, and vectors of which the length counts.
-MOTIONS = ("turbulence", "clump_motion", "radial_flow", "second_flow", "satellite_flow")
+MOTIONS = ("radial_flow", "second_flow", "satellite_flow")
 ORBITS = ("satellite_orbit", "satellite_spin")
-# What only the dispersion and the mass tell.
-UNSEEN = ("curve", "speed", "turnover", "sharpness", "thickness", "dispersion")
+BEAMS = (3, 5, 9, 16, 28, 60)
 RADII = torch.tensor([0.15, 0.4, 0.7, 1.0])
 
 
@@ -52,40 +58,64 @@ def rotation(p):
     """Rotation of the disk at four radii, in km/s."""
     radius = RADII.expand(len(p["speed"]), -1)
     shape = p["curve"], p["speed"], p["turnover"], p["sharpness"]
-    pressure = 2 * (p["dispersion"] ** 2 / p["scale_length"])[:, None] * radius
-    return (circular_speed(radius, *shape) ** 2 - pressure).clamp_min(0).sqrt()
+    decline = 1 / p["scale_length"] + p["dispersion_fall"]
+    sigma = p["dispersion"][:, None] * torch.exp(
+        -p["dispersion_fall"][:, None] * radius
+    )
+    pressure = 2 * decline[:, None] * radius * sigma**2
+    return with_drift(circular_speed(radius, *shape) ** 2, pressure)
+
+
+def through_beam(p, across):
+    """Amplitudes of eddies and clumps in km/s, seen and blurred, and eddies' length.
+
+    ``across`` is the diameter of the gas in beams.
+    """
+    sigma = 2 / across / FWHM
+    power = (p["wave_amplitude"] ** 2).sum(2)
+    left = power * torch.exp(-((2 * math.pi / p["wave_length"] * sigma[:, None]) ** 2))
+    strength = p["turbulence"] * p["speed"] / math.sqrt(3 * N_MODES)
+    eddies = [strength * part.sum(1).sqrt() for part in (left, power - left)]
+    length = (p["wave_length"].log10() * left).sum(1) / left.sum(1).clamp_min(1e-9)
+    size2 = p["clump_size"] ** 2
+    share = size2 / (size2 + sigma**2)
+    motion = p["clumps"].sqrt() * p["clump_motion"] * p["speed"] / math.sqrt(2)
+    clumps = [motion * part.sqrt() for part in (share, 1 - share)]
+    return [*zip(eddies, clumps, strict=True)], length
 
 
 def features(p, maps):
-    """Columns of what a velocity map can show, and columns of all the rest."""
+    """Columns of what a velocity map can show, and columns of what dispersion adds."""
     speed, seen = p["speed"], rotation(p)
     motions = [p[name] for name in MOTIONS]
     motions += [torch.linalg.vector_norm(p[name], dim=1) for name in ORBITS]
     typical = seen.mean(1) + 1
-    amplitude = torch.linalg.vector_norm(p["wave_amplitude"], dim=2)
-    eddies = (p["wave_length"].log10() * amplitude).sum(1) / amplitude.sum(1)
+    (resolved, blurred), length = through_beam(p, maps.beams_across)
     reach = torch.isfinite(maps.velocity).sum((1, 2)).sqrt() / maps.beam
     columns = [p[name].float() for name in SHOWN] + list(seen.T)
     columns += [motion * speed / typical for motion in motions]
-    columns += [torch.linalg.vector_norm(p["satellite_place"], dim=1), eddies, reach]
+    columns += [amplitude / typical for amplitude in resolved]
+    columns += [torch.linalg.vector_norm(p["satellite_place"], dim=1), length, reach]
     columns += [maps.truth.inclination, maps.beams_across]
-    unseen = [p[name].float() for name in UNSEEN] + motions
-    unseen.append(p["dispersion"] / speed)
-    return torch.stack(columns, 1).numpy(), torch.stack(unseen, 1).numpy()
+    sigma = (p["dispersion"] ** 2 + sum(one**2 for one in blurred)).sqrt()
+    added = [sigma, sigma / typical, p["dispersion_fall"], p["thickness"]]
+    return torch.stack(columns, 1).numpy(), torch.stack(added, 1).numpy()
 
 
 def draw():
     """Stream the population; keep numbers only."""
     rows = []
-    for parameters, maps in gas_maps(BATCHES, seed=SEED, noisy=False):
+    stream = gas_maps(BATCHES, seed=SEED, noisy=False, tracer="gas")
+    for parameters, maps in stream:
         seen = maps.truth.inclination >= LOWEST_INCLINATION
-        truth = maps.truth.kappa.numpy(), maps.truth.inclination.numpy()
+        truth = maps.truth.kappa, maps.truth.inclination, maps.beams_across
+        truth = [column.numpy() for column in truth]
         columns = (*features(parameters, maps), *truth)
         rows.append([column[seen.numpy()] for column in columns])
     return map(np.concatenate, zip(*rows, strict=True))
 
 
-def oracle(known, kappa):
+def oracle(known, kappa, across):
     """Figures of gradient boosting, each galaxy predicted from the other folds."""
     options = {"max_iter": 400, "learning_rate": 0.06, "random_state": 0}
     predicted = cross_val_predict(
@@ -99,11 +129,20 @@ def oracle(known, kappa):
         cv=5,
         method="predict_proba",
     )[:, 1]
-    clear = np.abs(kappa - 0.5) >= CLEAR
-    return {
-        "circularity_scatter": scatter68(predicted - kappa),
-        "balanced_accuracy": balanced_accuracy(odds, kappa),
-        "balanced_accuracy_clear": balanced_accuracy(odds[clear], kappa[clear]),
+
+    def figures(rows):
+        clear = rows & (np.abs(kappa - 0.5) >= CLEAR)
+        return {
+            "circularity_scatter": scatter68((predicted - kappa)[rows]),
+            "balanced_accuracy": balanced_accuracy(odds[rows], kappa[rows]),
+            "balanced_accuracy_clear": balanced_accuracy(odds[clear], kappa[clear]),
+        }
+
+    bins = zip(BEAMS[:-1], BEAMS[1:], strict=True)
+    return figures(np.ones(len(kappa), dtype=bool)) | {
+        "beams_across": {
+            f"{a:g} - {b:g}": figures((across >= a) & (across < b)) for a, b in bins
+        }
     }
 
 
@@ -112,7 +151,16 @@ def examples(count=9):
     pairs = []
     for index in range(16):
         (first, clean), (second, noisy) = (
-            next(gas_maps(1, batch_size=8, seed=SEED + 1, noisy=noisy, first=index))
+            next(
+                gas_maps(
+                    1,
+                    batch_size=8,
+                    seed=SEED + 1,
+                    noisy=noisy,
+                    tracer="gas",
+                    first=index,
+                )
+            )
             for noisy in (False, True)
         )
         # The same galaxies, but the noise may have left too few pixels of some.
@@ -164,7 +212,7 @@ def plot(kappa, inclination, share):
 
 def main():
     """Draw, plot, fit and print."""
-    shown, unseen, kappa, inclination = draw()
+    shown, added, kappa, inclination, across = draw()
     share = float(((kappa > BETWEEN[0]) & (kappa < BETWEEN[1])).mean())
     plot(kappa, inclination, share)
     figures = {
@@ -173,8 +221,10 @@ def main():
         "share_0.35_to_0.65": share,
         "share_below_0.5": float((kappa < 0.5).mean()),
         "scatter_of_the_population": scatter68(kappa - np.median(kappa)),
-        "oracle_velocity": oracle(shown, kappa),
-        "oracle_velocity_and_dispersion": oracle(np.hstack([shown, unseen]), kappa),
+        "oracle_velocity": oracle(shown, kappa, across),
+        "oracle_velocity_and_dispersion": oracle(
+            np.hstack([shown, added]), kappa, across
+        ),
     }
     for name, value in figures.items():
         print(f"{name}: {value}")

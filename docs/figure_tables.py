@@ -27,7 +27,26 @@ MANGA = {
     "messy_68": ("messy, 68 %", ".1f°"),
     "position_angle_coverage": ("PA in 68 %", ".1%"),
 }
-TNG = {
+HOT = {
+    "count": ("maps", ".0f"),
+    "circularity_scatter": ("κ, 68 %", ".3f"),
+    "circularity_err": ("error given", ".3f"),
+    "circularity_coverage": ("κ in 68 %", ".1%"),
+}
+ACROSS = {
+    "accuracy": ("balanced accuracy", ".3f"),
+    "oracle": ("oracle", ".3f"),
+    "scatter": ("κ, 68 %", ".3f"),
+    "oracle_scatter": ("oracle", ".3f"),
+}
+KINMS = {
+    "count": ("disks", ".0f"),
+    "circularity_bias": ("κ, bias", "+.3f"),
+    "circularity_scatter": ("κ, 68 %", ".3f"),
+    "circularity_coverage": ("κ in 68 %", ".0%"),
+    "position_angle_scatter": ("PA, 68 %", ".2f°"),
+}
+SIMULATED = {
     "kappa_true": ("true κ", ".3f"),
     "kappa": ("κ", ".3f"),
     "kappa_scatter68": ("error, 68 %", ".3f"),
@@ -70,7 +89,24 @@ SURVEYS = {
     "scatter": ("difference, 68 %", ".3f"),
     "quoted": ("quoted error", ".3f"),
 }
-AREA = {"area": ("AUC", ".3f")}
+AREA = {
+    "area": ("AUC", ".3f"),
+    "area_equal_ellipticity": ("at equal ellipticity", ".3f"),
+}
+SDSS = {
+    "predicted": ("predicted means", "s"),
+    "drawn": ("draws", "s"),
+    "prior": ("draws, with prior", "s"),
+    "sami": ("SAMI", "s"),
+    "atlas3d": ("ATLAS3D", "s"),
+}
+SPIN_DOMAIN = {
+    "count": ("galaxies", ".0f"),
+    "error": ("median error", ".3f"),
+    "scatter": ("λ_R, 68 %", ".3f"),
+    "bias": ("bias", "+.3f"),
+    "coverage": ("λ_R in 68 %", ".1%"),
+}
 TWO_SAMPLES = {
     "galaxies": ("galaxies", ".0f"),
     "mocks": ("mocks", ".0f"),
@@ -103,10 +139,42 @@ def mocks(results):
     """Systems against figures, without noise; the best possible ones last."""
     beside = results["beside"]
     rows = {key: row for key, row in beside.items() if not key.startswith("oracle")}
-    for key, sets in sorted(results["default"].items(), key=lambda item: len(item[0])):
-        rows[f"default, {key}"] = sets["noise free"]["all"]
+    default = sorted(results["default"].items(), key=lambda item: len(item[0]))
+    for tracer in ("gas", "stars"):
+        for key, sets in default:
+            rows[f"{tracer}: {key}"] = sets["noise free"][tracer]
     note = f"{results['maps']} maps, of which a quarter is free of noise."
     return MOCKS, rows | beside, note
+
+
+def hot(results):
+    """Coverage and error in bins of dispersion over rotation."""
+    rows = {
+        f"{tracer}, {key}: {edges}": row
+        for tracer in ("gas", "stars")
+        for key in ("velocity", "with dispersion, beam, error")
+        for edges, row in results["default"][key][f"sigma_over_v, {tracer}"].items()
+    }
+    return HOT, rows, ""
+
+
+def across(results):
+    """Network and oracle on gas without noise, in bins of beams across."""
+    rows = {}
+    for key, oracle in (
+        ("velocity", "oracle velocity"),
+        ("with dispersion, beam, error", "oracle velocity and dispersion"),
+    ):
+        bins = results["default"][key]["noise free gas, beams_across"]
+        for edges, row in bins.items():
+            best = results["beside"][oracle]["beams_across"][edges]
+            rows[f"{key}: {edges}"] = {
+                "accuracy": row["balanced_accuracy_prior"],
+                "oracle": best["balanced_accuracy"],
+                "scatter": row["circularity_scatter"],
+                "oracle_scatter": best["circularity_scatter"],
+            }
+    return ACROSS, rows, ""
 
 
 def manga(results):
@@ -126,16 +194,28 @@ def manga(results):
     return MANGA, rows, note
 
 
-def tng(results):
-    """Gas and stars, with and without dispersion."""
-    names = {
-        "gas": "gas",
-        "gas_dispersion": "gas, with dispersion",
-        "stars": "stars",
-        "stars_dispersion": "stars, with dispersion",
+def simulated(results):
+    """Galaxies seen in gas and stars, with and without dispersion."""
+    rows = {
+        key.replace("illustris1_m31_analog_", "Illustris ").replace("tng_", "TNG ")
+        + f" ({row['half']})": row
+        for key, row in results.items()
+        if key != "directions"
     }
-    rows = {name: results[key] for key, name in names.items() if key in results}
-    return TNG, rows, f"{results['directions']} directions."
+    return SIMULATED, rows, f"{results['directions']} directions."
+
+
+def kinms(results):
+    """Disks of KinMS in bins of their dispersion."""
+    rows = {
+        key if group == "all" else f"{key}: {edges} km/s": row
+        for key in ("velocity", "with dispersion")
+        for group in ("all", "dispersion")
+        for edges, row in (
+            {"": results[key]["all"]} if group == "all" else results[key][group]
+        ).items()
+    }
+    return KINMS, rows, f"{results['disks']} disks."
 
 
 def population(results):
@@ -217,26 +297,50 @@ def spin_surveys(results):
 
 
 def spin_sdss(results):
-    """How well ellipticals are told from disk galaxies."""
-    rows = {
-        "spin": {"area": results["auc_spin"]},
-        "index of blueness and ellipticity": {"area": results["auc_index"]},
-        "spin, in pairs alike in both": {"area": results["auc_matched_pairs"]},
+    """Spins by class and ellipticity, predicted and measured."""
+    columns = {
+        "predicted": results["predicted"]["distributions"],
+        "drawn": results["predicted"]["distributions_drawn"],
+        "prior": results["predicted_with_prior"]["distributions_drawn"],
+        "sami": results["sami"]["distributions"],
+        "atlas3d": results["atlas3d"],
     }
-    median, early = results["median"], results["ellipticals_and_atlas3d"]
-    own, observed = (
-        ", ".join(f"{value:.2f}" for value in early[key])
-        for key in ("quartiles", "quartiles_atlas3d")
-    )
+    rows = {
+        kind: {
+            name: ", ".join(f"{value:.2f}" for value in column[kind]["quantiles"])
+            for name, column in columns.items()
+            if kind in column
+        }
+        for kind in columns["predicted"]
+    }
     note = (
-        f"{results['galaxies']} galaxies, {results['pairs']} pairs. The median spin is "
-        f"{median['elliptical']:.2f} of ellipticals, {median['spiral']:.2f} of spirals "
-        f"and {median['edge-on']:.2f} of edge-on disks, with a median error of "
-        f"{results['error']:.2f}. The quartiles of the ellipticals' spins are {own}; "
-        f"those of the ellipticals of ATLAS3D, which were measured, are {observed} "
-        f"(Kolmogorov-Smirnov statistic {early['ks']:.2f})."
+        f"{results['galaxies']} galaxies, with a median error of "
+        f"{results['error']:.2f}; 16 %, 50 % and 84 % of each class, by ellipticity."
     )
-    return AREA, rows, note
+    return SDSS, rows, note
+
+
+def spin_sdss_areas(results):
+    """How well spirals are told from early types, by predicted and measured spins."""
+    rows = {
+        "predicted": results["predicted"],
+        "predicted, with the sample's prior": results["predicted_with_prior"],
+        "SAMI": results["sami"],
+        "SAMI, brighter than r = 15.5": results["sami_bright"],
+    }
+    return AREA, rows, ""
+
+
+def spin_domain(results):
+    """Errors against the distance from the images of the training."""
+    rows = {
+        f"{name}, {key}": row
+        for name, figures in results["sets"].items()
+        for key, row in figures.items()
+    }
+    flagged = {k: v["all"]["flagged"] for k, v in results["sets"].items()}
+    shares = ", ".join(f"{share:.1%} of {name}" for name, share in flagged.items())
+    return SPIN_DOMAIN, rows, f"Flagged as ``out_of_domain`` by distance: {shares}."
 
 
 def spin_speed(results):
@@ -300,7 +404,10 @@ def cutouts_speed(results):
 TABLES = {
     "circularity_mocks": mocks,
     "circularity_manga": manga,
-    "circularity_tng": tng,
+    "circularity_mocks dispersion": hot,
+    "circularity_mocks beams": across,
+    "circularity_simulated": simulated,
+    "circularity_kinms": kinms,
     "circularity_population": population,
     "circularity_parity": parity,
     "circularity_speed": speed,
@@ -309,6 +416,8 @@ TABLES = {
     "spin_mocks bins": spin_bins,
     "spin_mocks surveys": spin_surveys,
     "spin_sdss": spin_sdss,
+    "spin_sdss areas": spin_sdss_areas,
+    "spin_domain": spin_domain,
     "spin_speed": spin_speed,
     "spin_population": spin_population,
     "lambda_r_tables": lambda_r_tables,

@@ -48,6 +48,10 @@ OPERATIONS = (
                     "help": "width of the beam or PSF, such as 0.5arcsec or 3pix, "
                     "where the headers do not say",
                 },
+                "tracer": {
+                    "choices": ("gas", "stars"),
+                    "help": "what was observed",
+                },
                 "line": {
                     "type": "value",
                     "nargs": "+",
