@@ -35,8 +35,16 @@ from galml.physics import (
     stable_seed,
 )
 from galml.stars.encoder import ENCODERS, reconstruction_loss
-from galml.stars.network import Ensemble, context_moments
+from galml.stars.network import CONTEXT_LIMIT, Ensemble, context_moments
+from galml.stars.population import (
+    SMALLEST_POPULATION,
+    find_domain,
+    find_limits,
+    find_sizes,
+)
 from galml.stars.preparation import (
+    ALL_CONDITIONS,
+    read_column,
     read_conditions,
     read_galaxies,
     read_stars,
@@ -63,6 +71,7 @@ BOUNDED = {
 }
 #: Axes with far outliers.
 OUTLYING = ("x", "y", "z", "v_x", "v_y", "v_z")
+PLACES, SPEEDS = ("x", "y", "z"), ("v_x", "v_y", "v_z")
 PLANE = ("x", "y", "v_x", "v_y")
 NORMAL_TO_PLANE = ("z", "v_z")
 
@@ -90,6 +99,7 @@ def fit(
     options=None,
     encoder=None,
     axisymmetric=None,
+    limited=None,
     smoothing=0.05,
     stars_per_galaxy=None,
     validation=0.1,
@@ -117,7 +127,9 @@ def fit(
         unknown, or which are out of bounds, are left out.
     conditions : `~astropy.table.QTable`, optional
         One row for each galaxy, see `galml.sample_stars`, and ``galaxy_id`` where the
-        stars are in one table. None for a model without conditions.
+        stars are in one table. Sizes, ``r_eff``, are those of all galaxies or of none;
+        the model then also learns how they scatter. None for a model without
+        conditions.
     axes : sequence of str, optional
         Columns to model; by default the ten of `galml.physics.STAR_AXES`. Any other
         column of numbers may be among them.
@@ -140,6 +152,12 @@ def fit(
         and below. Our networks then have no preferred direction, published ones see
         the stars turned by random angles. By default so for ours, where there are
         conditions.
+    limited : bool, optional
+        Whether no star may be farther from the center, or faster, than stars of such
+        galaxies are in training. ``conditions`` may tell where galaxies end, ``r_max``
+        (a length), and ``stars`` the ``escape_speed`` where each one is; by default the
+        farthest and the fastest stars do. By default so for our networks, of 20
+        galaxies or more whose stars have all places and velocities.
     smoothing : float, optional
         Spread of the noise that is added to the conditions in training, in units of
         theirs. It lets few galaxies speak for those between them.
@@ -218,6 +236,7 @@ def fit(
         options=options,
         encoder=encoder,
         axisymmetric=axisymmetric,
+        limited=limited,
         smoothing=smoothing,
         stars_per_galaxy=stars_per_galaxy,
         validation=validation,
@@ -319,6 +338,10 @@ class TrainingSet:
         Number of latents, k.
     images : sequence or None
         One image for each galaxy.
+    extent : `torch.Tensor` or None
+        Distance (kpc) that no star of a galaxy is beyond, shape (galaxies,).
+    escape : `torch.Tensor` or None
+        Escape speed (km/s) where each star is, shape (n,).
     """
 
     stars: torch.Tensor
@@ -327,6 +350,8 @@ class TrainingSet:
     contexts: torch.Tensor | None = None
     latent: int = 0
     images: object = None
+    extent: torch.Tensor | None = None
+    escape: torch.Tensor | None = None
 
     @property
     def n_conditions(self):
@@ -360,13 +385,18 @@ def read_training_set(stars, conditions, axes, model=None):
         together.
     """
     contexts, latent, images, names, errors = None, 0, None, None, []
+    extent = None
     if model is not None:
-        galaxies = read_galaxies(conditions, model)
+        galaxies = read_galaxies(conditions, model, refuse=False)
+        if galaxies.scatter.any():
+            row = int(np.argmax(galaxies.scatter))
+            expected = f"a size of each galaxy, as {model.name} knows them"
+            raise InputError(f"conditions['r_eff'][{row}]", "none", expected)
         contexts, latent = galaxies.context, model.network.latent
         names, errors = galaxies.names, galaxies.errors
     elif conditions is not None:
         read = read_conditions(conditions)
-        contexts, names, images = read.values, read.names, read.images
+        contexts, names, images = _known_conditions(read), read.names, read.images
         if read.latent is not None:
             contexts = np.hstack((contexts, read.latent))
             latent = read.latent.shape[1]
@@ -374,13 +404,21 @@ def read_training_set(stars, conditions, axes, model=None):
     if contexts is not None and errors:
         raise errors[0]
     names = None if contexts is None else names
+    if contexts is not None and "r_max" in as_table(conditions, "conditions").colnames:
+        extent = _read_limit(conditions, "r_max", u.kpc, "conditions")
     if hasattr(stars, "colnames") or hasattr(stars, "keys"):
         table = as_table(stars, "stars")
-        units = _units(table, axes)
+        tables, units = [table], _units(table, axes)
         values, unknown = read_stars(table, units)
         galaxy = _rows_of_galaxies(table, names)
     else:
-        units, values, unknown, galaxy = _read_each(list(stars), axes, names)
+        tables = list(stars)
+        units, values, unknown, galaxy = _read_each(tables, axes, names)
+    escape = None
+    if all("escape_speed" in table.colnames for table in tables):
+        escape = torch.cat(
+            [_read_limit(t, "escape_speed", u.km / u.s, "stars") for t in tables]
+        )[torch.from_numpy(~unknown)]
     if unknown.any():
         message = f"{unknown.sum()} of {len(unknown)} stars are not known in all axes"
         warnings.warn(f"{message}; they are left out", GalmlWarning, stacklevel=3)
@@ -391,7 +429,28 @@ def read_training_set(stars, conditions, axes, model=None):
         contexts=None if contexts is None else torch.from_numpy(contexts),
         latent=latent,
         images=images,
+        extent=extent,
+        escape=escape,
     )
+
+
+def _read_limit(table, name, unit, argument):
+    """Read a column of positive numbers."""
+    values = read_column(as_table(table, argument), name, unit, argument=argument)
+    if not (values > 0).all():
+        raise InputError(f"{argument}[{name!r}]", "NaN or less than 0", "positive")
+    return torch.from_numpy(values)
+
+
+def _known_conditions(read):
+    """Give the conditions that are known, sizes of all galaxies or none."""
+    number = len(CONDITIONS)
+    sizes = np.isfinite(read.values[:, number:])
+    usable = np.array([row not in read.errors for row in range(len(read))])
+    if not sizes[usable].all() and sizes.any():
+        got, expected = f"sizes of {sizes.sum()} galaxies", "those of all, or none"
+        raise InputError("conditions['r_eff']", got, expected)
+    return read.values if sizes.any() else read.values[:, :number]
 
 
 def _read_each(tables, axes, names):
@@ -491,9 +550,12 @@ class StarRecipe:
     def loss(self, network, batch):
         """Compute the mean negative log-likelihood of stars, in physical units."""
         inputs = self._inputs(batch["stars"], batch["galaxy"])
-        if "jitter" in batch:
-            inputs["context"] = inputs["context"] + batch["jitter"]
-        return {"loss": -network(inputs)["log_prob"].mean()}
+        if "jitter" not in batch:
+            return {"loss": -network(inputs)["log_prob"].mean()}
+        inputs["context"] = inputs["context"] + batch["jitter"]
+        log_prob = network(inputs)["log_prob"]
+        # Stars may be beyond the limits of other conditions than their own.
+        return {"loss": -log_prob[~log_prob.isneginf()].mean()}
 
     def calibrate(self, model, data, calibration, *, device):
         """Measure the mean log-likelihood of stars that were not trained on."""
@@ -582,6 +644,7 @@ def fit_flow(
     options=None,
     encoder=None,
     axisymmetric=None,
+    limited=None,
     smoothing=0.05,
     stars_per_galaxy=None,
     validation=0.1,
@@ -598,7 +661,9 @@ def fit_flow(
         Stars, galaxies and conditions.
     model : `~galml.core.model.GalaxyModel`, optional
         Start from its weights and scales.
-    network, options, axisymmetric, smoothing, stars_per_galaxy, validation, name, seed
+    network, options, axisymmetric, limited, smoothing, stars_per_galaxy, validation
+        See `fit`.
+    name, seed
         See `fit`.
     encoder : str, optional
         See `fit`; the data set has images then.
@@ -621,22 +686,22 @@ def fit_flow(
         recipe, data = _new_recipe(
             data, network, encoder, validation=validation, seed=seed, **training
         )
-        settings = _settings(data, network, axisymmetric, encoder) | (options or {})
+        settings = _settings(data, network, axisymmetric, encoder)
+        limits = _limits(data, network, limited)
+        settings |= ({} if limits is None else {"limits": limits}) | (options or {})
         recipe.config = _config(data, settings["kinds"])
-        scaling = StarScaling(settings["kinds"])
     else:
-        recipe = StarRecipe(network, model.input_spec, data.contexts, model.config)
-        settings, scaling = model.options, model.network.scaling
-    if data.contexts is None:
-        scale = None
-    elif model is None:
-        scale = context_moments(data.contexts)[1].float()
-    else:
-        scale = model.network.context_scale.clone()
+        config = model.config | _known_galaxies(data, model.config)
+        recipe = StarRecipe(network, model.input_spec, data.contexts, config)
+        settings = model.options
+    inside, scale = _find_inside(data, settings, model)
+    if not inside.all():
+        message = f"{(~inside).sum()} of {len(inside)} stars are out of bounds"
+        warnings.warn(f"{message}; they are left out", GalmlWarning, stacklevel=4)
     recipe.augment = _augmentation(data, settings, axisymmetric, smoothing, scale)
     stars = {"stars": data.stars, "galaxy": data.galaxy}
     train_stars, validation_stars = (
-        _choose_stars(scaling, select(stars, rows), stars_per_galaxy, seed)
+        _choose_stars(select(stars, rows & inside), stars_per_galaxy, seed)
         for rows in split
     )
     about = {
@@ -736,7 +801,7 @@ def train_encoder(
 
 def _new_recipe(data, network, encoder, *, validation, seed, **training):
     """Make the recipe of a new flow, and give the data set its latents."""
-    spec, trained = InputSpec(scalars=CONDITIONS[: data.n_conditions]), None
+    spec, trained = InputSpec(scalars=ALL_CONDITIONS[: data.n_conditions]), None
     if encoder is not None:
         from galml.stars.images import INPUT, encode_images
 
@@ -785,23 +850,96 @@ def _settings(data, network, axisymmetric, encoder):
     return settings
 
 
-def _config(data, kinds):
-    """Note axes and ranges of the conditions, for the configuration of a model."""
-    ends = {"low": [], "high": []}
-    if data.n_conditions:
-        ends = valid_range(data.contexts[:, : data.n_conditions])
-    return {
-        "axes": [
-            {"name": name, "unit": unit.to_string(), "kind": kind}
-            for (name, unit), kind in zip(data.axes.items(), kinds, strict=True)
-        ],
-        "conditions": [
-            {"name": name, "lo": low, "hi": high}
-            for name, low, high in zip(
-                CONDITIONS[: data.n_conditions], *ends.values(), strict=True
+def _limits(data, network, limited):
+    """Find the limits of place and speed, where there are to be any."""
+    places = [list(data.axes).index(n) for n in (*PLACES, *SPEEDS) if n in data.axes]
+    possible = data.n_conditions and len(places) == 6
+    if limited is None:
+        several = len(data.galaxy.unique()) >= SMALLEST_POPULATION
+        limited = possible and several and network in OURS
+    if not limited:
+        return None
+    if not possible:
+        expected = f"stars with {[*PLACES, *SPEEDS]}, and conditions"
+        raise InputError("limited", "True", expected)
+    standard = _standard(data, *context_moments(data.contexts))
+    return find_limits(
+        data.stars,
+        data.galaxy,
+        standard,
+        (places[:3], places[3:]),
+        extent=data.extent,
+        escape=data.escape,
+    )
+
+
+def _standard(data, mean, scale):
+    """Standardize the conditions of galaxies, without latents."""
+    return ((data.contexts - mean) / scale)[:, : data.n_conditions]
+
+
+def _find_inside(data, settings, model):
+    """Find the stars within the bounds, and the scale of the conditions."""
+    if model is None:
+        keys = {"kinds": settings["kinds"], "limits": settings.get("limits")}
+        scaling = StarScaling(**keys)
+    else:
+        scaling = model.network.scaling
+    if data.contexts is None:
+        return scaling.inside(data.stars), None
+    if model is None:
+        mean, scale = context_moments(data.contexts)
+    else:
+        mean, scale = model.network.context_mean, model.network.context_scale
+    standard = _standard(data, mean, scale).clamp(-CONTEXT_LIMIT, CONTEXT_LIMIT)
+    inside = torch.cat(
+        [
+            scaling.inside(stars, standard[galaxy])
+            for stars, galaxy in zip(
+                data.stars.split(BLOCK), data.galaxy.split(BLOCK), strict=True
             )
+        ]
+    )
+    return inside, scale.float().clone()
+
+
+def _config(data, kinds):
+    """Note axes and conditions of the galaxies, for the configuration of a model."""
+    axes = [
+        {"name": name, "unit": unit.to_string(), "kind": kind}
+        for (name, unit), kind in zip(data.axes.items(), kinds, strict=True)
+    ]
+    return {"axes": axes} | _known_galaxies(data)
+
+
+def _known_galaxies(data, config=None):
+    """Note where the conditions lie, of galaxies that a model knows already, too."""
+    number = data.n_conditions
+    if not number:
+        return {"conditions": []}
+    contexts = data.contexts[:, :number]
+    ends = valid_range(contexts)
+    low, high = ends["low"], ends["high"]
+    galaxies = contexts.numpy()
+    if config is not None:
+        old = config["conditions"]
+        low = [min(a, one["lo"]) for a, one in zip(low, old, strict=True)]
+        high = [max(a, one["hi"]) for a, one in zip(high, old, strict=True)]
+        if config.get("domain") is None:
+            galaxies = galaxies[:0]
+        else:
+            galaxies = np.concatenate((config["domain"]["galaxies"], galaxies))
+    names = ALL_CONDITIONS[:number]
+    found = {
+        "conditions": [
+            {"name": name, "lo": a, "hi": b}
+            for name, a, b in zip(names, low, high, strict=True)
         ],
+        "domain": find_domain(galaxies),
     }
+    if config is None and number > len(CONDITIONS):
+        found["sizes"] = find_sizes(galaxies[:, :-1], galaxies[:, -1])
+    return found
 
 
 def _split(data, validation, seed):
@@ -812,19 +950,15 @@ def _split(data, validation, seed):
         got = f"{len(data.stars)} usable stars"
         raise InputError("stars", got, f"at least {FEWEST_STARS}")
     if not by_galaxy:
-        return by_galaxy, *split_rows(len(data.stars), seed, validation)
+        parts = split_rows(len(data.stars), seed, validation)
+        every = torch.arange(len(data.stars))
+        return by_galaxy, *(torch.isin(every, rows) for rows in parts)
     parts = split_rows(len(galaxies), seed, validation)
     return by_galaxy, *(torch.isin(data.galaxy, galaxies[rows]) for rows in parts)
 
 
-def _choose_stars(scaling, stars, most, seed):
-    """Leave out stars beyond the bounds, and those beyond a number of a galaxy."""
-    inside = scaling.inside(stars["stars"])
-    if not inside.all():
-        message = f"{(~inside).sum()} of {len(inside)} stars are out of bounds"
-        # The generator expression in `fit_flow` is a frame of its own.
-        warnings.warn(f"{message}; they are left out", GalmlWarning, stacklevel=5)
-        stars = select(stars, inside)
+def _choose_stars(stars, most, seed):
+    """Leave out stars beyond a number of a galaxy."""
     if most is None:
         return stars
     generator = generator_for(seed, "stars of a galaxy")

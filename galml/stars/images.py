@@ -12,6 +12,7 @@ from astropy.nddata import NDData
 from galml.core.inference import infer
 from galml.core.inputs import Failure, as_table
 from galml.core.model import InputSpec
+from galml.core.networks import dihedral_views
 from galml.core.running import grouped
 from galml.cutouts import CutoutStack
 from galml.imaging import GalaxyImages, Grid, find_problems, read_images, regrid
@@ -156,8 +157,20 @@ def _planes(images, spec):
     return torch.cat(parts)
 
 
+class _Latents(torch.nn.Module):
+    """An encoder without its decoder."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, inputs):
+        """Give the latents of images."""
+        return {"latent": self.encoder.encode(inputs["image"])}
+
+
 def encode_images(images, encoder, *, device="cpu", input_spec=INPUT):
-    """Give the latents of images.
+    """Give the latents of images, the mean over their quarter turns and mirrors.
 
     Parameters
     ----------
@@ -181,6 +194,8 @@ def encode_images(images, encoder, *, device="cpu", input_spec=INPUT):
     known = ~prepared.isnan().flatten(1).any(1)
     latent = np.full((len(prepared), encoder.n_latent), np.nan)
     if known.any():
-        (output,) = infer(encoder, [{"image": prepared[known]}], device=device)
+        views = dihedral_views(images=("image",))
+        batches = [{"image": prepared[known]}]
+        (output,) = infer(_Latents(encoder), batches, views=views, device=device)
         latent[known.numpy()] = output["latent"].numpy()
     return latent, errors

@@ -99,7 +99,7 @@ class MixtureFlow(StarFlow):
 
     Parameters
     ----------
-    features, context, kinds, latent, encoder, cylinder, whiten
+    features, context, kinds, latent, encoder, cylinder, whiten, limits
         See `~galml.stars.network.Flow`.
     components : int, optional
         Number of Gaussians.

@@ -62,6 +62,9 @@ class Flow(nn.Module):
     whiten : bool, optional
         Whether center and scale of the stars follow the conditions before the flow
         itself does, and linear correlations are taken out.
+    limits : dict, optional
+        How far from the center and how fast stars are at most, by the conditions; see
+        `~galml.stars.scaling.StarScaling`. By default there are no such limits.
     flag : bool, optional
         Whether the layers also see a number that is 1 where the latents are known and
         0 where they are missing, and zero in their place.
@@ -83,6 +86,7 @@ class Flow(nn.Module):
         encoder=None,
         cylinder=None,
         whiten=False,
+        limits=None,
         flag=True,
         **architecture,
     ):
@@ -94,7 +98,7 @@ class Flow(nn.Module):
             raise InputError("encoder", repr(encoder), f"None or one of {[*ENCODERS]}")
         self.features, self.context, self.latent = features, context, latent
         followed = context if whiten else 0
-        self.scaling = StarScaling(kinds, followed, cylinder, whiten)
+        self.scaling = StarScaling(kinds, followed, cylinder, whiten, limits)
         self.register_buffer("context_mean", torch.zeros(context + latent))
         self.register_buffer("context_scale", torch.ones(context + latent))
         # Where all directions are alike, the layers do not see the azimuth.
@@ -170,8 +174,10 @@ class Flow(nn.Module):
             If the conditions are not those of the model.
         """
         followed = self._scaling_context(context)
-        inside = self.scaling.inside(values)
-        within = torch.where(inside[:, None], values, self._possible(values))
+        inside = self.scaling.inside(values, followed)
+        within = values
+        if not inside.all():
+            within = torch.where(inside[:, None], values, self._possible(followed))
         standard, log_det = self.scaling(within, followed)
         log_prob = self.standard_log_prob(standard, context) + log_det
         return torch.where(inside, log_prob, -math.inf)
@@ -275,12 +281,10 @@ class Flow(nn.Module):
         parts = [given, torch.where(known, latent, 0.0)]
         return torch.cat([*parts, known.to(given.dtype)] if self.flag else parts, -1)
 
-    def _possible(self, values):
-        """Make a star within the bounds, to compute with in place of others."""
-        center = torch.zeros(1, self.features, dtype=self.context_mean.dtype)
-        center = center.to(values.device)
-        context = torch.zeros(1, self.context, dtype=center.dtype, device=center.device)
-        return self.scaling.inverse(center, context).to(values.dtype)
+    def _possible(self, context):
+        """Make stars within the bounds, to compute with in place of others."""
+        center = self.context_mean.new_zeros(1, self.features)
+        return self.scaling.inverse(center, context)
 
 
 def context_moments(contexts):
@@ -321,7 +325,7 @@ class StarFlow(Flow):
 
     Parameters
     ----------
-    features, context, kinds, latent, encoder, cylinder, whiten
+    features, context, kinds, latent, encoder, cylinder, whiten, limits
         See `Flow`.
     layers : int, optional
         Number of couplings.

@@ -40,6 +40,8 @@ N_STARS = 10_000
 BLOCK = 16384
 #: Pieces with fewer stars go through the network together.
 SMALL = 1024
+#: Sizes over which the density is averaged where the size is not known.
+N_SIZES = 7
 #: Conditions closer than this are the same galaxy to the generators of noise.
 RESOLUTION = 1e-6
 
@@ -59,7 +61,8 @@ def sample_stars(
 
     The model is the density p(x, y, z, v_x, v_y, v_z, Z, [Fe/H], [O/Fe], age | galaxy)
     as a normalizing flow [1]_. Its transformations end at the bounds of what a star can
-    be, so that all stars have 0 < age < age of the universe and 0 < Z.
+    be: all stars have 0 < age < age of the universe and 0 < Z, and none is farther out
+    or faster, at its distance from the center, than stars of such galaxies are.
 
     Parameters
     ----------
@@ -68,9 +71,11 @@ def sample_stars(
         ``age_percentile_10`` (units of time), ``metallicity`` (a mass fraction without
         unit, or [M/H] in dex, relative to a solar mass fraction of 0.0134). Optional
         are ``galaxy_id`` (or ``name``, ``id``), ``n_stars``, and, for models that know
-        them, ``latent`` or ``image`` (what `galml.spin` takes, in three bands); where
-        both are there the latent counts, rows of NaN are galaxies without. None for a
-        model without conditions.
+        them, ``r_eff`` (half-mass radius about the spin axis, a length) and ``latent``
+        or ``image`` (what `galml.spin` takes, in three bands); where both are there the
+        latent counts, rows of NaN are galaxies without. A galaxy without ``r_eff`` gets
+        one of the sizes that such galaxies have, the same for all of its stars. None
+        for a model without conditions.
     n : number, array, str or `~astropy.units.Quantity`, optional
         Number of stars: one for all galaxies, one for each, or the name of a column;
         or the mass of a star, of which each galaxy gets as many as it holds, at least
@@ -100,8 +105,9 @@ def sample_stars(
         relative to the galaxy with its spin along +z; ``metal_mass_fraction``,
         ``fe_h``, ``o_fe`` (dex), ``age`` (Gyr); ``mass``, the galaxy's stellar mass
         over its number of stars; ``flags``, see `~galml.core.decode_flags`:
-        ``OUT_OF_DOMAIN`` where the conditions are beyond those of the training,
-        ``STANDARDIZED`` where the model has no units, as the published ones. A galaxy
+        ``OUT_OF_DOMAIN`` where the conditions, each or together, are beyond those of
+        the training, ``STANDARDIZED`` where the model has no units, as the published
+        ones. Galaxies that lie far beyond cannot be used. A galaxy
         of several that cannot be used is one row of NaN with the flag ``FAILED``, and
         one `~galml.core.GalmlWarning` sums up.
 
@@ -232,7 +238,8 @@ def star_log_prob(
     `~astropy.table.QTable`
         One row for each star, in order: ``galaxy_id``, where the stars have it;
         ``log_prob``, natural logarithm of the density per kpc3 (km/s)3 dex2 Gyr and
-        unit metal mass fraction, whatever the units of ``stars``; ``flags``, see
+        unit metal mass fraction, whatever the units of ``stars``, of a galaxy without
+        ``r_eff`` the mean density of the sizes that such galaxies have; ``flags``, see
         `~galml.core.decode_flags`. Beyond the bounds, such as at negative ages, it is
         minus infinity with the flag ``OUT_OF_DOMAIN``; stars with NaN or masked values
         are NaN with ``FAILED`` and ``NONFINITE``, those without a usable galaxy NaN
@@ -277,18 +284,22 @@ def star_log_prob(
     order = np.argsort(galaxy, kind="stable")
     order = order[~(missing | unknown)[order]]
     log_prob = np.full(len(table), np.nan)
-    parts = _evaluate(
-        model.network,
-        _star_pieces(values[order], galaxy[order], size=size),
-        "stars",
-        galaxies.context,
-        device=device,
-        size=size,
-        progress=progress,
-        total=len(order),
-    )
-    results = [result for _, result in parts]
-    log_prob[order] = np.concatenate(results) if results else []
+    nodes, weights = _sizes(galaxies)
+    contexts = [galaxies.with_sizes(node) for node in nodes]
+    results = []
+    with progress_updates(progress, len(nodes) * len(order), unit="star") as update:
+        for context in contexts:
+            parts = _evaluate(
+                model.network,
+                _star_pieces(values[order], galaxy[order], size=size),
+                "stars",
+                context,
+                device=device,
+                size=size,
+                update=update,
+            )
+            results.append(np.concatenate([[], *(result for _, result in parts)]))
+    log_prob[order] = np.logaddexp.reduce(np.stack(results) + weights[:, None])
     flags[log_prob == -np.inf] |= int(Flag.OUT_OF_DOMAIN)
     columns = {"log_prob": log_prob}
     if "galaxy_id" in table.colnames:
@@ -314,6 +325,8 @@ class _Draw:
     model: GalaxyModel
     axes: dict
     galaxies: Galaxies
+    context: np.ndarray | None
+    keys: list
     counts: np.ndarray
     components: tuple
     seed: int
@@ -343,7 +356,26 @@ def _plan(conditions, n, seed, model, components, device, batch_size):
     counts = np.where(galaxies.failed, 1, counts)
     call = {"n": n, "components": None if set(components) == set(axes) else components}
     call = {key: value for key, value in call.items() if value is not None}
-    return _Draw(model, axes, galaxies, counts, components, seed, device, size, call)
+    keys = _galaxy_keys(galaxies.values)
+    # One size for each galaxy.
+    sizes = [
+        torch.randn(1, generator=generator_for(seed, "size of a galaxy", key)).item()
+        for key in keys
+    ]
+    context = galaxies.with_sizes(np.array(sizes))
+    return _Draw(
+        model,
+        axes,
+        galaxies,
+        context,
+        keys,
+        counts,
+        components,
+        seed,
+        device,
+        size,
+        call,
+    )
 
 
 def _count_stars(n, galaxies, conditions):
@@ -395,26 +427,26 @@ def _stream(draw, progress):
     """Yield rows of galaxies and values of stars; NaN for galaxies without."""
     features = len(draw.axes)
     pieces = _noise_pieces(
-        _galaxy_keys(draw.galaxies.values),
+        draw.keys,
         draw.counts,
         seed=draw.seed,
         features=features,
         size=draw.size,
     )
     failed = draw.galaxies.failed
-    for galaxy, stars in _evaluate(
-        draw.model.network,
-        pieces,
-        "noise",
-        draw.galaxies.context,
-        device=draw.device,
-        size=draw.size,
-        progress=progress,
-        total=draw.total,
-    ):
-        # They went through the network with stand-ins for their conditions.
-        stars[failed[galaxy]] = np.nan
-        yield galaxy, stars
+    with progress_updates(progress, draw.total, unit="star") as update:
+        for galaxy, stars in _evaluate(
+            draw.model.network,
+            pieces,
+            "noise",
+            draw.context,
+            device=draw.device,
+            size=draw.size,
+            update=update,
+        ):
+            # They went through the network with stand-ins for their conditions.
+            stars[failed[galaxy]] = np.nan
+            yield galaxy, stars
 
 
 def _tables(draw, chunk, progress):
@@ -537,7 +569,15 @@ def _star_pieces(values, galaxy, *, size):
                 yield int(galaxy[start]), piece
 
 
-def _evaluate(network, pieces, key, context, *, device, size, progress, total):
+def _sizes(galaxies):
+    """Choose sizes to average over, and give the logarithms of their weights."""
+    if not galaxies.scatter.any():
+        return np.zeros(1), np.zeros(1)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(N_SIZES)
+    return nodes, np.log(weights / weights.sum())
+
+
+def _evaluate(network, pieces, key, context, *, device, size, update):
     """Send pieces through a flow, in bounded memory.
 
     Parameters
@@ -554,10 +594,8 @@ def _evaluate(network, pieces, key, context, *, device, size, progress, total):
         As in `~galml.core.inference.infer`.
     size : int
         Stars that the network sees at once.
-    progress : bool or callable
-        Show a progress bar, or call ``progress(done, total)``.
-    total : int
-        Number of stars.
+    update : callable
+        Called with the number of stars that are done.
 
     Yields
     ------
@@ -575,13 +613,12 @@ def _evaluate(network, pieces, key, context, *, device, size, progress, total):
         device=device,
         batch_size=size,
     )
-    with progress_updates(progress, total, unit="star") as update:
-        for output in outputs:
-            (result,) = output.values()
-            galaxy = rows.popleft()
-            update(len(galaxy))
-            shape = (len(galaxy), *result.shape[result.ndim - (key == "noise") :])
-            yield galaxy, result.reshape(shape).numpy()
+    for output in outputs:
+        (result,) = output.values()
+        galaxy = rows.popleft()
+        update(len(galaxy))
+        shape = (len(galaxy), *result.shape[result.ndim - (key == "noise") :])
+        yield galaxy, result.reshape(shape).numpy()
 
 
 def _check_size(batch_size):

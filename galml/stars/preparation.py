@@ -20,6 +20,7 @@ from galml.core.inputs import as_table
 from galml.physics import (
     AGE_OF_UNIVERSE,
     CONDITIONS,
+    OPTIONAL_CONDITIONS,
     SOLAR_METALLICITY,
     STAR_AXES,
     star_table,
@@ -40,6 +41,7 @@ __all__ = [
 
 #: Columns that may name the galaxies; the first one that is there does.
 NAMES = ("galaxy_id", "name", "id")
+ALL_CONDITIONS = CONDITIONS + OPTIONAL_CONDITIONS
 #: Rule for numbers of which any finite one will do.
 ANY = (True, "a finite number")
 
@@ -147,7 +149,9 @@ class Conditions:
     Attributes
     ----------
     values : `~numpy.ndarray`
-        float64, shape (n, 4), in the order of `CONDITIONS`; NaN in rows of ``errors``.
+        float64, shape (n, 5), in the order of `~galml.physics.CONDITIONS` and
+        `~galml.physics.OPTIONAL_CONDITIONS`; NaN where these are not known, and in
+        rows of ``errors``.
     names : `~numpy.ndarray`
         Shape (n,): text or integers of the column ``galaxy_id``, ``name`` or ``id``,
         else the numbers of the rows.
@@ -186,10 +190,11 @@ def read_conditions(
         One row for each galaxy: ``stellar_mass`` (a unit of mass), ``median_age`` and
         ``age_percentile_10`` (units of time), ``metallicity`` (a mass fraction without
         unit, or [M/H] in dex, relative to a solar mass fraction of 0.0134); and where
-        they are there ``latent`` (k numbers), ``image``, ``n_stars``, and
-        ``galaxy_id``, ``name`` or ``id``.
+        they are there ``r_eff`` (a length), ``latent`` (k numbers), ``image``,
+        ``n_stars``, and ``galaxy_id``, ``name`` or ``id``.
     needed : sequence of str
-        Those of `CONDITIONS` that must be there; the others are NaN where they are not.
+        Those of `~galml.physics.CONDITIONS` that must be there; the others are NaN
+        where they are not.
     standardized : bool
         Whether the columns are called as in `CONDITIONS` and hold plain numbers, of
         which any finite one will do.
@@ -200,7 +205,8 @@ def read_conditions(
     -------
     `Conditions`
         One row for each galaxy. Mass and metallicity must be positive, the median age
-        too, the 10th percentile between 0 and it; rows where they are not are noted.
+        too, the 10th percentile between 0 and it, the size positive or not known; rows
+        where they are not are noted.
 
     Raises
     ------
@@ -223,7 +229,7 @@ def read_conditions(
     if len(table) == 1 and errors:
         raise errors[0]
     failed = np.isin(np.arange(len(table)), list(errors))
-    values = np.array([columns[name] for name in CONDITIONS]).T.reshape(-1, 4)
+    values = np.stack([columns[name] for name in ALL_CONDITIONS], 1)
     values[failed] = np.nan
     if n_stars is not None:
         n_stars = np.where(failed, 0, n_stars).astype(np.int64)
@@ -245,6 +251,7 @@ def _columns(table, needed, argument):
         "median_age": lambda: read("median_age", u.Gyr),
         "age_percentile_10": lambda: read("age_percentile_10", u.Gyr),
         "metallicity": lambda: _metallicity(table, argument),
+        "log_r_eff": lambda: _log_size(read("r_eff", u.kpc)),
     }
 
     def read(name, unit):
@@ -262,6 +269,11 @@ def _columns(table, needed, argument):
 def _log(values):
     """Take log10; NaN where there is none."""
     return np.log10(np.where(values > 0, values, np.nan))
+
+
+def _log_size(values):
+    """Take log10; NaN where there is no size, and infinite where it is impossible."""
+    return np.where(values <= 0, -np.inf, _log(values))
 
 
 def _metallicity(table, argument):
@@ -289,7 +301,7 @@ def _standard_columns(table, needed, argument):
         name: read_column(table, name, u.dimensionless_unscaled, argument=argument)
         if name in needed
         else np.full(len(table), np.nan)
-        for name in CONDITIONS
+        for name in ALL_CONDITIONS
     }
 
 
@@ -320,6 +332,9 @@ def _errors(table, columns, rules, n_stars, argument):
     for name, (possible, expected) in rules.items():
         key = name if name in table.colnames else name.removeprefix("log_")
         note(key, np.isfinite(columns[name]) & possible, expected)
+    if "r_eff" in table.colnames:
+        known = ~np.isinf(columns["log_r_eff"])
+        note("r_eff", known, "a positive length, or none")
     if n_stars is not None:
         whole = (n_stars >= 0) & (n_stars % 1 == 0)
         note("n_stars", whole, "a whole number")
@@ -377,8 +392,12 @@ class Galaxies:
     values : `~numpy.ndarray`
         Conditions without latents, shape (n, c).
     context : `~numpy.ndarray` or None
-        All that the flow takes, shape (n, c + latents); rows in ``failed`` hold
-        stand-ins. None for a model without conditions.
+        All that the flow takes, shape (n, c + latents), with the mean size where none
+        is given; rows in ``failed`` hold stand-ins. None for a model without
+        conditions.
+    scatter : `~numpy.ndarray`
+        Standard deviation of log10 of the size that the galaxies have at these
+        conditions, shape (n,); 0 where it is given.
     mass : `~numpy.ndarray` or None
         Stellar masses in solar masses, shape (n,), where they are given.
     n_stars : `~numpy.ndarray` or None
@@ -392,6 +411,7 @@ class Galaxies:
     names: np.ndarray
     values: np.ndarray
     context: np.ndarray | None
+    scatter: np.ndarray
     mass: np.ndarray | None
     n_stars: np.ndarray | None
     flags: np.ndarray
@@ -405,13 +425,21 @@ class Galaxies:
         """Which galaxies cannot be used."""
         return self.flags & int(Flag.FAILED) != 0
 
+    def with_sizes(self, deviates):
+        """Give the context with sizes so many standard deviations from their means."""
+        if not self.scatter.any():
+            return self.context
+        context = self.context.copy()
+        context[:, len(CONDITIONS)] += deviates * self.scatter
+        return context
+
 
 def model_axes(model):
     """Name the axes of a model with their units, as `read_stars` takes them."""
     return {axis["name"]: u.Unit(axis["unit"]) for axis in model.config["axes"]}
 
 
-def read_galaxies(conditions, model, *, device="cpu"):
+def read_galaxies(conditions, model, *, device="cpu", refuse=True):
     """Read the galaxies for a model.
 
     Parameters
@@ -423,20 +451,24 @@ def read_galaxies(conditions, model, *, device="cpu"):
         The model.
     device : str or `torch.device`
         Where images are encoded.
+    refuse : bool, optional
+        Whether galaxies far outside of the domain cannot be used.
 
     Returns
     -------
     `Galaxies`
-        Those beyond the training range are flagged ``OUT_OF_DOMAIN``, all of them
-        ``STANDARDIZED`` where the model is in standardized units.
+        Those outside of what training has seen are flagged ``OUT_OF_DOMAIN``: each
+        condition by its range, all together by their distance from the nearest
+        training galaxy. All are flagged ``STANDARDIZED`` where the model is in
+        standardized units.
 
     Raises
     ------
     galml.core.InputError
         If a column is missing or cannot be used, or the one galaxy cannot.
     """
-    ranges = model.config.get("conditions") or []
-    needed = [one["name"] for one in ranges]
+    names = [one["name"] for one in model.config.get("conditions") or []]
+    needed = [name for name in names if name in CONDITIONS]
     if conditions is None:
         if needed:
             raise InputError("conditions", None, f"a table with {needed}")
@@ -446,14 +478,13 @@ def read_galaxies(conditions, model, *, device="cpu"):
         raise InputError("conditions", "no rows", "one row for each galaxy")
     standardized = model.config.get("standardized", False)
     read = read_conditions(table, needed, standardized=standardized)
-    values = read.values[:, [CONDITIONS.index(name) for name in needed]]
-    low, high = (np.array([one[end] for one in ranges]) for end in ("lo", "hi"))
-    outside = ((values < low) | (values > high)).any(1)
+    values = read.values[:, [ALL_CONDITIONS.index(name) for name in names]]
     flags = read.flags.copy()
-    flags[outside] |= int(Flag.OUT_OF_DOMAIN)
+    filled, scatter = _fill_sizes(values, model.config.get("sizes"))
+    _judge(filled, read, flags, model.config, refuse=refuse)
     if standardized:
         flags |= int(Flag.STANDARDIZED)
-    context = np.nan_to_num(values) if needed else None
+    context = np.nan_to_num(filled) if needed else None
     if model.network.latent:
         latent = _find_latents(read, flags, model, device)
         context = np.hstack([context, latent])
@@ -464,11 +495,52 @@ def read_galaxies(conditions, model, *, device="cpu"):
         names=read.names,
         values=values,
         context=context,
+        scatter=scatter,
         mass=mass,
         n_stars=read.n_stars,
         flags=flags,
         errors=[read.errors[row] for row in sorted(read.errors)],
     )
+
+
+def _fill_sizes(values, found):
+    """Put the mean size where none is given; and tell how sizes scatter there."""
+    from galml.stars.population import sizes
+
+    scatter = np.zeros(len(values))
+    if found is None:
+        return values, scatter
+    place = len(CONDITIONS)
+    rows = np.isnan(values[:, place]) & np.isfinite(values[:, :place]).all(1)
+    filled = values.copy()
+    filled[rows, place], scatter[rows] = sizes(found, values[rows, :place])
+    return filled, scatter
+
+
+def _judge(values, read, flags, config, *, refuse):
+    """Flag galaxies outside of the domain, and note those that are too far from it."""
+    from galml.stars.population import distance
+
+    ranges, domain = config.get("conditions") or [], config.get("domain")
+    low, high = (np.array([one[end] for one in ranges]) for end in ("lo", "hi"))
+    outside = ((values < low) | (values > high)).any(1)
+    if domain is not None:
+        known = np.isfinite(values).all(1)
+        far = np.zeros(len(values))
+        far[known] = distance(domain, values[known])
+        outside |= far > domain["near"]
+        for row in np.flatnonzero(far > domain["far"]) if refuse else ():
+            got = ", ".join(
+                f"{one['name']} {value:.3g}"
+                for one, value in zip(ranges, values[row], strict=True)
+            )
+            expected = "conditions that go together in galaxies of the training"
+            error = InputError(f"conditions[{row}]", got, expected)
+            if len(values) == 1:
+                raise error
+            read.errors.setdefault(int(row), error)
+            flags[row] |= int(Flag.FAILED)
+    flags[outside] |= int(Flag.OUT_OF_DOMAIN)
 
 
 def _find_latents(read, flags, model, device):
@@ -562,9 +634,10 @@ def prepare(
         universe, and 0 < Z.
     conditions : `~astropy.table.QTable`
         One row, of all stars before the cuts: ``galaxy_id``; ``stellar_mass``, their
-        mass; and, where they are known, ``median_age`` and ``age_percentile_10``,
-        weighted by mass, and ``metallicity``, [M/H] of the mean mass fraction; then
-        ``n_stars``, the number of those that are left.
+        mass; ``r_eff``, the half-mass radius about the axis; and, where they are known,
+        ``median_age`` and ``age_percentile_10``, weighted by mass, and ``metallicity``,
+        [M/H] of the mean mass fraction; then ``n_stars``, the number of those that are
+        left.
 
     Raises
     ------
@@ -615,11 +688,8 @@ def prepare(
     >>> stars, conditions = prepare(particles)
     >>> bool(np.mean(stars["x"] * stars["v_y"] - stars["y"] * stars["v_x"]) > 0)
     True
-    >>> print(conditions)
-    galaxy_id stellar_mass n_stars
-                solMass
-    --------- ------------ -------
-            0 1000000000.0     980
+    >>> conditions.colnames
+    ['galaxy_id', 'stellar_mass', 'r_eff', 'n_stars']
     """
     percentiles = {
         "position_percentile": position_percentile,
@@ -818,6 +888,8 @@ def _measure_conditions(values, galaxy_id, number):
     metals = values.get("metal_mass_fraction")
     row = QTable({"galaxy_id": [galaxy_id]})
     row["stellar_mass"] = [mass.sum()] * u.Msun
+    radius = np.hypot(values["x"], values["y"])
+    row["r_eff"] = [weighted_percentile(radius, 50, mass)] * u.kpc
     if age is not None:
         # What rounding makes of stars that were born just now.
         age = np.maximum(age, 0)

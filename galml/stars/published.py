@@ -62,7 +62,7 @@ class MAF(_ZukoFlow):
 
     Parameters
     ----------
-    features, context, kinds, latent, encoder, cylinder, whiten
+    features, context, kinds, latent, encoder, cylinder, whiten, limits
         See `~galml.stars.network.Flow`.
     transforms : int, optional
         Number of layers.
@@ -99,7 +99,8 @@ class SOSPF(_ZukoFlow):
 
     Parameters
     ----------
-    features, context, kinds, latent, encoder, cylinder, whiten, transforms, hidden
+    features, context, kinds, latent, encoder, cylinder, whiten, limits, transforms,
+    hidden
         See `MAF`.
     degree, polynomials : int, optional
         Degree of the polynomials, and number of those whose squares are added.
@@ -131,7 +132,8 @@ class NSF(_ZukoFlow):
 
     Parameters
     ----------
-    features, context, kinds, latent, encoder, cylinder, whiten, transforms, hidden
+    features, context, kinds, latent, encoder, cylinder, whiten, limits, transforms,
+    hidden
         See `MAF`.
     bins : int, optional
         Number of bins of the splines.
@@ -163,7 +165,7 @@ class GalacticFlow(_ZukoFlow):
 
     Parameters
     ----------
-    features, context, kinds, latent, encoder, cylinder, whiten
+    features, context, kinds, latent, encoder, cylinder, whiten, limits
         See `~galml.stars.network.Flow`.
     layers : int, optional
         Number of layers.

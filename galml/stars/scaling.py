@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from galml.core.exceptions import InputError
+from galml.stars.population import limit_places, surface
 
 __all__ = ["KINDS", "StarScaling"]
 
@@ -22,6 +23,9 @@ RIDGE = 0.01
 LARGEST = 60.0
 #: Reach of the normal coordinates of radius and azimuth.
 NORMAL = 8.0
+#: Stars come no nearer to the limits of place and speed than by this share: rounding
+#: to float32 cannot reach them.
+NEAREST_LIMIT = 1e-6
 
 
 class StarScaling(nn.Module):
@@ -45,6 +49,10 @@ class StarScaling(nn.Module):
         directions are alike.
     whiten : bool, optional
         Whether linear correlations between the standardized axes are taken out.
+    limits : dict, optional
+        How far from the center and how fast stars are at most, by the conditions and
+        the distance, see `~galml.stars.population.find_limits`. The balls of possible
+        positions and velocities are mapped to all of space.
 
     Raises
     ------
@@ -52,7 +60,7 @@ class StarScaling(nn.Module):
         If a kind is unknown, or an interval has no width.
     """
 
-    def __init__(self, kinds, context=0, cylinder=None, whiten=False):
+    def __init__(self, kinds, context=0, cylinder=None, whiten=False, limits=None):
         super().__init__()
         number = len(kinds)
         self.cylinder = None if cylinder is None else list(cylinder)
@@ -65,6 +73,10 @@ class StarScaling(nn.Module):
         low, high = _bounds(kinds)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
+        self.limits = limits
+        for name in ("log_radius", "log_speed") if limits else ():
+            values = torch.tensor(limits[name], dtype=torch.float64)
+            self.register_buffer(name, values, persistent=False)
         self.register_buffer("center", torch.zeros(number, 1 + context))
         self.register_buffer("log_scale", torch.zeros(number, 1 + context))
         self.register_buffer("mean", torch.zeros(number))
@@ -74,7 +86,7 @@ class StarScaling(nn.Module):
         """Describe the axes, as `repr` shows them."""
         return f"{self.slots}, whiten={self.whiten}"
 
-    def inside(self, values):
+    def inside(self, values, context=None):
         """
         Find the stars within the bounds.
 
@@ -82,6 +94,8 @@ class StarScaling(nn.Module):
         ----------
         values : `torch.Tensor`
             Physical stars, shape (n, d).
+        context : `torch.Tensor`, optional
+            Standardized conditions, shape (n, c) or (1, c), where there are limits.
 
         Returns
         -------
@@ -89,7 +103,15 @@ class StarScaling(nn.Module):
             bool, shape (n,); a star with NaN is not outside.
         """
         values = self._double(values)
-        return ~((values <= self.low) | (values >= self.high)).any(-1)
+        outside = ((values <= self.low) | (values >= self.high)).any(-1)
+        if self.limits is not None:
+            columns = values.unbind(-1)
+            radius, extent = self._size(columns, "position"), self._extent(context)
+            speed = self._size(columns, "velocity")
+            outside |= (radius >= extent) | (
+                speed >= self._fastest(radius / extent, context)
+            )
+        return ~outside
 
     def forward(self, values, context=None):
         """
@@ -109,7 +131,7 @@ class StarScaling(nn.Module):
         log_det : `torch.Tensor`
             Logarithm of the volume of standardized units per physical unit, shape (n,).
         """
-        flat, log_det = self._flatten(values)
+        flat, log_det = self._flatten(values, context)
         center, log_scale = self._lines(context)
         flat = (flat - center) * torch.exp(-log_scale)
         log_det = log_det - log_scale.sum(-1)
@@ -141,7 +163,7 @@ class StarScaling(nn.Module):
         ).T
         center, log_scale = self._lines(context)
         flat = self._expand(flat + self._double(self.mean))
-        values = self._unflatten(flat * torch.exp(log_scale) + center)
+        values = self._unflatten(flat * torch.exp(log_scale) + center, context)
         return self._strictly_inside(values, self.mean.dtype)
 
     @torch.no_grad()
@@ -164,10 +186,11 @@ class StarScaling(nn.Module):
         """
         step = max(1, len(values) // FIT_STARS)
         values = values[::step]
+        context = None if context is None else context[::step]
         design = torch.ones(len(values), self.center.shape[1], dtype=torch.float64)
         if self.center.shape[1] > 1:
-            design[:, 1:] = context[::step]
-        flat = self._flatten(values)[0]
+            design[:, 1:] = context
+        flat = self._flatten(values, context)[0]
         center = _line(design, _clipped(flat))
         # The radius has no center but zero, the azimuth neither center nor scale.
         center[self._at("radius", "azimuth")] = 0.0
@@ -220,11 +243,52 @@ class StarScaling(nn.Module):
         context = self._double(context)
         return tuple(t[:, 0] + context @ t[:, 1:].T for t in (center, log_scale))
 
-    def _flatten(self, values):
+    def _extent(self, context):
+        """Largest distance from the center for conditions."""
+        return surface(self._double(self.log_radius), context).exp()
+
+    def _fastest(self, share, context):
+        """Largest speed at shares of the extent."""
+        # One row for each of the radii; one column for each star, or one for all.
+        limits = torch.stack(
+            [surface(row, context) for row in self._double(self.log_speed)]
+        ).expand(-1, len(share))
+        place, part = limit_places(share)
+        low, high = (limits.gather(0, p[None])[0] for p in (place, place + 1))
+        return torch.lerp(low, high, part).exp()
+
+    def _size(self, columns, name):
+        """Length of the vectors of position or velocity."""
+        return torch.linalg.vector_norm(
+            torch.stack([columns[i] for i in self.limits[name]]), dim=0
+        )
+
+    def _stretch(self, columns, name, limit):
+        """Map a ball to all of space; and the logarithm of the volume ratio."""
+        share = (self._size(columns, name) / limit).square()
+        rest = torch.log1p(-share.clamp(max=1 - NEAREST_LIMIT))
+        for i in self.limits[name]:
+            columns[i] = columns[i] * torch.exp(-0.5 * rest)
+        return -2.5 * rest
+
+    def _shrink(self, columns, name, limit):
+        """Undo `_stretch`."""
+        share = (self._size(columns, name) / limit).square()
+        factor = torch.minimum((1 + share).rsqrt(), (1 - NEAREST_LIMIT) * share.rsqrt())
+        for i in self.limits[name]:
+            columns[i] = columns[i] * factor
+
+    def _flatten(self, values, context):
         """Leave Cartesian axes and bounds; and the logarithm of the volume ratio."""
         values = self._double(values)
         columns = list(values.unbind(-1))
         log_det = torch.zeros_like(columns[0])
+        if self.limits is not None:
+            extent = self._extent(context)
+            share = self._size(columns, "position") / extent
+            log_det = log_det + self._stretch(columns, "position", extent)
+            fastest = self._fastest(share, context)
+            log_det = log_det + self._stretch(columns, "velocity", fastest)
         if self.cylinder is not None:
             x, y, v_x, v_y = (columns[i] for i in self.cylinder)
             radius = torch.hypot(x, y).clamp_min(1e-30)
@@ -245,7 +309,7 @@ class StarScaling(nn.Module):
             log_det = log_det + (high - low).log() - below - above
         return torch.stack(columns, -1), log_det
 
-    def _unflatten(self, flat):
+    def _unflatten(self, flat, context):
         """Undo `_flatten`."""
         columns = list(flat.unbind(-1))
         for i in self._at("positive"):
@@ -265,6 +329,11 @@ class StarScaling(nn.Module):
             )
             for i, column in zip(self.cylinder, cartesian, strict=True):
                 columns[i] = column
+        if self.limits is not None:
+            extent = self._extent(context)
+            self._shrink(columns, "position", extent)
+            share = self._size(columns, "position") / extent
+            self._shrink(columns, "velocity", self._fastest(share, context))
         return torch.stack(columns, -1)
 
     def _compress(self, flat):

@@ -63,6 +63,27 @@ def test_field_follows_the_size():
     assert_allclose(small, large, atol=0.02)
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("turns", range(4))
+def test_latents_know_no_direction(encoder, turns, mirror):
+    lopsided = image()
+    lopsided.data *= (
+        1 + np.linspace(-0.8, 0.8, 96) * np.linspace(-0.2, 0.9, 96)[:, None]
+    )
+    turned = lopsided.copy()
+    turned.data = np.rot90(lopsided.data, turns, (1, 2))
+    if mirror:
+        turned.data = turned.data[:, :, ::-1]
+    (first, second), _ = encode_images([lopsided, turned], encoder)
+    assert_allclose(second, first, rtol=1e-5, atol=1e-6)
+    # The encoder by itself does know.
+    shown = prepare_images([lopsided, turned])[0]
+    with torch.no_grad():
+        alone = encoder.encode(shown)
+    changed = turns or mirror
+    assert ((alone[1] - alone[0]).abs().max() > 1e-5) == bool(changed)
+
+
 def test_order_of_bands():
     swapped = image(colors=COLORS[::-1], bands="i,r,g")
     prepared, _ = prepare_images([image(), swapped])

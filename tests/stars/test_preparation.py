@@ -107,6 +107,7 @@ def test_conditions():
     assert conditions.colnames == [
         "galaxy_id",
         "stellar_mass",
+        "r_eff",
         "median_age",
         "age_percentile_10",
         "metallicity",
@@ -122,6 +123,9 @@ def test_conditions():
     mean = np.average(table["metal_mass_fraction"], weights=mass)
     assert conditions["metallicity"].unit == u.dex
     assert_allclose(conditions["metallicity"].value, np.log10(mean / SOLAR_METALLICITY))
+    half = conditions["r_eff"].to_value(u.kpc)
+    inside = np.hypot(table["x"].to_value(u.kpc), table["y"].to_value(u.kpc)) < half
+    assert_allclose(mass[inside].sum() / mass.sum(), 0.5, atol=0.03)
     assert conditions["galaxy_id"][0] == "NGC 1"
     assert (stars["galaxy_id"] == "NGC 1").all()
     assert conditions["n_stars"][0] == len(stars)
@@ -247,7 +251,7 @@ def test_axes_that_are_not_known_are_left_out():
     table.remove_columns(["age", "metal_mass_fraction"])
     stars, conditions = prepare(table)
     assert stars.colnames == ["galaxy_id", "x", "y", "z", "v_x", "v_y", "v_z", "mass"]
-    assert conditions.colnames == ["galaxy_id", "stellar_mass", "n_stars"]
+    assert conditions.colnames == ["galaxy_id", "stellar_mass", "r_eff", "n_stars"]
     with pytest.raises(InputError, match="young"):
         prepare(table, align="young")
 

@@ -17,7 +17,8 @@ EXPECTED = [[9, 4, 1, -1], [np.log10(5e10), 6, 2, -0.1], [np.log10(2e11), 9, 6, 
 
 def test_values(galaxies):
     read = read_conditions(galaxies)
-    assert_allclose(read.values, EXPECTED, rtol=1e-12)
+    assert_allclose(read.values[:, :4], EXPECTED, rtol=1e-12)
+    assert np.isnan(read.values[:, 4]).all()
     assert read.names.tolist() == ["dwarf", "spiral", "giant"]
     assert read.latent is None
     assert read.images is None
@@ -33,10 +34,10 @@ def test_other_units(galaxies):
     fraction = SOLAR_METALLICITY * 10 ** galaxies["metallicity"].value
     for metals in (fraction, fraction * 100 * u.percent, fraction * u.one):
         galaxies["metallicity"] = metals
-        assert_allclose(read_conditions(galaxies).values, EXPECTED, rtol=1e-12)
+        assert_allclose(read_conditions(galaxies).values[:, :4], EXPECTED, rtol=1e-12)
     galaxies["stellar_mass"] = np.array(EXPECTED)[:, 0] * u.dex(u.Msun)
     for table in (galaxies, Table(galaxies)):
-        assert_allclose(read_conditions(table).values, EXPECTED, rtol=1e-12)
+        assert_allclose(read_conditions(table).values[:, :4], EXPECTED, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +61,23 @@ def test_bad_rows(galaxies, key, value):
     assert str(value) in str(read.errors[1])
     assert read.flags.tolist() == [0, int(Flag.FAILED), 0]
     assert np.isnan(read.values[1]).all()
-    assert_allclose(read.values[[0, 2]], np.array(EXPECTED)[[0, 2]], rtol=1e-12)
+    assert_allclose(read.values[[0, 2], :4], np.array(EXPECTED)[[0, 2]], rtol=1e-12)
     with pytest.raises(InputError, match=key):
         read_conditions(galaxies[1:2])
+
+
+def test_sizes(galaxies):
+    galaxies["r_eff"] = [0.002, np.nan, 5e-3] * u.Mpc
+    read = read_conditions(galaxies)
+    assert_allclose(read.values[:, 4], np.log10([2, np.nan, 5]))
+    assert not read.errors
+    galaxies["r_eff"][2] = 0 * u.Mpc
+    read = read_conditions(galaxies)
+    assert list(read.errors) == [2]
+    assert "r_eff" in str(read.errors[2])
+    galaxies["r_eff"] = [1, 2, 3] * u.arcsec
+    with pytest.raises(InputUnitError, match="r_eff"):
+        read_conditions(galaxies)
 
 
 @pytest.mark.parametrize("value", [-0.3, 0.0, 1.5])
@@ -148,7 +163,7 @@ def test_any_numbers(rows):
     with np.errstate(over="ignore"):
         read = read_conditions(table)
     failed = read.flags != 0
-    assert np.isfinite(read.values[~failed]).all()
+    assert np.isfinite(read.values[~failed, :4]).all()
     assert np.isnan(read.values[failed]).all()
     assert sorted(read.errors) == np.flatnonzero(failed).tolist()
     possible = (mass > 0) & (median > 0) & (young >= 0) & (metals > 0) & (metals < 1)
@@ -158,7 +173,7 @@ def test_any_numbers(rows):
 def test_standardized():
     table = QTable({name: [0.0, -3.0, np.nan, np.inf] for name in CONDITIONS})
     read = read_conditions(table, standardized=True)
-    assert read.values[:2].tolist() == [[0.0] * 4, [-3.0] * 4]
+    assert read.values[:2, :4].tolist() == [[0.0] * 4, [-3.0] * 4]
     assert list(read.errors) == [2, 3]
     table["median_age"] = [1, 2, 3, 4] * u.Gyr
     with pytest.raises(InputUnitError, match="median_age"):
