@@ -58,7 +58,7 @@ def rotation(p):
     """Rotation of the disk at four radii, in km/s."""
     radius = RADII.expand(len(p["speed"]), -1)
     shape = p["curve"], p["speed"], p["turnover"], p["sharpness"]
-    decline = 1 / p["scale_length"] + p["dispersion_fall"]
+    decline = p["drift"] * (1 / p["scale_length"] + p["dispersion_fall"])
     sigma = p["dispersion"][:, None] * torch.exp(
         -p["dispersion_fall"][:, None] * radius
     )

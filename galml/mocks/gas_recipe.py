@@ -123,7 +123,8 @@ def draw_gas(n, generator, *, hot=False):
         "ring": sometimes(0.15, uniform(0.3, 0.9)),
         "thickness": power(-2, -0.7),
         "dispersion_fall": sometimes(0.5, uniform(0, 1.5)),
-        "flattening": uniform(0.1, 0.5),
+        "drift": sometimes(0.5, torch.ones(n)),
+        "flattening": uniform(0, 0.5),
         "arms": sometimes(0.4, uniform(0.2, 0.8)),
         "arm_number": choose([1.0, 2.0, 1.0]) + 1.0,
         "arm_pitch": uniform(2, 8),
@@ -145,6 +146,11 @@ def draw_gas(n, generator, *, hot=False):
         "wave_phase": uniform(0, 2 * math.pi, N_MODES),
     }
     p["dispersion"] = p["speed"] * power(-0.7, 0.3) if hot else warm
+    if hot:
+        # Stars keep dispersions that differ along R, phi and z; of mean square 1 here.
+        radial = torch.ones(n)
+        axes = torch.stack([radial, uniform(0.6, 1.1), uniform(0.5, 1.1)], 1)
+        p["ellipsoid"] = axes / (axes**2).mean(1, keepdim=True).sqrt()
     # Strong in- and outflows, alone able to bring kappa below one third.
     flow = power(-0.5, 0.8) * torch.where(chance(0.7), -1.0, 1.0)
     p["radial_flow"] = torch.where(chance(0.05), flow, p["radial_flow"])
@@ -206,6 +212,8 @@ def build_gas(p, n_particles, generator):
     position, velocity = _clump(p, satellite, position, velocity, generator)
     position, velocity = _satellite(p, satellite, position, velocity, generator)
     velocity = velocity + _turbulence(p, position)
+    if "ellipsoid" in p:
+        dispersion = dispersion[..., None] * p["ellipsoid"][:, None]
     return Galaxy(
         position * p["radius"][:, None, None],
         velocity,
@@ -270,8 +278,9 @@ def _streaming(p, radius, azimuth, second, dispersion):
         radius, p["curve"], p["speed"], p["turnover"], p["sharpness"]
     )
     # Asymmetric drift of an exponential disk of self-gravitating gas (Burkert et al.
-    # 2010, ApJ 725, 2324), and of its falling dispersion.
-    decline = 1 / p["scale_length"] + p["dispersion_fall"]
+    # 2010, ApJ 725, 2324), and of its falling dispersion. Without it, the curve is what
+    # is left of a circular speed that rises as the drift does.
+    decline = p["drift"] * (1 / p["scale_length"] + p["dispersion_fall"])
     pressure = 2 * decline[:, None] * radius * dispersion**2
     rotation = torch.where(second, speed, with_drift(speed**2, pressure))
 

@@ -70,7 +70,7 @@ YOUNG_AGE = 0.1
 CHUNK = 400_000
 
 
-def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, tracer=None, first=0):
+def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, tracer="gas", first=0):
     """Stream mock velocity maps of the gas population.
 
     Parameters
@@ -85,10 +85,10 @@ def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, tracer=None, firs
     noisy : bool, optional
         Add noise and damage to every map or to none. By default three batches of
         four have them.
-    tracer : {"gas", "stars"}, optional
-        What moves. Maps of stars show disks as hot as they are, as many disturbed as
-        of gas, in one half of the batches, and in the other galaxies of stars that
-        their gravity holds together. By default three batches of ten show stars.
+    tracer : {"gas", "stars", None}
+        What moves. Maps of stars show disks as hot as stars are, with all the disorder
+        that gas has, in one half of the batches, and in the other galaxies of stars
+        that their gravity holds together. With None three batches of ten show stars.
     first : int
         Index of the first batch, to go on where another stream ended.
 

@@ -115,6 +115,7 @@ def test_mock_data_set_is_a_recipe():
     assert (data["residual_angle"].abs() < math.radians(30))[
         data["kappa"] > 0.9
     ].float().mean() > 0.8
+    assert torch.equal(data["scalars"][:, SCALARS.index("is_stars")], data["stars"] * 1)
     second = mock_data_set(1, seed=1, first=1)
     for key, value in second.items():
         torch.testing.assert_close(data[key][-len(value) :], value, rtol=0, atol=0)

@@ -44,6 +44,20 @@ def maps(mocks):
     return mocks.velocity[:4].double().numpy()
 
 
+@pytest.mark.parametrize("tracer", ["gas", "stars"])
+def test_what_was_observed_is_told(maps, tracer):
+    many = convert(maps * KMS, tracer=tracer)
+    one = convert(maps[0] * KMS, tracer=tracer)
+    assert (many.stars == (tracer == "stars")).all()
+    assert type(many).joined([many, one]).stars.tolist() == [tracer == "stars"] * 5
+    assert many[1:3].stars.shape == (2,)
+
+
+def test_tracers_have_names(maps):
+    with pytest.raises(InputError, match="tracer"):
+        galml.circularity(maps * KMS, tracer="dust")
+
+
 @pytest.mark.parametrize("parity", [-1, 1])
 @pytest.mark.parametrize("rotation", [0.0, 33.0, 200.0])
 def test_position_angle_on_the_sky(maps, parity, rotation):

@@ -37,6 +37,8 @@ PLAIN = {
     "scale_length": 0.5,
     "thickness": 0.01,
     "dispersion": 5.0,
+    "dispersion_fall": 0.0,
+    "drift": 1.0,
     "second_arc": 1.0,
 }
 
@@ -130,6 +132,25 @@ def test_cold_smooth_disks_rotate():
     _, around, radius = speeds(disk)
     outer = radius > 4
     assert ((around[outer] - 200).abs() < 8).all()
+
+
+def test_pressure_slows_disks_or_gravity_makes_up_for_it():
+    for drift, outer_speed in ((0.0, 200.0), (1.0, 147.0)):
+        disk = build(dispersion=100.0, drift=drift, flattening=0.0)
+        _, around, radius = speeds(disk)
+        near = (radius > 8) & (radius < 9)
+        assert abs(around[near].mean() - outer_speed) < 8
+
+
+def test_dispersions_of_stars_differ_by_direction():
+    p = draw_gas(16, generator(3), hot=True)
+    galaxy = build_gas(p, 512, generator(3))
+    assert galaxy.dispersion.shape == (16, 512, 3)
+    own = galaxy.dispersion.square().mean(-1).sqrt()
+    highest = p["dispersion"] * (1 + 1e-5)
+    assert (own <= highest[:, None]).all()
+    steady = p["dispersion_fall"] == 0
+    torch.testing.assert_close(own[steady].amax(1), p["dispersion"][steady])
 
 
 @pytest.mark.parametrize("flow", [-1.5, -0.5, 0.3, 1.0, 2.0])

@@ -87,6 +87,30 @@ def test_batches_of_one_are_possible():
         assert len(maps) == len(parameters["speed"]) <= 1
 
 
+def test_stars_are_hotter_than_gas():
+    found = {}
+    for tracer in ("gas", "stars"):
+        batches = [m for _, m in gas_maps(4, batch_size=16, seed=7, tracer=tracer)]
+        assert all((maps.stars == (tracer == "stars")).all() for maps in batches)
+        ratio = torch.cat([maps.truth.sigma_over_v for maps in batches])
+        found[tracer] = ratio.median()
+    assert found["stars"] > 1.5 * found["gas"]
+
+
+def test_stars_and_gas_are_mixed():
+    seen = {}
+    for parameters, maps in gas_maps(20, batch_size=2, seed=8, tracer=None):
+        kind = "stellar_mass" in parameters, bool(maps.stars.any())
+        seen[kind] = seen.get(kind, 0) + 1
+    assert set(seen) == {(False, False), (False, True), (True, True)}
+    assert seen[False, False] > 8
+
+
+def test_tracers_have_names():
+    with pytest.raises(InputError, match="tracer"):
+        next(gas_maps(1, batch_size=2, tracer="dust"))
+
+
 @pytest.mark.parametrize("argument", ["n_batches", "batch_size"])
 def test_numbers_must_be_positive(argument):
     numbers = {"n_batches": 1, "batch_size": 1} | {argument: 0}
