@@ -4,10 +4,11 @@ Spins and their errors on mocks that training has not seen.
 
     python benchmarks/spin_mocks.py [--batches 150] [--beside FOLDER]
 
-Beside the default model stand an oracle, a gradient-boosted regressor that knows what
-a perfect image could show (bulge fraction, Sersic index, inclination, colors, bar and
-arms), and, from the FOLDER that ``duckworth_mocks.py`` writes, the published network
-and ours, both trained on the same galaxies.
+Beside the default model stands an oracle, a gradient-boosted regressor that knows what
+a perfect image could show: bulge fraction, Sersic index, inclination, ellipticity,
+flattening of the bulge, height of the disk, colors, bar and arms. From the FOLDER that
+``duckworth_mocks.py`` writes come the published network and ours, both trained on the
+same galaxies until they no longer improve.
 """
 
 import argparse
@@ -50,6 +51,10 @@ VISIBLE = (
     "bulge_fraction",
     "sersic_index",
     "inclination",
+    "ellipticity",
+    "galaxy_flattening",
+    "galaxy_disk_height",
+    "galaxy_thick_fraction",
     "galaxy_bar_fraction",
     "galaxy_arm_strength",
 )
@@ -67,9 +72,8 @@ SURVEYS = ("SDSS", "DECaLS", "LSST")
 
 def answer(model, data):
     """Answer as the operation does."""
-    result = posterior(
-        evaluate(model.network, data, MIRRORS), model.config["calibration"]
-    )
+    outputs = evaluate(model.network, data, MIRRORS)
+    result = posterior(outputs, model.config["calibration"])
     low, _, high = result["spin_quantiles"].numpy().T
     return QTable(
         {
@@ -80,6 +84,7 @@ def answer(model, data):
             "fast_rotator_probability": fast_rotators(result).numpy(),
             "ellipticity": result["ellipticity"].numpy(),
             "ellipticity_err": result["ellipticity_error"].numpy(),
+            "novelty": outputs["distance"].numpy() / model.config["domain"]["distance"],
         }
     )
 

@@ -68,7 +68,7 @@ def atlas3d():
 
 
 def sami():
-    """Ellipticity, spin, half-light radius (arcsec) and class of SAMI's galaxies."""
+    """Measurements of SAMI's galaxies: half-light radii in arcsec, magnitudes in r."""
     path = shared_data("ifu_spin_tables") / "sami_dr3_stellar_kinematics.csv"
     table = Table.read(path).filled(np.nan)
     table = table[(table["type"] >= 0) & np.isfinite(table["lambdar_re_mge"])]
@@ -78,6 +78,8 @@ def sami():
         "ellipticity": np.array(table["epsmge_re"]),
         "spin": np.array(table["lambdar_re_mge"]),
         "r_eff": np.array(table["remge"]),
+        "magnitude": np.array(table["mmge"]),
+        "type": np.array(table["type"]),
         "class": kind,
     }
 

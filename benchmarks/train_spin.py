@@ -1,66 +1,166 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Train the models of `galml.spin` on the mocks and put them in place.
 
-    python benchmarks/train_spin.py
+    python benchmarks/train_spin.py [--cache FOLDER] [--check]
 
-The mocks are a recipe: batches of population stars-1, seen in many surveys, train the
-network in stages, others choose the best epoch, and others again make the errors
-right. The model for one band goes on from there, without colors. The first stages of
-the weights in the package had mocks of earlier versions of the population, in which
-spirals had wider bulges and deeper dust, and simpler color images.
+The mocks are a recipe: batches of the population of stars, seen in many surveys, train
+the network, others choose the best epoch, and others again, together with galaxies
+unlike the population, make the errors right. The model for one band goes on from there,
+without colors. The cache keeps what is prepared, so that a training that was stopped
+goes on; ``--check`` tells whether the weights in the package have this recipe.
 """
 
+import argparse
+import math
 from pathlib import Path
 
 import torch
-from common import ship
+from common import check, describe, ship
 
 from galml.core.fitting import fit_prepared
-from galml.mocks import STAR_POPULATION
+from galml.mocks import STAR_POPULATION, TYPES
+from galml.physics import generator_for
 from galml.stellar_spin.fitting import SpinRecipe, augment, forget
 from galml.stellar_spin.mock_data import mock_data_set
 
-KEYS = ("image", "scalars", "spin", "ellipticity")
-#: Streams of mocks that each stage adds, its epochs, learning rate and seed.
-STAGES = (
-    (((500, 41), (450, 42)), 14, 2e-3, 1),
-    (((600, 45),), 6, 1.2e-3, 2),
-    (((240, 61), (300, 62), (240, 67)), 9, 1.2e-3, 5),
-)
-VALIDATION = (30, 63)
-CALIBRATION = (60, 64)
-#: The same of the model for one band, and what each batch of it is seen in.
-SINGLE = (((200, 51),), 4, 1e-3, 1)
-SINGLE_VALIDATION = (30, 53)
-SINGLE_CALIBRATION = (100, 54)
-BANDS = (("g",), ("r",), ("i",), ("F814W",))
-OPTIONS = {"n_particles": 12_000, "views": 2}
-TRAINING = {"batch_size": 128, "dtype": "bfloat16", "progress": True}
-CARD = {
-    "title": "Stellar spin and ellipticity from images",
-    "training": f"mocks of population {STAR_POPULATION}, in stages",
-    "population": STAR_POPULATION,
-    "license": "BSD-3-Clause",
+KEYS = ("image", "scalars", "spin", "ellipticity", "type")
+#: Batches that are made at a time.
+CHUNK = 25
+#: Number of batches and seed of the mocks that train, that choose the epoch, that make
+#: the errors right, and of those beside them that are unlike the population.
+STREAMS = {
+    "training": (650, 2041),
+    "validation": (25, 2063),
+    "calibration": (65, 2064),
+    "stressed": (20, 2065),
 }
+#: The same of the model for one band, beside the training of the other without colors.
+SINGLE_STREAMS = {
+    "training": (75, 2051),
+    "validation": (15, 2053),
+    "calibration": (65, 2054),
+    "stressed": (20, 2055),
+}
+BANDS = (("g",), ("r",), ("i",), ("F814W",))
+OPTIONS = {"n_particles": 10_000, "views": 2}
+TRAINING = {"batch_size": 128, "dtype": "bfloat16", "seed": 1}
+#: Epochs and highest learning rate of the two models.
+EPOCHS, RATE = 8, 2e-3
+SINGLE_EPOCHS, SINGLE_RATE = 2, 7e-4
+#: Galaxies unlike the population: chance of each change, and by which factors.
+CHANGE = 0.3
+CHANGES = {
+    "disk_height": (1.5, 3.0),
+    "spheroid_radius": (1.5, 3.0),
+    "bulge_fraction": (0.3, 0.7),
+    "dust_depth": (3.0, 10.0),
+    "disk_age": (0.25, 0.6),
+    "spheroid_age": (0.25, 0.6),
+    "metallicity": (0.2, 0.5),
+    "young_fraction": (2.0, 4.0),
+    "clump_size": (1.5, 3.0),
+}
+#: Strength of the faults of their images.
+STRESS = 3.0
+#: What the mocks depend on.
+CODE = (
+    "mocks/star_recipe.py",
+    "mocks/scaling_relations.py",
+    "mocks/profiles.py",
+    "mocks/dynamics.py",
+    "mocks/galaxy.py",
+    "mocks/gas_disk.py",
+    "mocks/images.py",
+    "mocks/light.py",
+    "mocks/ifu.py",
+    "mocks/surveys.py",
+    "data/stellar_light.ecsv",
+    "stellar_spin/mock_data.py",
+    "stellar_spin/color_images.py",
+    "stellar_spin/disturbance.py",
+    "stellar_spin/preparation.py",
+    "stellar_spin/network.py",
+)
 #: Name and domain of the models, by whether they are for one band.
 MODELS = {
-    False: ("stellar-spin-1", "galaxy images in optical bands"),
-    True: ("stellar-spin-single-band-1", "galaxy images in one optical band"),
+    False: ("stellar-spin-2", "galaxy images in optical bands"),
+    True: ("stellar-spin-single-band-2", "galaxy images in one optical band"),
 }
 
 
-def mocks(streams, bands=None):
-    """Prepare streams of mocks, each a number of batches and a seed."""
-    parts = [
-        mock_data_set(count, seed=seed, bands=bands, **OPTIONS)
-        for count, seed in streams
-    ]
-    return {key: torch.cat([part[key] for part in parts]) for key in KEYS}
+def card(single_band):
+    """Describe a model before it is trained."""
+    recipe = {
+        "population": STAR_POPULATION,
+        "streams": STREAMS,
+        "mocks": OPTIONS,
+        "epochs": EPOCHS,
+        "learning_rate": RATE,
+        "training": TRAINING,
+        "changes": CHANGES,
+        "change": CHANGE,
+        "stress": STRESS,
+    }
+    if single_band:
+        recipe |= {
+            "single_band_streams": SINGLE_STREAMS,
+            "single_band_epochs": SINGLE_EPOCHS,
+            "single_band_learning_rate": SINGLE_RATE,
+            "bands": BANDS,
+        }
+    return {
+        "title": "Stellar spin and ellipticity from images",
+        "training": f"mocks of population {STAR_POPULATION}",
+        "population": STAR_POPULATION,
+        "license": "BSD-3-Clause",
+        **describe(CODE, **recipe),
+    }
+
+
+def unlike(p, generator):
+    """Change galaxies to what the population does not have."""
+    p, n = dict(p), len(p["size"])
+    for name, (low, high) in CHANGES.items():
+        changed = torch.rand(n, generator=generator) < CHANGE
+        place = torch.rand(n, generator=generator)
+        factor = torch.exp(math.log(low) + (math.log(high) - math.log(low)) * place)
+        p[name] = torch.where(changed, p[name] * factor, p[name])
+    return p
+
+
+def chunk(name, stream, first, bands, cache):
+    """Prepare some batches of a stream, or take them from the cache."""
+    count, seed = stream
+    path = cache and Path(cache) / f"{name}-{seed}-{first}.pt"
+    if path and path.exists():
+        return torch.load(path)
+    options = dict(OPTIONS)
+    if name == "stressed":
+        options |= {"alter": unlike, "disturbance": STRESS}
+    number = min(CHUNK, count - first)
+    data = mock_data_set(number, seed=seed, first=first, bands=bands, **options)
+    data["type"] = data["galaxy_type"]
+    data = {key: data[key] for key in KEYS}
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(data, path)
+    return data
+
+
+def mocks(name, stream, bands=None, cache=None):
+    """Prepare a stream of mocks."""
+    firsts = range(0, stream[0], CHUNK)
+    return joined(*(chunk(name, stream, first, bands, cache) for first in firsts))
+
+
+def joined(*parts):
+    """Put data sets into one."""
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def as_used(data, seed):
     """Forget what users may not know, as the training does."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_for(seed, "knowledge of held-out mocks", 0)
     return augment({key: value.float() for key, value in data.items()}, generator)
 
 
@@ -72,9 +172,17 @@ def without_colors(data):
     return data | {"image": image, "scalars": scalars}
 
 
-def joined(first, second):
-    """Put two data sets into one."""
-    return {key: torch.cat([first.pop(key), second.pop(key)]) for key in KEYS}
+def held_out(streams, bands=None, cache=None):
+    """Prepare mocks that choose the epoch, and those that make the errors right."""
+    parts = {
+        name: as_used(mocks(name, stream, bands, cache), stream[1])
+        for name, stream in streams.items()
+        if name != "training"
+    }
+    for name in ("calibration", "stressed"):
+        state = torch.full_like(parts[name]["spin"], float(name == "stressed"))
+        parts[name]["stressed"] = state
+    return parts["validation"], joined(parts["calibration"], parts["stressed"])
 
 
 def place(model, single_band):
@@ -85,27 +193,51 @@ def place(model, single_band):
     ship(model, name, default=not single_band, domain=domain)
 
 
-def main():
-    """Run it."""
-    sets = as_used(mocks([VALIDATION]), 0), as_used(mocks([CALIBRATION]), 1)
-    data = model = None
-    for streams, epochs, rate, seed in STAGES:
-        more = mocks(streams)
-        data = more if data is None else joined(data, more)
-        options = {"epochs": epochs, "learning_rate": rate, "seed": seed, "card": CARD}
-        model = fit_prepared(
-            SpinRecipe(), data, *sets, model=model, **options, **TRAINING
-        )
-    place(model, single_band=False)
-    streams, epochs, rate, seed = SINGLE
-    data = joined(without_colors(data), mocks(streams, BANDS))
-    sets = (
-        as_used(mocks([SINGLE_VALIDATION], BANDS), 0),
-        as_used(mocks([SINGLE_CALIBRATION], BANDS), 1),
+def train(cache=None):
+    """Train both models; give them by whether they are for one band."""
+    cards = {single_band: card(single_band) for single_band in MODELS}
+    common = TRAINING | {"settings": {"types": len(TYPES)}, "progress": True}
+    sets = held_out(STREAMS, cache=cache)
+    data = mocks("training", STREAMS["training"], cache=cache)
+    model = fit_prepared(
+        SpinRecipe(),
+        data,
+        *sets,
+        card=cards[False],
+        epochs=EPOCHS,
+        learning_rate=RATE,
+        checkpoint=cache and Path(cache) / "default.checkpoint",
+        **common,
     )
-    options = {"epochs": epochs, "learning_rate": rate, "seed": seed, "card": CARD}
-    model = fit_prepared(SpinRecipe(), data, *sets, model=model, **options, **TRAINING)
-    place(model, single_band=True)
+    yield False, model
+    more = mocks("training", SINGLE_STREAMS["training"], BANDS, cache)
+    yield (
+        True,
+        fit_prepared(
+            SpinRecipe(),
+            joined(without_colors(data), more),
+            *held_out(SINGLE_STREAMS, BANDS, cache),
+            model=model,
+            card=cards[True],
+            epochs=SINGLE_EPOCHS,
+            learning_rate=SINGLE_RATE,
+            checkpoint=cache and Path(cache) / "single.checkpoint",
+            **common,
+        ),
+    )
+
+
+def main():
+    """Train and place the models, or check those in place."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    if args.check:
+        same = [check(name, card(kind)) for kind, (name, _) in MODELS.items()]
+        raise SystemExit(not all(same))
+    for single_band, model in train(args.cache):
+        place(model, single_band)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from galml.core import fitting as shared
-from galml.core.distributions import bin_centers, histogram_log_density, ranked_score
+from galml.core.distributions import bin_centers, ranked_score
 from galml.core.exceptions import InputError
 from galml.core.fitting import valid_range
 from galml.core.inference import infer
@@ -15,6 +15,7 @@ from galml.core.metrics import coverage
 from galml.core.networks import standardize
 from galml.core.weights import load_model
 from galml.imaging import MIRRORS
+from galml.mocks import TYPES
 from galml.stellar_spin import preparation, published
 from galml.stellar_spin.metrics import agreement
 from galml.stellar_spin.posterior import (
@@ -44,6 +45,9 @@ ZERO_POINT = 0.02
 #: Shares of images that training shows in one band, without a blue or a red band,
 #: without PSF, and without calibration.
 SINGLE_BAND, NO_BLUE, NO_RED, NO_PSF, NO_CALIBRATION = 0.12, 0.1, 0.1, 0.3, 0.1
+#: Training images whose features are remembered, and the share of images like those of
+#: the training that are said to be unlike them.
+COMPARED, UNLIKE = 4096, 0.01
 #: Width over which truths are blurred, and weights of the terms of the loss.
 BLUR, SHARPNESS, SHAPE = 0.02, 20.0, 0.2
 
@@ -195,22 +199,45 @@ class SpinRecipe:
 
     def columns(self, data):
         """Reduce a data set to what the training takes."""
-        return {key: data[key] for key in ("image", "scalars", "spin", "ellipticity")}
+        keys = ("image", "scalars", "spin", "ellipticity", "type")
+        return {key: data[key] for key in keys if key in data}
 
     def loss(self, network, batch):
         """Give the loss of a batch, see `spin_loss`."""
         return spin_loss(network, batch)
 
     def calibrate(self, model, data, calibration, *, device):
-        """Make the errors right, and measure how good the predictions are."""
-        outputs = evaluate(model.network, calibration, MIRRORS, device=device)
+        """Make the errors right, and measure how good the predictions are.
+
+        Where the calibration galaxies have ``stressed``, those that are unlike the
+        training tell how errors grow with the distance from it, and do not count in
+        the figures.
+        """
+        network, generator = model.network, torch.Generator().manual_seed(0)
+        rows = torch.randperm(len(data["image"]), generator=generator)[:COMPARED]
+        shown = {key: data[key][rows].float() for key in ("image", "scalars")}
+        seen = evaluate(
+            network, self._augment(shown, generator), MIRRORS, device=device
+        )
+        network.learn_distance(seen["features"])
+        outputs = evaluate(network, calibration, MIRRORS, device=device)
         factors = calibrate(outputs, calibration)
         result = posterior(outputs, factors)
         truth = calibration["spin"].numpy()
-        figures = agreement(result["spin_mean"].numpy(), truth)
-        figures["coverage"] = coverage(truth, *interval("spin", result))
+        alike = np.ones(len(truth), dtype=bool)
+        if "stressed" in calibration:
+            alike = ~calibration["stressed"].numpy().astype(bool)
+        figures = agreement(result["spin_mean"].numpy()[alike], truth[alike])
+        low, high = interval("spin", result)
+        figures["coverage"] = coverage(truth[alike], low[alike], high[alike])
         domain = valid_range(data["scalars"].float())
-        return {"calibration": factors, "domain": domain}, figures
+        domain["distance"] = farthest(outputs["distance"].numpy()[alike])
+        config = {"calibration": factors, "domain": domain}
+        if "type" in data:
+            count = torch.bincount(data["type"].long(), minlength=len(TYPES))
+            shares = (count / count.sum()).tolist()
+            config["types"] = dict(zip(TYPES, shares, strict=True))
+        return config, figures
 
     def _augment(self, batch, generator):
         return augment(batch, generator, self.input_spec)
@@ -268,6 +295,25 @@ class DuckworthRecipe:
         found, truth = outputs["spin"].numpy(), known["spin"].numpy()
         error = float(np.quantile(np.abs(found - truth), 0.683))
         return {"error": error}, agreement(found, truth)
+
+
+def farthest(distance):
+    """Find the distance that a share of new objects like these will exceed.
+
+    Parameters
+    ----------
+    distance : `~numpy.ndarray`
+        Shape (n,): of objects that training has not seen.
+
+    Returns
+    -------
+    float
+        At most ``UNLIKE`` of objects drawn alike are farther away, whatever their
+        distribution is (conformal prediction: Vovk et al. 2005); the largest, where
+        there are too few for that.
+    """
+    level = np.ceil((len(distance) + 1) * (1 - UNLIKE)) / len(distance)
+    return float(np.quantile(distance, min(level, 1.0), method="higher"))
 
 
 #: Recipes by the name of the network.
@@ -383,6 +429,7 @@ def spin_loss(network, batch):
         The network.
     batch : dict of str to `torch.Tensor`
         What it takes, ``spin`` and ``ellipticity``; truths that are NaN do not count.
+        Where there is a ``type``, the probability is that of type and spin together.
 
     Returns
     -------
@@ -392,29 +439,42 @@ def spin_loss(network, batch):
     """
     outputs = network(batch)
     known = {key: torch.isfinite(batch[key]) for key in ("spin", "ellipticity")}
-    spin, ellipticity = (batch[key].nan_to_num(0.0) for key in known)
-    logits = outputs["spin"]
+    spin, ellipticity = (batch[key].nan_to_num(0.0)[:, None] for key in known)
+    joint = torch.log_softmax(outputs["spin"].float().flatten(2), 2)
+    joint = joint.unflatten(2, outputs["spin"].shape[2:])
+    logits = joint.logsumexp(2)
+    own = logits
+    if "type" in batch:
+        rows = torch.arange(len(joint), device=joint.device)
+        own = joint.transpose(1, 2)[rows, batch["type"].long()]
     mean, width = ellipticity_of(outputs)
-    density = histogram_log_density(logits, spin, 1.0, BLUR)
+    # The joint probability of the type and of the spin, blurred over the bins.
+    centers = bin_centers(logits, 1.0)
+    blurred = torch.softmax(-0.5 * ((centers - spin[..., None]) / BLUR) ** 2, -1)
+    square = ((ellipticity - mean) / width).square()
     terms = {
-        "spin": -_mean(density, known["spin"]),
-        "sharpness": _mean(ranked_score(logits, spin), known["spin"]),
-        "ellipticity": _mean(
-            width.log() + 0.5 * ((ellipticity - mean) / width) ** 2,
-            known["ellipticity"],
-        ),
+        "spin": _mean(-(blurred * own).sum(-1), known["spin"]),
+        "sharpness": _mean(_ranked(logits, spin), known["spin"]),
+        "ellipticity": _mean(width.log() + 0.5 * square, known["ellipticity"]),
     }
     weights = {"sharpness": SHARPNESS, "ellipticity": SHAPE}
     loss = sum(weights.get(key, 1.0) * term for key, term in terms.items())
     with torch.no_grad():
-        center = torch.softmax(logits, 1) @ bin_centers(logits, 1.0)
+        center = (logits.exp().mean(1) @ centers)[:, None]
         square = _mean((center - spin) ** 2, known["spin"])
     return {"loss": loss, **terms, "spin_square": square}
 
 
+def _ranked(logits, truth):
+    """Give the ranked probability scores of the members, shape (n, members)."""
+    count = logits.shape[1]
+    scores = ranked_score(logits.flatten(0, 1), truth[:, 0].repeat_interleave(count))
+    return scores.unflatten(0, (-1, count))
+
+
 def _mean(values, known):
-    """Mean over the objects whose truth is known, zero where there is none."""
-    return (values * known).sum() / known.sum().clamp_min(1)
+    """Mean over members, and objects whose truth is known; zero where there is none."""
+    return (values.mean(1) * known).sum() / known.sum().clamp_min(1)
 
 
 def published_loss(network, batch):

@@ -5,11 +5,12 @@ import numpy as np
 
 from galml.core.distributions import histogram_quantile
 from galml.core.domain import find_domain
+from galml.core.exceptions import InputError
 from galml.core.flags import Flag
 from galml.core.running import grouped, run
 from galml.core.weights import load_model
 from galml.imaging import MIRRORS, GalaxyImages, find_problems, read_images
-from galml.stellar_spin.posterior import fast_rotators, posterior
+from galml.stellar_spin.posterior import fast_rotators, posterior, type_weights
 from galml.stellar_spin.preparation import prepare
 
 __all__ = ["SpinDomain", "spin"]
@@ -29,6 +30,7 @@ def spin(
     pixel_scale=None,
     psf_fwhm=None,
     unit=None,
+    prior=None,
     model="default",
     device="auto",
     dtype="float32",
@@ -74,6 +76,12 @@ def spin(
         (n, bands). By default ``PSFFWHM`` (arcsec) of the metadata.
     unit : `~astropy.units.Unit` or str, optional
         Unit of data that have none; dimensionless by default.
+    prior : mapping of str to float, optional
+        Shares of types in the sample that the galaxies are drawn from, such as
+        ``{"elliptical": 0.2, "lenticular": 0.3, "spiral": 0.45, "dwarf": 0.05}``. By
+        default those of the model's training, which are ``config["types"]`` of the
+        model: a sample limited in flux has more early types than a volume, a cluster
+        more than the field. A word stands for all types with it in their names.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Name of a model, file of a model, or model.
     device : str, optional
@@ -98,9 +106,11 @@ def spin(
         One row per galaxy, in order: ``spin`` (mean of its distribution) with
         ``spin_err`` (1 sigma), ``spin_lo`` and ``spin_hi`` (68 %);
         ``fast_rotator_probability``, that of a spin above 0.31 times the root of the
-        ellipticity [2]_; ``ellipticity`` of the half-light ellipse with its error; and
-        ``flags``, see `~galml.core.decode_flags`. The published model gives the spin
-        alone.
+        ellipticity [2]_; ``ellipticity`` of the half-light ellipse with its error;
+        ``novelty``, how far the image is from those of the training, in units of the
+        distance that one in a hundred of these exceeds, and with which errors grow;
+        and ``flags``, see `~galml.core.decode_flags`. The published model gives the
+        spin alone.
 
     Raises
     ------
@@ -143,6 +153,7 @@ def spin(
         "psf_fwhm": psf_fwhm,
         "unit": unit,
         "hdu": hdu,
+        "prior": prior,
     }
     return run(
         find_domain(model),
@@ -169,11 +180,17 @@ class SpinDomain:
     operation, views = "spin", MIRRORS
 
     def __init__(self, model):
-        self.model, self.spec = model, model.input_spec
+        self.model, self.spec, self.weights = model, model.input_spec, None
         self.reference = self.spec.parameters["reference_wavelength"]
 
-    def read(self, data, **options):
+    def read(self, data, *, prior=None, **options):
         """Read images of galaxies, see `~galml.imaging.read_images`."""
+        types = self.model.config.get("types")
+        if prior is not None:
+            if types is None:
+                expected = "None: this model knows no types of galaxies"
+                raise InputError("prior", repr(prior), expected)
+            self.weights = type_weights(prior, types)
         return read_images(data, reference=self.reference, **options)
 
     def problem(self, member):
@@ -202,6 +219,7 @@ class SpinDomain:
             "fast_rotator_probability",
             "ellipticity",
             "ellipticity_err",
+            "novelty",
         )
         columns = {name: ((), None) for name in names}
         if n_samples:
@@ -210,7 +228,8 @@ class SpinDomain:
 
     def answer(self, outputs, prepared, members):
         """Give the columns, from distributions that are calibrated."""
-        result = posterior(outputs, self.model.config["calibration"])
+        config = self.model.config
+        result = posterior(outputs, config["calibration"], weights=self.weights)
         low, _, high = result["spin_quantiles"].T
         values = {
             "spin": result["spin_mean"],
@@ -220,6 +239,7 @@ class SpinDomain:
             "fast_rotator_probability": fast_rotators(result),
             "ellipticity": result["ellipticity"],
             "ellipticity_err": result["ellipticity_error"],
+            "novelty": outputs["distance"] / config["domain"]["distance"],
         }
         if "noise" in outputs:
             noise = outputs["noise"].contiguous()
@@ -230,6 +250,7 @@ class SpinDomain:
         """Tell what happened to each image."""
         scalars, domain = prepared.scalars.numpy(), self.model.config["domain"]
         low, high = (np.array(domain[end]) for end in ("low", "high"))
+        distance = outputs["distance"].numpy()
 
         def scalar(name):
             return scalars[:, self.spec.scalars.index(name)]
@@ -240,7 +261,7 @@ class SpinDomain:
             Flag.LOW_SNR: scalar("log_snr") < np.log10(LOW_SNR),
             Flag.FEW_PIXELS: scalar("log_pixels") < np.log10(FEW_PIXELS),
             Flag.TRUNCATED: scalar("coverage") < TRUNCATED,
-            Flag.OUT_OF_DOMAIN: outside.any(1),
+            Flag.OUT_OF_DOMAIN: outside.any(1) | (distance > domain["distance"]),
         }
         flags = np.concatenate([member.flags for member in members])
         for bit, state in states.items():

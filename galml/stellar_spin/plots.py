@@ -287,16 +287,18 @@ def saliency(image, model):
     from galml.core.distributions import bin_centers
     from galml.core.domain import find_domain
     from galml.core.networks import View
+    from galml.stellar_spin.posterior import density
 
     domain = find_domain(model)
     inputs = domain.prepare([image]).inputs
     shown = inputs["image"].clone().requires_grad_()
     views, total = domain.views or (View(),), 0.0
     for view in views:
-        logits = model.network(view.apply(inputs | {"image": shown}))["spin"]
-        if logits.ndim == 2:
-            logits = torch.softmax(logits, 1) @ bin_centers(logits, 1.0)
-        total = total + logits.sum() / len(views)
+        outputs = model.network(view.apply(inputs | {"image": shown}))
+        spin = outputs["spin"]
+        if spin.ndim > 1:
+            spin = density(outputs) @ bin_centers(spin, 1.0)
+        total = total + spin.sum() / len(views)
     (slope,) = torch.autograd.grad(total, shown)
     strength = (slope * shown).abs().sum(1)[0].detach()
     seen = shown[0].detach()

@@ -11,19 +11,24 @@ from galml.core.distributions import (
     interpolate,
     widening,
 )
+from galml.core.exceptions import InputError
 from galml.physics import FAST_ROTATOR
 
 __all__ = [
     "UNCALIBRATED",
     "calibrate",
+    "density",
     "ellipticity_of",
     "fast_rotators",
     "interval",
     "posterior",
+    "type_weights",
 ]
 
 #: Calibration that leaves distributions as they are.
 UNCALIBRATED = {"spin": [], "ellipticity": []}
+#: Least probability of a bin.
+SMALLEST = 1e-7
 #: Points and weights of Gauss-Hermite quadrature over a normal distribution.
 NODES = (-1.7320508, 0.0, 1.7320508)
 WEIGHTS = (1 / 6, 2 / 3, 1 / 6)
@@ -35,19 +40,44 @@ def ellipticity_of(outputs):
     Parameters
     ----------
     outputs : dict of str to `torch.Tensor`
-        ``ellipticity``, shape (n, 2).
+        ``ellipticity``, shape (n, members, 2).
 
     Returns
     -------
     mean, spread : `torch.Tensor`
-        Shape (n,): between 0 and 1, and 0.005 and 0.305.
+        Shape (n, members): between 0 and 1, and 0.005 and 0.305.
     """
-    mean, width = outputs["ellipticity"].unbind(1)
+    mean, width = outputs["ellipticity"].unbind(-1)
     return torch.sigmoid(mean), 0.005 + 0.3 * torch.sigmoid(width)
 
 
-def posterior(outputs, calibration, widen=None):
+def density(outputs, weights=None):
+    """Average the distributions of the spin over members and types.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        ``spin``, shape (n, members, types, bins).
+    weights : `torch.Tensor`, optional
+        Shape (types,): how much more frequent each type is than in the training.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, bins), rows of sum 1.
+    """
+    logits = outputs["spin"]
+    joint = torch.softmax(logits.flatten(2), 2).mean(1).unflatten(1, logits.shape[2:])
+    if weights is not None:
+        joint = joint * weights[:, None]
+    total = joint.sum(1) + SMALLEST
+    return total / total.sum(1, keepdim=True)
+
+
+def posterior(outputs, calibration, *, weights=None, widen=None):
     """Turn the network's outputs into calibrated distributions.
+
+    Those of the members are averaged: where they disagree the mean is wide.
 
     Parameters
     ----------
@@ -55,7 +85,9 @@ def posterior(outputs, calibration, widen=None):
         See `~galml.stellar_spin.network.SpinNet`.
     calibration : dict
         For "spin" and "ellipticity": the factors by which to widen distributions,
-        against their own width.
+        against their own width and the distance from the training.
+    weights : `torch.Tensor`, optional
+        Shape (types,): how much more frequent each type is than in the training.
     widen : dict of str to `torch.Tensor`, optional
         Factors of shape (n,) to use for "spin" or "ellipticity" instead.
 
@@ -71,15 +103,18 @@ def posterior(outputs, calibration, widen=None):
     def factor(name, width):
         if widen is not None and name in widen:
             return widen[name]
-        return interpolate(calibration[name], width[:, None])
+        predictors = torch.stack([width, outputs["distance"]], 1)
+        return interpolate(calibration[name], predictors)
 
-    logits = torch.log_softmax(outputs["spin"], 1)
-    raw = histogram_quantile(logits.exp(), levels, 1.0)
+    raw = density(outputs, weights)
+    low, _, high = histogram_quantile(raw, levels, 1.0).T
     # A power of a distribution has its width over the square root of that power.
-    power = factor("spin", (raw[:, 2] - raw[:, 0]) / 2)[:, None] ** -2
-    probability = torch.softmax(logits * power, 1)
+    power = factor("spin", (high - low) / 2)[:, None] ** -2
+    probability = torch.softmax(raw.log() * power, 1)
     quantiles = histogram_quantile(probability, levels, 1.0)
-    ellipticity, width = ellipticity_of(outputs)
+    means, widths = ellipticity_of(outputs)
+    ellipticity = means.mean(1)
+    width = (widths.square() + (means - ellipticity[:, None]).square()).mean(1).sqrt()
     return {
         "spin": probability,
         "spin_mean": probability @ bin_centers(probability, 1.0),
@@ -88,6 +123,49 @@ def posterior(outputs, calibration, widen=None):
         "ellipticity": ellipticity,
         "ellipticity_error": width * factor("ellipticity", width),
     }
+
+
+def type_weights(prior, types):
+    """Find how much more frequent types are in a sample than in the training.
+
+    Parameters
+    ----------
+    prior : mapping of str to float
+        Shares of the sample. A key stands for all types in whose names it is a word;
+        they keep their ratios. Shares need not sum up to 1.
+    types : dict of str to float
+        Shares of the types in the training.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (types,), as `posterior` takes it.
+
+    Raises
+    ------
+    galml.core.InputError
+        If a key names no type, a type has no share or two, or shares are negative or
+        all zero.
+    """
+    names = ", ".join(types)
+    weights = {}
+    for key, share in prior.items():
+        members = [name for name in types if key == name or key in name.split()]
+        if not members:
+            raise InputError("prior", repr(key), f"words out of {names}")
+        if not (np.isfinite(share) and share >= 0):
+            raise InputError("prior", f"{key!r}: {share}", "shares of at least 0")
+        total = sum(types[name] for name in members)
+        for name in members:
+            if name in weights:
+                raise InputError("prior", f"two shares of {name!r}", "one of each")
+            weights[name] = share / total if total else 0.0
+    missing = [name for name in types if name not in weights]
+    if missing:
+        raise InputError("prior", f"no share of {missing}", f"all of {names}")
+    if not any(weights.values()):
+        raise InputError("prior", "shares of 0", "at least one above 0")
+    return torch.tensor([weights[name] for name in types], dtype=torch.float32)
 
 
 def fast_rotators(result):
@@ -123,7 +201,7 @@ def calibrate(outputs, data):
     """Fit the calibration of a network on images that training has not seen.
 
     Widths are scaled so that 68.3 % intervals cover as many of the truths, in bins of
-    the predicted width.
+    the predicted width and of the distance from the training.
 
     Parameters
     ----------
@@ -153,11 +231,12 @@ def _factors(name, outputs, truth):
 
     def covers(factor):
         widen = {name: torch.from_numpy(factor).float()}
-        low, high = interval(name, posterior(outputs, UNCALIBRATED, widen))
+        low, high = interval(name, posterior(outputs, UNCALIBRATED, widen=widen))
         return (truth >= low) & (truth <= high)
 
-    width = posterior(outputs, UNCALIBRATED)[f"{name}_error"].numpy()
-    return widening(width[:, None], covers)
+    width = posterior(outputs, UNCALIBRATED)[f"{name}_error"]
+    predictors = torch.stack([width, outputs["distance"]], 1)
+    return widening(predictors.numpy(), covers)
 
 
 def interval(name, result):

@@ -13,11 +13,13 @@ from galml.core import GalmlWarning
 from galml.core.exceptions import InputError, ModelError
 from galml.core.fitting import fit_prepared
 from galml.core.model import GalaxyModel
+from galml.mocks import TYPES
 from galml.stellar_spin import fit
 from galml.stellar_spin.fitting import (
     SpinRecipe,
     augment,
     augment_published,
+    farthest,
     published_loss,
     spin_loss,
 )
@@ -163,7 +165,8 @@ def test_settings_and_shown_input():
     assert found.options == {"widths": [4, 4, 4, 4]}
     mean = data["scalars"].mean(0)
     torch.testing.assert_close(found.network.mean, mean)
-    assert len(found.config["calibration"]["spin"]) == 1
+    # One table for the width, one for the distance.
+    assert len(found.config["calibration"]["spin"]) == 2
     assert found.config["calibration"]["ellipticity"] == []
 
 
@@ -238,12 +241,67 @@ def test_spin_loss_is_least_for_the_truth():
     centers = (np.arange(40) + 0.5) / 40
 
     def loss(spin, width):
-        logits = torch.tensor(-0.5 * ((centers - spin) / width) ** 2)[None].float()
-        outputs = {"spin": logits, "ellipticity": torch.zeros(1, 2)}
+        logits = torch.tensor(-0.5 * ((centers - spin) / width) ** 2).float()
+        outputs = {
+            "spin": logits.expand(1, 2, 1, 40),
+            "ellipticity": torch.zeros(1, 2, 2),
+        }
         truth = {"spin": torch.tensor([0.4]), "ellipticity": torch.tensor([0.5])}
         return spin_loss(lambda batch: outputs, truth)["loss"]
 
     assert loss(0.4, 0.03) < loss(0.4, 0.1) < loss(0.6, 0.1) < loss(0.6, 0.03)
+
+
+def test_spin_loss_knows_types():
+    logits = torch.full((1, 1, 2, 40), -30.0)
+    logits[0, 0, 1] = 0.0
+    outputs = {"spin": logits, "ellipticity": torch.zeros(1, 1, 2)}
+    truth = {"spin": torch.tensor([0.4125]), "ellipticity": torch.tensor([0.5])}
+    right, wrong, unknown = (
+        spin_loss(lambda batch: outputs, truth | kind)["spin"]
+        for kind in ({"type": torch.tensor([1.0])}, {"type": torch.tensor([0.0])}, {})
+    )
+    assert right == pytest.approx(np.log(40), rel=1e-4)
+    assert wrong == pytest.approx(np.log(40) + 30, rel=1e-4)
+    assert unknown == pytest.approx(np.log(40), rel=1e-4)
+
+
+def test_types_and_stressed_galaxies():
+    """Shares of types are kept; stressed galaxies do not count in the figures."""
+    generator = torch.Generator().manual_seed(0)
+    data = {
+        "image": torch.randn(48, 6, 48, 48, generator=generator),
+        "scalars": torch.randn(48, 23, generator=generator),
+        "spin": torch.rand(48, generator=generator),
+        "ellipticity": torch.rand(48, generator=generator),
+        "type": torch.tensor([0.0, 2.0, 3.0, 3.0]).repeat(12),
+    }
+    stressed = torch.zeros(48)
+    stressed[24:] = 1
+    held_out = data | {"stressed": stressed, "spin": data["spin"].clone()}
+    settings = {"widths": [4, 4, 4, 4], "types": len(TYPES)}
+    options = {"settings": settings, "epochs": 1, "device": "cpu"}
+    found = fit_prepared(SpinRecipe(), data, data, held_out, **options)
+    assert found.config["types"] == dict(
+        zip(TYPES, (0.25, 0.0, 0.25, 0.5, 0.0, 0.0), strict=True)
+    )
+    assert found.config["domain"]["distance"] > 0
+    held_out["spin"][24:] = 0.5
+    again = fit_prepared(SpinRecipe(), data, data, held_out, **options)
+    assert again.card["figures"]["pearson"] == pytest.approx(
+        found.card["figures"]["pearson"], abs=0.05
+    )
+    held_out["spin"][:24] = 0.5
+    constant = fit_prepared(SpinRecipe(), data, data, held_out, **options)
+    assert "pearson" not in constant.card["figures"]
+
+
+def test_farthest_holds_for_new_objects():
+    distance = np.random.default_rng(0).exponential(size=4000)
+    threshold = farthest(distance[:2000])
+    assert np.mean(distance[2000:] > threshold) < 0.02
+    assert np.mean(distance[:2000] > threshold) < 0.01
+    assert farthest(distance[:20]) == distance[:20].max()
 
 
 def test_published_loss():

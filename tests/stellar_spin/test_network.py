@@ -38,9 +38,30 @@ def test_default_network_costs_a_tenth_of_the_published_one():
 
 
 def test_outputs():
-    outputs = SpinNet(bins=32).eval()(inputs(3))
-    assert outputs["spin"].shape == (3, 32)
-    assert outputs["ellipticity"].shape == (3, 2)
+    network = SpinNet(bins=32, types=5, members=2).eval()
+    outputs = network(inputs(3))
+    assert outputs["spin"].shape == (3, 2, 5, 32)
+    assert outputs["ellipticity"].shape == (3, 2, 2)
+    assert len(outputs["features"]) == 3
+    assert (outputs["distance"] == 0).all()
+
+
+def test_members_differ():
+    spin = SpinNet(members=3).eval()(inputs(2))["spin"]
+    assert (spin[:, 0] - spin[:, 1]).abs().max() > 1e-3
+
+
+def test_distance_is_that_of_mahalanobis():
+    network = SpinNet(widths=(4, 4, 4, 4), members=1).eval()
+    generator = torch.Generator().manual_seed(0)
+    count = len(network.center)
+    scale = torch.zeros(count)
+    scale[:3] = torch.tensor([4.0, 2.0, 1.0])
+    features = 5 + scale * torch.randn(20_000, count, generator=generator)
+    network.learn_distance(features)
+    place = (features[:8] - network.center) @ network.axes
+    expected = ((features[:8] - 5) / scale.clamp_min(1e-9))[:, :3].norm(dim=1)
+    torch.testing.assert_close(place.norm(dim=1), expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("axes", [(-1,), (-2,), (-1, -2)])

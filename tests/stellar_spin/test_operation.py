@@ -10,6 +10,7 @@ from astropy.wcs import WCS
 import galml
 from galml.core import GalmlWarning, decode_flags
 from galml.core.exceptions import InputError, InputUnitError, ModelError
+from galml.core.flags import Flag
 from galml.cutouts import CutoutStack, sdss_rgb
 from galml.imaging import read_images
 from galml.physics import pivot_wavelengths
@@ -24,6 +25,7 @@ COLUMNS = [
     "fast_rotator_probability",
     "ellipticity",
     "ellipticity_err",
+    "novelty",
     "flags",
 ]
 
@@ -69,7 +71,7 @@ def test_columns(table):
     half = (table["spin_hi"] - table["spin_lo"]) / 2
     np.testing.assert_allclose(table["spin_err"], half, atol=1e-6)
     assert table.meta["OPERATN"] == "spin"
-    assert table.meta["MODEL"] == "stellar-spin-1"
+    assert table.meta["MODEL"] == "stellar-spin-2"
 
 
 def test_what_is_predicted(galaxies, table):
@@ -92,6 +94,33 @@ def test_invariance(images, options, table, turn):
         "diagonal": lambda d: d.swapaxes(-1, -2),
     }[turn](images)
     assert_same(galml.spin(moved, **options), table)
+
+
+def test_prior_of_the_sample(images, options, table, model):
+    types = model.config["types"]
+    same = galml.spin(images, prior=types, **options)
+    np.testing.assert_allclose(same["spin"], table["spin"], atol=1e-5)
+    early = {"elliptical": 0.6, "lenticular": 0.35, "spiral": 0.05, "dwarf": 0}
+    late = {"elliptical": 0.05, "lenticular": 0.05, "spiral": 0.8, "dwarf": 0.1}
+    slow, fast = (galml.spin(images, prior=one, **options) for one in (early, late))
+    assert np.mean(slow["spin"]) < np.mean(table["spin"]) < np.mean(fast["spin"])
+    assert "prior" in " ".join(str(v) for v in slow.meta.values())
+    np.testing.assert_array_equal(slow["ellipticity"], table["ellipticity"])
+
+
+def test_prior_needs_types(images, options, published_model):
+    with pytest.raises(InputError, match="prior: got"):
+        galml.spin(images, prior={"spiral": 1}, **options | {"model": published_model})
+
+
+def test_images_unlike_the_training_are_flagged(images, options, table):
+    """Checkerboards are no galaxies; their errors are larger."""
+    y, x = np.indices(images.shape[-2:])
+    board = 30.0 * ((x // 4 + y // 4) % 2) + images
+    found = galml.spin(board, **options)
+    flagged = (found["flags"] & Flag.OUT_OF_DOMAIN) != 0
+    assert flagged.mean() > 0.8
+    assert np.median(found["novelty"]) > 1 > np.median(table["novelty"])
 
 
 def test_batches_change_nothing(galaxies, images, options, table):

@@ -78,7 +78,7 @@ def test_default_model_on_color_images(color_images):
     assert 0.55 < figures["coverage"] < 0.8
 
 
-@pytest.mark.parametrize("name", ["default", "stellar-spin-single-band-1"])
+@pytest.mark.parametrize("name", ["default", "stellar-spin-single-band-2"])
 def test_models_in_one_band(single_band, name):
     figures = judge_model(name, single_band)
     assert figures["pearson"] > 0.8 and abs(figures["bias"]) < 0.06
@@ -99,7 +99,7 @@ def test_these_bounds_tell_trained_from_random_weights(mocks):
 
 def test_all_shipped_models_are_tested():
     names = list_models("spin")["name"].tolist()
-    assert sorted(names) == ["stellar-spin-1", "stellar-spin-single-band-1"]
+    assert sorted(names) == ["stellar-spin-2", "stellar-spin-single-band-2"]
 
 
 def test_disks_turn_faster_than_ellipticals_on_observed_images(shared):
