@@ -2,12 +2,11 @@
 """
 Circularities, position angles and their errors on mocks that training has not seen.
 
-    python benchmarks/circularity_mocks.py [--maps 60000] [--merlin FILE]
+    python benchmarks/circularity_mocks.py [--maps 60000]
 
 A quarter of the maps is free of noise. Beside the default model stand what the best
-possible one could reach on maps of gas (the oracle of ``circularity_population.py``),
-the classical ring fit alone and, from the FILE that ``merlin_mocks.py`` writes, the
-published autoencoder trained on the same population.
+possible one could reach on maps of gas (the oracle of ``circularity_population.py``)
+and the classical ring fit alone.
 """
 
 import argparse
@@ -18,10 +17,8 @@ import torch
 from astropy.table import QTable
 from common import RESULTS, ROOT, write_figures
 from matplotlib.figure import Figure
-from merlin_mocks import images, judge_merlin
 from mock_answers import INPUTS, answer, check
 
-from galml.core.model import GalaxyModel
 from galml.core.weights import load_model
 from galml.gas_kinematics import metrics, mock_data
 
@@ -169,8 +166,8 @@ def measure(table, truth):
     }
 
 
-def beside(data, maps, merlin):
-    """Figures of the ring fit, the oracle and the published system without noise."""
+def beside(data):
+    """Figures of the ring fit and the oracle without noise."""
     free = torch.isinf(data["snr"]) & (data["inclination"] >= LOWEST_INCLINATION)
     free &= ~data["stars"]
     rotating = free & (data["kappa"] > metrics.ROTATING)
@@ -184,11 +181,6 @@ def beside(data, maps, merlin):
             # It was fitted with equal weight on both classes.
             row["balanced_accuracy_prior"] = row.pop("balanced_accuracy")
             result[key.replace("_", " ")] = row
-    if merlin:
-        own = images(-(-maps // 512), CLEAN, False)
-        rows = free[: len(own["kappa"])]
-        own = {key: value[rows] for key, value in own.items()}
-        result["published, retrained"] = judge_merlin(GalaxyModel.load(merlin), own)
     return result
 
 
@@ -196,7 +188,6 @@ def main():
     """Draw the mocks, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--maps", type=int, default=60_000)
-    parser.add_argument("--merlin")
     args = parser.parse_args()
     model = load_model("default", "circularity")
     difference = check(model)
@@ -206,7 +197,7 @@ def main():
         table, truth = answer(model, data), truth_of(data)
         results[key] = measure(table, truth)
         if first is None:
-            first, others = (truth, table), beside(data, args.maps, args.merlin)
+            first, others = (truth, table), beside(data)
     free = {key: result["noise free"]["gas"] for key, result in results.items()}
     show("gas, no noise, inclination >= 30", free | others)
     for key, result in results.items():
