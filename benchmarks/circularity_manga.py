@@ -29,7 +29,11 @@ TRACERS = {
 }
 UNUSABLE, MESSY, CLEAN = 0, 1, 2
 #: The center is that of the maps; the PSF has 2.5 arcsec, a pixel half an arcsec.
-KNOWN = {"center": (40, 40), "beam": 5 * u.pix}
+#: What is known of the maps of each tracer.
+KNOWN = {
+    tracer: {"center": (40, 40), "beam": 5 * u.pix, "tracer": seen}
+    for tracer, seen in (("stellar", "stars"), ("H alpha", "gas"))
+}
 MISALIGNED = 30.0
 IMAGE = ROOT / "docs" / "images" / "manga.png"
 
@@ -55,7 +59,7 @@ def truths(labels, tracer):
 def ring_fit(velocity):
     """Share of the variance explained, and position angle, of the classical fit."""
     domain = find_domain(load_model("default", "circularity"))
-    members = list(domain.read(velocity * u.km / u.s, **KNOWN).members)
+    members = list(domain.read(velocity * u.km / u.s, **KNOWN[tracer]).members)
     prepared = domain.prepare(members)
     unexplained = domain.spec.scalars.index("log_unexplained")
     return -prepared.scalars[:, unexplained].numpy(), prepared.angle.numpy()

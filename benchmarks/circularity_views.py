@@ -66,7 +66,7 @@ def on_manga(model, count):
         truth, quality = truths(labels, tracer)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", GalmlWarning)  # some maps are empty
-            table = run(domain, maps * u.km / u.s, KNOWN)
+            table = run(domain, maps * u.km / u.s, KNOWN[tracer])
         error = angle_error(table["position_angle"], truth)
         shown = np.isfinite(maps).sum((1, 2)) >= 6
         judged = ((quality == CLEAN) | (quality == UNUSABLE)) & shown
