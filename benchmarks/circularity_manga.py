@@ -28,8 +28,8 @@ TRACERS = {
     "H alpha": ("halpha_pa", "halpha_qual"),
 }
 UNUSABLE, MESSY, CLEAN = 0, 1, 2
-#: The center is that of the maps; the PSF has 2.5 arcsec, a pixel half an arcsec.
-#: What is known of the maps of each tracer.
+#: What is known of the maps of each tracer: their center, the PSF of 2.5 arcsec in
+#: pixels of half an arcsec, and what is seen.
 KNOWN = {
     tracer: {"center": (40, 40), "beam": 5 * u.pix, "tracer": seen}
     for tracer, seen in (("stellar", "stars"), ("H alpha", "gas"))
@@ -59,7 +59,7 @@ def truths(labels, tracer):
 def ring_fit(velocity):
     """Share of the variance explained, and position angle, of the classical fit."""
     domain = find_domain(load_model("default", "circularity"))
-    members = list(domain.read(velocity * u.km / u.s, **KNOWN[tracer]).members)
+    members = list(domain.read(velocity * u.km / u.s, **KNOWN["H alpha"]).members)
     prepared = domain.prepare(members)
     unexplained = domain.spec.scalars.index("log_unexplained")
     return -prepared.scalars[:, unexplained].numpy(), prepared.angle.numpy()
@@ -168,7 +168,7 @@ def main():
         truth, quality = truths(labels, tracer)
         clean = (quality == CLEAN) & np.isfinite(truth)
         both &= clean
-        table = galml.circularity(maps * u.km / u.s, **KNOWN)
+        table = galml.circularity(maps * u.km / u.s, **KNOWN[tracer])
         score, angle = table["map_quality"], table["position_angle"].value
         answers = {
             "galml": (score, angle),
