@@ -44,7 +44,7 @@ def surface(coefficients, standard):
     Parameters
     ----------
     coefficients : `torch.Tensor`
-        One number, a constant; 1 + c, a plane; or 3 + c + c (c + 1) / 2, with products
+        In the last axis one number, a constant; 1 + c, a plane; or 3 + c + c (c + 1) / 2, with products
         of two conditions, and the third and fourth power of the first one, the mass.
     standard : `torch.Tensor`
         Standardized conditions, shape (n, c).
@@ -52,10 +52,10 @@ def surface(coefficients, standard):
     Returns
     -------
     `torch.Tensor`
-        Shape (n,).
+        Shape (..., n).
     """
     terms = _terms(standard.to(coefficients.dtype))
-    return terms[:, : len(coefficients)] @ coefficients
+    return coefficients @ terms[:, : coefficients.shape[-1]].T
 
 
 def fit_surface(standard, values, plane=False):
@@ -146,7 +146,7 @@ def find_limits(stars, galaxy, standard, places, *, extent=None, escape=None):
     )
     # Raised where a star would be outside.
     place, part = limit_places(share)
-    limits = torch.stack([surface(row, standard) for row in log_speed])
+    limits = surface(log_speed, standard)
     limit = torch.lerp(limits[place, galaxy], limits[place + 1, galaxy], part)
     excess = speed.clamp_min(1e-6).log() - limit + math.log(MARGIN)
     raised = torch.zeros(len(LIMIT_RADII), dtype=torch.float64)

@@ -250,9 +250,7 @@ class StarScaling(nn.Module):
     def _fastest(self, share, context):
         """Largest speed at shares of the extent."""
         # One row for each of the radii; one column for each star, or one for all.
-        limits = torch.stack(
-            [surface(row, context) for row in self._double(self.log_speed)]
-        ).expand(-1, len(share))
+        limits = surface(self._double(self.log_speed), context).expand(-1, len(share))
         place, part = limit_places(share)
         low, high = (limits.gather(0, p[None])[0] for p in (place, place + 1))
         return torch.lerp(low, high, part).exp()
