@@ -10,13 +10,14 @@ observed images of SDSS. The distance is the column ``novelty``.
 """
 
 import argparse
+from functools import partial
 
 import numpy as np
 from common import ROOT, write_figures
 from matplotlib.figure import Figure
 from spin_mocks import answer
 from spin_sdss import load
-from train_spin import STRESS, unlike
+from train_spin import POWERS, STRESS, unlike
 
 import galml
 from galml.core.metrics import coverage, scatter68
@@ -24,11 +25,12 @@ from galml.core.weights import load_model
 from galml.stellar_spin.mock_data import mock_data_set
 
 SEED = 1050
+OTHER = partial(unlike, power=POWERS["stressed"])
 SETS = {
     "mocks": {},
     "larger faults": {"disturbance": STRESS},
-    "other galaxies": {"alter": unlike},
-    "other galaxies, larger faults": {"alter": unlike, "disturbance": STRESS},
+    "other galaxies": {"alter": OTHER},
+    "other galaxies, larger faults": {"alter": OTHER, "disturbance": STRESS},
 }
 EDGES = (0.0, 0.5, 0.65, 0.8, 1.0, 1.3, np.inf)
 FEWEST = 50

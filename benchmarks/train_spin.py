@@ -3,15 +3,16 @@
 
     python benchmarks/train_spin.py [--cache FOLDER] [--check]
 
-The mocks are a recipe: batches of the population of stars, seen in many surveys, train
-the network, others choose the best epoch, and others again, together with galaxies
-unlike the population, make the errors right. The model for one band goes on from there,
+The mocks are a recipe: batches of the population of stars, seen in many surveys, and of
+galaxies somewhat unlike it train the network, others choose the best epoch, and others
+again, together with galaxies quite unlike the population, make the errors right. The
+model for one band goes on from there,
 without colors. The cache keeps what is prepared, so that a training that was stopped
 goes on; ``--check`` tells whether the weights in the package have this recipe.
 """
 
 import argparse
-import math
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,17 +27,20 @@ from galml.stellar_spin.mock_data import mock_data_set
 KEYS = ("image", "scalars", "spin", "ellipticity", "type")
 #: Batches that are made at a time.
 CHUNK = 25
-#: Number of batches and seed of the mocks that train, that choose the epoch, that make
-#: the errors right, and of those beside them that are unlike the population.
+#: Number of batches and seed of the mocks that train, and of galaxies of which some are
+#: unlike the population; of mocks that choose the epoch, that make the errors right,
+#: and of those beside them that are still more unlike.
 STREAMS = {
-    "training": (650, 2041),
-    "validation": (25, 2063),
+    "training": (450, 2041),
+    "varied": (100, 2042),
+    "validation": (20, 2063),
     "calibration": (65, 2064),
     "stressed": (20, 2065),
 }
 #: The same of the model for one band, beside the training of the other without colors.
 SINGLE_STREAMS = {
-    "training": (75, 2051),
+    "training": (60, 2051),
+    "varied": (15, 2052),
     "validation": (15, 2053),
     "calibration": (65, 2054),
     "stressed": (20, 2055),
@@ -47,7 +51,8 @@ TRAINING = {"batch_size": 128, "dtype": "bfloat16", "seed": 1}
 #: Epochs and highest learning rate of the two models.
 EPOCHS, RATE = 8, 2e-3
 SINGLE_EPOCHS, SINGLE_RATE = 2, 7e-4
-#: Galaxies unlike the population: chance of each change, and by which factors.
+#: Galaxies unlike the population: chance of each change, by which factors, and the
+#: power of these factors in varied and in stressed mocks.
 CHANGE = 0.3
 CHANGES = {
     "disk_height": (1.5, 3.0),
@@ -59,8 +64,10 @@ CHANGES = {
     "metallicity": (0.2, 0.5),
     "young_fraction": (2.0, 4.0),
     "clump_size": (1.5, 3.0),
+    "dispersion_ratio": (0.7, 1.2),
 }
-#: Strength of the faults of their images.
+POWERS = {"varied": 0.5, "stressed": 1.5}
+#: Strength of the faults of images of stressed mocks.
 STRESS = 3.0
 #: What the mocks depend on.
 CODE = (
@@ -99,6 +106,7 @@ def card(single_band):
         "training": TRAINING,
         "changes": CHANGES,
         "change": CHANGE,
+        "powers": POWERS,
         "stress": STRESS,
     }
     if single_band:
@@ -117,14 +125,14 @@ def card(single_band):
     }
 
 
-def unlike(p, generator):
+def unlike(p, generator, power=1.0):
     """Change galaxies to what the population does not have."""
     p, n = dict(p), len(p["size"])
     for name, (low, high) in CHANGES.items():
         changed = torch.rand(n, generator=generator) < CHANGE
         place = torch.rand(n, generator=generator)
-        factor = torch.exp(math.log(low) + (math.log(high) - math.log(low)) * place)
-        p[name] = torch.where(changed, p[name] * factor, p[name])
+        factor = low * (high / low) ** place
+        p[name] = torch.where(changed, p[name] * factor**power, p[name])
     return p
 
 
@@ -135,8 +143,10 @@ def chunk(name, stream, first, bands, cache):
     if path and path.exists():
         return torch.load(path)
     options = dict(OPTIONS)
+    if name in POWERS:
+        options["alter"] = partial(unlike, power=POWERS[name])
     if name == "stressed":
-        options |= {"alter": unlike, "disturbance": STRESS}
+        options["disturbance"] = STRESS
     number = min(CHUNK, count - first)
     data = mock_data_set(number, seed=seed, first=first, bands=bands, **options)
     data["type"] = data["galaxy_type"]
@@ -147,10 +157,14 @@ def chunk(name, stream, first, bands, cache):
     return data
 
 
-def mocks(name, stream, bands=None, cache=None):
-    """Prepare a stream of mocks."""
-    firsts = range(0, stream[0], CHUNK)
-    return joined(*(chunk(name, stream, first, bands, cache) for first in firsts))
+def mocks(streams, *names, bands=None, cache=None):
+    """Prepare streams of mocks as one data set."""
+    parts = [
+        chunk(name, streams[name], first, bands, cache)
+        for name in names
+        for first in range(0, streams[name][0], CHUNK)
+    ]
+    return joined(*parts)
 
 
 def joined(*parts):
@@ -174,11 +188,10 @@ def without_colors(data):
 
 def held_out(streams, bands=None, cache=None):
     """Prepare mocks that choose the epoch, and those that make the errors right."""
-    parts = {
-        name: as_used(mocks(name, stream, bands, cache), stream[1])
-        for name, stream in streams.items()
-        if name != "training"
-    }
+    parts = {}
+    for name in ("validation", "calibration", "stressed"):
+        data = mocks(streams, name, bands=bands, cache=cache)
+        parts[name] = as_used(data, streams[name][1])
     for name in ("calibration", "stressed"):
         state = torch.full_like(parts[name]["spin"], float(name == "stressed"))
         parts[name]["stressed"] = state
@@ -198,7 +211,7 @@ def train(cache=None):
     cards = {single_band: card(single_band) for single_band in MODELS}
     common = TRAINING | {"settings": {"types": len(TYPES)}, "progress": True}
     sets = held_out(STREAMS, cache=cache)
-    data = mocks("training", STREAMS["training"], cache=cache)
+    data = mocks(STREAMS, "training", "varied", cache=cache)
     model = fit_prepared(
         SpinRecipe(),
         data,
@@ -210,7 +223,7 @@ def train(cache=None):
         **common,
     )
     yield False, model
-    more = mocks("training", SINGLE_STREAMS["training"], BANDS, cache)
+    more = mocks(SINGLE_STREAMS, "training", "varied", bands=BANDS, cache=cache)
     yield (
         True,
         fit_prepared(

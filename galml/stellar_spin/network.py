@@ -9,7 +9,7 @@ from galml.core.networks import Residual, down
 __all__ = ["SpinNet"]
 
 #: Joint features of a member, and directions in which those of all are compared.
-FEATURES, DIRECTIONS = 96, 32
+FEATURES, DIRECTIONS = 96, 64
 
 
 class SpinNet(nn.Module):
