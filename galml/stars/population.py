@@ -29,7 +29,7 @@ SMALLEST_POPULATION = 20
 GALAXIES_PER_TERM, RIDGE = 4, 1e-3
 #: Share of the training galaxies that are as near to another one as galaxies in the
 #: domain are; and how many times farther those are that no answer is given for.
-NEAR, FAR = 0.999, 2.5
+NEAR, FAR = 0.999, 1.75
 #: Stars may be farther out, and faster, than any seen by this factor.
 MARGIN = 1.02
 #: Distances from the center at which the limit of the speed is kept, in the extent.
@@ -44,8 +44,9 @@ def surface(coefficients, standard):
     Parameters
     ----------
     coefficients : `torch.Tensor`
-        In the last axis one number, a constant; 1 + c, a plane; or 3 + c + c (c + 1) / 2, with products
-        of two conditions, and the third and fourth power of the first one, the mass.
+        In the last axis one number, a constant; 1 + c, a plane; 3 + c + c (c + 1) / 2,
+        with products of two conditions, and the third and fourth power of the first
+        one, the mass.
     standard : `torch.Tensor`
         Standardized conditions, shape (n, c).
 
