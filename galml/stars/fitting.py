@@ -701,7 +701,7 @@ def fit_flow(
     recipe.augment = _augmentation(data, settings, axisymmetric, smoothing, scale)
     stars = {"stars": data.stars, "galaxy": data.galaxy}
     train_stars, validation_stars = (
-        _choose_stars(select(stars, rows & inside), stars_per_galaxy, seed)
+        _choose_stars(select(stars, rows[inside[rows]]), stars_per_galaxy, seed)
         for rows in split
     )
     about = {
@@ -950,11 +950,10 @@ def _split(data, validation, seed):
         got = f"{len(data.stars)} usable stars"
         raise InputError("stars", got, f"at least {FEWEST_STARS}")
     if not by_galaxy:
-        parts = split_rows(len(data.stars), seed, validation)
-        every = torch.arange(len(data.stars))
-        return by_galaxy, *(torch.isin(every, rows) for rows in parts)
+        return by_galaxy, *split_rows(len(data.stars), seed, validation)
     parts = split_rows(len(galaxies), seed, validation)
-    return by_galaxy, *(torch.isin(data.galaxy, galaxies[rows]) for rows in parts)
+    masks = [torch.isin(data.galaxy, galaxies[rows]) for rows in parts]
+    return by_galaxy, *(mask.nonzero()[:, 0] for mask in masks)
 
 
 def _choose_stars(stars, most, seed):
