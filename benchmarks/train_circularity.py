@@ -31,8 +31,8 @@ CHUNK = 10
 #: Seeds of what is withheld from the mocks that do not train.
 WITHHELD = {"validation": 0, "calibration": 1}
 TRAINING = {
-    "epochs": 20,
-    "learning_rate": 2e-3,
+    "epochs": 12,
+    "learning_rate": 3e-3,
     "batch_size": 256,
     "dtype": "bfloat16",
     "seed": 1,

@@ -111,7 +111,7 @@ def draw_gas(n, generator, *, hot=False):
     # shocks heat (Wisnioski et al. 2015, ApJ 799, 209). Stars are as hot as their
     # gravity lets them be.
     cold = (12 * torch.exp(0.5 * torch.randn(n, generator=generator))).clamp(5, 40)
-    warm = torch.where(chance(0.5), cold, power(1.2, 2.25))
+    warm = torch.where(chance(0.4), cold, uniform(10, 150))
     p = {
         "radius": power(0.5, 1.5),
         "curve": torch.randint(len(CURVES), (n,), generator=generator),
@@ -124,7 +124,7 @@ def draw_gas(n, generator, *, hot=False):
         "thickness": power(-2, -0.7),
         "dispersion_fall": sometimes(0.5, uniform(0, 1.5)),
         "drift": sometimes(0.5, torch.ones(n)),
-        "flattening": uniform(0, 0.5),
+        "flattening": sometimes(0.6, uniform(0, 0.5)),
         "arms": sometimes(0.4, uniform(0.2, 0.8)),
         "arm_number": choose([1.0, 2.0, 1.0]) + 1.0,
         "arm_pitch": uniform(2, 8),
