@@ -10,11 +10,19 @@ same number of epochs, batches and schedule; models and checkpoints go into the 
 and a training that was stopped goes on. Without it, flows that are in the folder are
 judged, and the default model. For each: held-out log-likelihood, classifier two-sample
 test at 20 000 stars of a galaxy on all ten axes (mean and worst), discrepancies, speed
-of sampling; for models that take images also without, and with.
+of sampling; the likelihood is that of stars within the limits of their galaxies, those
+beyond are counted; for models that take images also without, and with. All know the
+sizes of the galaxies; without them a draw is one galaxy of the population, which is
+judged by the ranks of true sizes among drawn ones, and by the mean density.
+
+Of the default model also: sizes and motions of sampled stars over those of true ones,
+the fastest and the farthest star, and how many galaxies are outside of the domain, as
+they are and with the masses of others.
 """
 
 import argparse
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +30,14 @@ import torch
 from astropy.table import QTable, vstack
 from common import ROOT, write_figures
 from mock_galaxies import LEFT_OUT, galaxy_image
+from scipy.stats import kstest
 
 import galml
+from galml.core import Flag, GalmlWarning
 from galml.core.model import GalaxyModel
 from galml.core.weights import load_model
 from galml.mocks import star_galaxies, star_images
+from galml.mocks.chemo_recipe import draw_star_galaxies, escape_speed
 from galml.stars import fit
 from galml.stars.metrics import c2st, mmd, sliced_wasserstein
 from galml.stars.plots import plot_galaxy, plot_quantiles
@@ -43,14 +54,18 @@ BUDGET = {
 RATES = {"galacticflow": 1e-3, "sospf": 1e-3}
 #: Galaxies that are sampled of flows that take minutes for one.
 SAMPLED = {"sospf": 1}
+#: Further galaxies whose sizes are judged, draws of each, and stars of a draw.
+SIZED, DRAWS, FEW = range(1540, 1740), 49, 500
+#: Stars older than this (Gyr) are the old ones; galaxies of more than this are massive.
+OLD, MASSIVE = 8.0, 10.5
 #: Seconds for which sampling is timed.
 PATIENCE = 3.0
 IMAGES = ROOT / "docs" / "images"
 
 
-def galaxies(numbers):
+def galaxies(numbers, count=STARS):
     """Stars and conditions of galaxies."""
-    pairs = star_galaxies(len(numbers), STARS, first=numbers.start)
+    pairs = star_galaxies(len(numbers), count, first=numbers.start)
     stars, conditions = zip(*pairs, strict=True)
     return list(stars), QTable(vstack(list(conditions), metadata_conflicts="silent"))
 
@@ -97,11 +112,14 @@ def rate(model, condition):
 
 def judge(model, stars, conditions, sampled, seed=0):
     """Measures of each left-out galaxy; those of samples for the first ones."""
-    found = {key: [] for key in ("log_prob", "c2st", "mmd", "mmd_gaussian", "sliced")}
+    keys = ("log_prob", "outside", "c2st", "mmd", "mmd_gaussian", "sliced")
+    found = {key: [] for key in keys}
     for index, truth in enumerate(stars):
         row = conditions[index : index + 1]
         log_prob = galml.star_log_prob(truth, row, model=model)["log_prob"]
-        found["log_prob"].append(float(np.mean(log_prob)))
+        inside = np.isfinite(log_prob)
+        found["log_prob"].append(float(np.mean(log_prob[inside])))
+        found["outside"].append(float(np.mean(~inside)))
         if index >= sampled:
             continue
         sample = galml.sample_stars(row, len(truth), model=model, seed=seed)
@@ -111,6 +129,120 @@ def judge(model, stars, conditions, sampled, seed=0):
         found["mmd_gaussian"].append(mmd(sample[few], truth[few], kernel="gaussian"))
         found["sliced"].append(sliced_wasserstein(sample, truth))
     return found
+
+
+def vectors(table, names):
+    """Take three columns, shape (n, 3)."""
+    return np.stack([table[name].value for name in names], 1)
+
+
+def structure(table):
+    """Measure a galaxy: half-mass radius (kpc), rotation, old stars' heat (km/s)."""
+    place = vectors(table, ("x", "y", "z"))
+    motion = vectors(table, ("v_x", "v_y", "v_z"))
+    radius = np.hypot(place[:, 0], place[:, 1])
+    turning = (place[:, 0] * motion[:, 1] - place[:, 1] * motion[:, 0]) / radius
+    old = table["age"].value > OLD
+    return {
+        "r_50": np.median(radius),
+        "v_phi": np.mean(turning),
+        "speed": np.sqrt(np.mean(turning**2)),
+        "sigma_z_old": np.std(motion[old, 2]),
+    }
+
+
+def motions(model, stars, conditions, numbers):
+    """Compare sampled with true stars by size, motion and limits, galaxy by galaxy."""
+    found = {"r_50": [], "v_phi": [], "sigma_z_old": []}
+    limits = {"fastest": [], "unbound": [], "farthest": []}
+    for index, (number, truth) in enumerate(zip(numbers, stars, strict=True)):
+        row = conditions[index : index + 1]
+        sample = galml.sample_stars(row, len(truth), model=model, seed=0)
+        ours, true = structure(sample), structure(truth)
+        for key in ("r_50", "sigma_z_old"):
+            found[key].append(ours[key] / true[key] - 1)
+        # Giants hardly turn: their rotation counts in units of the speed.
+        found["v_phi"].append((ours["v_phi"] - true["v_phi"]) / true["speed"])
+        p = draw_star_galaxies(number, 1, 0)
+        radius = np.linalg.norm(vectors(sample, ("x", "y", "z")), axis=1)
+        speed = np.linalg.norm(vectors(sample, ("v_x", "v_y", "v_z")), axis=1)
+        escape = escape_speed(p, torch.from_numpy(radius)[None].float())[0].numpy()
+        limits["fastest"].append(np.max(speed / escape))
+        limits["unbound"].append(np.mean(speed > escape))
+        limits["farthest"].append(np.max(radius) / float(p["extent"]))
+    massive = np.log10(conditions["stellar_mass"].value) > MASSIVE
+    figures = {"massive_galaxies": int(massive.sum())}
+    for key, values in found.items():
+        values = np.array(values)
+        figures[key] = {
+            "median": float(np.median(values)),
+            "rms": float(np.sqrt(np.mean(values**2))),
+            "massive_median": float(np.median(values[massive])),
+            "massive_rms": float(np.sqrt(np.mean(values[massive] ** 2))),
+        }
+    figures["fastest_over_escape_speed"] = float(max(limits["fastest"]))
+    figures["share_of_unbound_stars"] = float(np.mean(limits["unbound"]))
+    figures["farthest_over_extent"] = float(max(limits["farthest"]))
+    return figures
+
+
+def without_sizes(conditions):
+    """Leave the sizes out."""
+    conditions = conditions.copy()
+    conditions.remove_column("r_eff")
+    return conditions
+
+
+def size_ranks(model, conditions):
+    """Find the share of drawn galaxies that are smaller than each true one."""
+    ranks, given = [], without_sizes(conditions)
+    for index, size in enumerate(conditions["r_eff"].value):
+        rows = vstack([given[index : index + 1]] * DRAWS)
+        drawn = galml.sample_stars(rows, FEW, model=model, seed=0)
+        radius = np.hypot(drawn["x"].value, drawn["y"].value).reshape(DRAWS, FEW)
+        ranks.append((np.median(radius, axis=1) < size).sum())
+    # Ranks are whole numbers; the place between them is random.
+    return (ranks + np.random.default_rng(0).uniform(size=len(ranks))) / (DRAWS + 1)
+
+
+def sizes(model):
+    """Judge the scatter of drawn sizes."""
+    _, conditions = galaxies(SIZED, 2000)
+    ranks = size_ranks(model, conditions)
+    return {
+        "galaxies": len(ranks),
+        "draws": DRAWS,
+        "p_uniform": float(kstest(ranks, "uniform").pvalue),
+        "central_68": float(np.mean(np.abs(ranks - 0.5) < 0.34)),
+        "ranks": [float(rank) for rank in ranks],
+    }
+
+
+def domain(model, conditions):
+    """Count the galaxies outside of the domain, and those with masses of others."""
+    swapped = conditions.copy()
+    swapped["stellar_mass"] = np.roll(swapped["stellar_mass"], len(swapped) // 2)
+    figures = {}
+    for name, rows in (("as_they_are", conditions), ("masses_swapped", swapped)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GalmlWarning)
+            flags = galml.sample_stars(rows, 1, model=model, seed=0)["flags"]
+        figures[name] = {
+            "outside": float(np.mean(flags & int(Flag.OUT_OF_DOMAIN) != 0)),
+            "refused": float(np.mean(flags & int(Flag.FAILED) != 0)),
+        }
+    return figures
+
+
+def mean_log_prob(model, stars, conditions):
+    """Mean log-likelihood of stars of galaxies, of those within the limits."""
+    found = np.array(
+        [
+            galml.star_log_prob(truth, conditions[i : i + 1], model=model)["log_prob"]
+            for i, truth in enumerate(stars)
+        ]
+    )
+    return float(np.mean(found[np.isfinite(found)]))
 
 
 def summary(found):
@@ -170,6 +302,12 @@ def main():
     for key in table.colnames[1:]:
         table[key].info.format = ".0f" if key == "stars_per_second" else ".4f"
     table.pprint(max_lines=-1, max_width=-1)
+    figures["motions"] = motions(default, stars, conditions, numbers)
+    figures["sizes"] = sizes(default)
+    figures["domain"] = domain(default, conditions)
+    figures["log_prob_without_size"] = mean_log_prob(
+        default, stars, without_sizes(conditions)
+    )
     draw(default, stars, conditions)
     write_figures("stars_mocks", figures)
 

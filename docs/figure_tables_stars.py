@@ -21,6 +21,17 @@ FLOWS = {
     "sliced": ("sliced Wasserstein", ".3g"),
     "stars_per_second": ("stars per second", ",.0f"),
 }
+DIFFERENCES = {
+    "median": ("median difference", "+.1%"),
+    "rms": ("rms", ".1%"),
+    "massive_median": ("massive galaxies: median", "+.1%"),
+    "massive_rms": ("rms", ".1%"),
+}
+MOTIONS = {
+    "r_50": "half-mass radius",
+    "v_phi": "rotation, over the rms of its speed",
+    "sigma_z_old": "σ_z of stars older than 8 Gyr",
+}
 LIKELIHOOD = {"log_likelihood": ("held-out log-likelihood", ".3f")}
 SIMULATED = {
     "c2st": ("told apart", ".1%"),
@@ -65,10 +76,31 @@ def star_mocks_near_the_sun(results):
 def stars_mocks(results):
     """Flows by how they do on galaxies that they have not seen."""
     note = (
-        f"{results['galaxies']} galaxies, {results['stars']} stars of each; only one "
-        "for the samples of SOSPF, which take minutes."
+        f"{results['galaxies']} galaxies, {results['stars']} stars of each. Without "
+        "their sizes the log-likelihood of the default is "
+        f"{results['log_prob_without_size']:.3f}."
     )
     return FLOWS, results["flows"], note
+
+
+def stars_mocks_motions(results):
+    """Sizes and motions of sampled galaxies, relative to true ones."""
+    found, sizes, domain = (results[key] for key in ("motions", "sizes", "domain"))
+    rows = {MOTIONS[key]: found[key] for key in MOTIONS}
+    swapped, own = domain["masses_swapped"], domain["as_they_are"]
+    note = (
+        f"{found['massive_galaxies']} galaxies are massive, above 10\\ :sup:`10.5` "
+        "solar masses. The fastest of all stars has "
+        f"{found['fastest_over_escape_speed']:.2f} of the escape speed where it is, "
+        f"{found['share_of_unbound_stars']:.1e} of them are faster than that; the "
+        f"farthest lies at {found['farthest_over_extent']:.2f} of the extent. True "
+        f"sizes of {sizes['galaxies']} further galaxies among {sizes['draws']} drawn "
+        f"ones of each: {sizes['central_68']:.0%} in the central 68 %, ranks even with "
+        f"p = {sizes['p_uniform']:.2f}. Outside of the domain are {own['outside']:.0%} "
+        f"of the galaxies, and {swapped['outside']:.0%} with the mass of another one, "
+        f"of which {swapped['refused']:.0%} are refused."
+    )
+    return DIFFERENCES, rows, note
 
 
 def stars_milky_way(results):
@@ -125,6 +157,7 @@ STAR_TABLES = {
     "star_mocks structure": star_mocks_structure,
     "stars_milky_way": stars_milky_way,
     "stars_mocks": stars_mocks,
+    "stars_mocks motions": stars_mocks_motions,
     "stars_simulated": stars_simulated,
     "stars_simulated flows": stars_simulated_flows,
     "stars_speed": stars_speed,
