@@ -26,31 +26,31 @@ from galml.stellar_spin.mock_data import mock_data_set
 
 KEYS = ("image", "scalars", "spin", "ellipticity", "type")
 #: Batches that are made at a time.
-CHUNK = 25
+CHUNK = 15
 #: Number of batches and seed of the mocks that train, and of galaxies of which some are
 #: unlike the population; of mocks that choose the epoch, that make the errors right,
 #: and of those beside them that are still more unlike.
 STREAMS = {
-    "training": (450, 2041),
-    "varied": (100, 2042),
-    "validation": (20, 2063),
-    "calibration": (65, 2064),
-    "stressed": (20, 2065),
+    "training": (300, 2041),
+    "varied": (60, 2042),
+    "validation": (12, 2063),
+    "calibration": (45, 2064),
+    "stressed": (15, 2065),
 }
 #: The same of the model for one band, beside the training of the other without colors.
 SINGLE_STREAMS = {
-    "training": (60, 2051),
-    "varied": (15, 2052),
-    "validation": (15, 2053),
-    "calibration": (65, 2054),
-    "stressed": (20, 2055),
+    "training": (30, 2051),
+    "varied": (5, 2052),
+    "validation": (8, 2053),
+    "calibration": (30, 2054),
+    "stressed": (10, 2055),
 }
 BANDS = (("g",), ("r",), ("i",), ("F814W",))
 OPTIONS = {"n_particles": 10_000, "views": 2}
 TRAINING = {"batch_size": 128, "dtype": "bfloat16", "seed": 1}
 #: Epochs and highest learning rate of the two models.
 EPOCHS, RATE = 8, 2e-3
-SINGLE_EPOCHS, SINGLE_RATE = 2, 7e-4
+SINGLE_EPOCHS, SINGLE_RATE = 1, 5e-4
 #: Galaxies unlike the population: chance of each change, by which factors, and the
 #: power of these factors in varied and in stressed mocks.
 CHANGE = 0.3
