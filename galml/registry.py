@@ -176,7 +176,7 @@ OPERATIONS = (
             summary="stars of galaxies, drawn from what is known of the galaxies",
             kind="catalog",
             files="table with a row for each galaxy: stellar_mass, median_age, "
-            "age_percentile_10, metallicity, with their units",
+            "age_percentile_10, metallicity, and r_eff where it is known, with units",
             options={
                 "n": {
                     "type": "value",
