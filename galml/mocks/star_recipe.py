@@ -19,6 +19,7 @@ from galml.mocks.galaxy import (
 )
 from galml.mocks.gas_disk import build_gas_disk, gas_parameters
 from galml.mocks.profiles import (
+    disk_surface,
     half_mass_radius,
     interpolate,
     radius_table,
@@ -31,7 +32,7 @@ from galml.physics.stars import SOLAR_METALLICITY
 __all__ = ["SHARES", "STAR_POPULATION", "TYPES", "build_stars", "draw_stars"]
 
 #: Name and version of the recipe that `draw_stars` follows.
-STAR_POPULATION = "stars-1"
+STAR_POPULATION = "stars-2"
 
 #: Kinds of galaxies, as ``type`` counts them.
 TYPES = (
@@ -55,13 +56,18 @@ N_PARTS = GAS
 #: By part: contrast of the spiral arms, scatter of the natural logarithm of age, and
 #: offset of the logarithm of metallicity.
 ARM_CONTRAST = (0.9, 0.3, 0.0, 0.0, 1.2, 0.0, 0.0)
-AGE_SCATTER = (0.35, 0.15, 0.15, 0.15, 0.0, 0.3, 0.2)
-METAL_OFFSET = (0.0, -0.25, 0.05, 0.05, 0.1, 0.0, -0.1)
+AGE_SCATTER = (0.7, 0.15, 0.5, 0.15, 0.0, 0.3, 0.2)
+METAL_OFFSET = (0.0, -0.2, 0.0, 0.0, 0.1, 0.0, -0.1)
 #: Parts that share one disk: its scale length, and its direction of rotation.
 DISK = [THIN, THICK, YOUNG, BAR]
 # Increments of the three-dimensional sequence of lowest discrepancy.
 GOLDEN = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
 OLDEST = 13.5
+#: Oldest of the young stars and of those in clumps, in Gyr.
+YOUNG_AGE, CLUMP_AGE = 0.5, 0.15
+#: Width of rings (standard deviation over radius); number of shells, and how much more
+#: densely particles lie in them.
+RING_WIDTH, N_SHELLS, SHELL_DENSITY = 0.1, 3, 30.0
 
 
 def draw_stars(n, generator, types=None):
@@ -94,11 +100,14 @@ def draw_stars(n, generator, types=None):
           isotropic rotator where anisotropy is 0) of its motions;
         - ``disk_height``: scale height z0 of sech^2(z / z0) of the thin disk over
           its length; ``thick_fraction``: of the thick disk in thin and thick disks,
-          ``thick_height``: its height over that of the thin disk;
+          ``thick_height``: its height over that of the thin disk; ``disk_edge``,
+          ``disk_steepness``: break of the disks in scale lengths, and how much
+          steeper they fall beyond it;
           ``dispersion_ratio``: sigma_z over sigma_R of disks;
         - ``young_fraction``: of stars younger than 0.5 Gyr in the disks;
         - ``bar_fraction``: in the disks, ``bar_length``: semi-major axis in scale
-          lengths, ``bar_ratio``: axis ratio;
+          lengths, ``bar_ratio``: axis ratio; ``ring_fraction``: of a ring in the
+          thin disk and its young stars, ``ring_radius``: in scale lengths;
         - ``counter_fraction``: of a counter-rotating disk in the stellar mass,
           ``counter_length``: its scale length in kpc;
         - ``arm_strength`` (contrast, 0 to 1), ``arm_number``, ``arm_winding``
@@ -106,7 +115,8 @@ def draw_stars(n, generator, types=None):
         - ``clump_fraction``: of the young stars, ``clump_number``, ``clump_size``:
           in scale lengths;
         - ``lopsidedness``: shift of the outer parts, in scale lengths,
-          ``lopsided_angle`` (radians);
+          ``lopsided_angle`` (radians); ``shell_fraction``: of shells in the
+          spheroid, ``shell_radius``: of the outermost, in its effective radii;
         - ``spheroid_age``, ``disk_age`` (Gyr), ``age_gradient``: change of log age
           per dex in radius; ``metallicity``: mass fraction at ``size``,
           ``metallicity_gradient``: change of its logarithm per dex;
@@ -134,7 +144,7 @@ def draw_stars(n, generator, types=None):
         return torch.where(chosen, values, torch.zeros(n))
 
     mass = normal(
-        by(11.2, 10.65, 10.55, 10.5, 10.0, 9.0), by(0.3, 0.4, 0.4, 0.4, 0.4, 0.3)
+        by(11.2, 10.8, 10.65, 10.5, 9.9, 9.2), by(0.3, 0.4, 0.4, 0.4, 0.4, 0.3)
     )
     mass = mass.clamp(8.3, 11.9)
     p = {"type": types, "stellar_mass": 10**mass}
@@ -143,33 +153,35 @@ def draw_stars(n, generator, types=None):
         by(0.05, 0.05, 0.1, 0.15, 0.15, 0.3), by(0.35, 0.3, 0.4, 0.55, 0.55, 0.7)
     )
     p["bulge_fraction"] = uniform(
-        by(1, 0.6, 0.1, 0.15, 0.06, 0.2), by(1, 1, 0.75, 0.6, 0.33, 0.7)
+        by(1, 0.7, 0.3, 0.1, 0.03, 0.2), by(1, 1, 0.95, 0.55, 0.3, 0.7)
     )
     p["sersic_index"] = normal(
-        by(4.5, 3.5, 2.3, 2.0, 1.3, 1.0), by(1, 1, 0.9, 0.8, 0.4, 0.3)
+        by(5.3, 4.8, 4.0, 3.5, 2.2, 1.2), by(0.8, 0.9, 0.9, 0.9, 0.7, 0.3)
     ).clamp(0.6, 6)
     p["flattening"] = normal(
-        by(0.78, 0.7, 0.5, 0.6, 0.6, 0.5), by(0.12, 0.15, 0.15, 0.15, 0.15, 0.15)
+        by(0.78, 0.7, 0.5, 0.5, 0.5, 0.5), by(0.12, 0.15, 0.15, 0.15, 0.15, 0.15)
     ).clamp(by(0.5, 0.4, 0.25, 0.25, 0.25, 0.25), torch.ones(n))
     p["elongation"] = uniform(
         by(0.85, 0.97, 0.95, 0.9, 0.9, 0.7), by(1.0, 1, 1, 1, 1, 1)
     )
     p["anisotropy"] = (1 - p["flattening"]) * uniform(0.2, 0.8)
     p["rotation"] = normal(
-        by(0, 0.7, 0.85, 0.8, 0.8, 0.4), by(0.25, 0.3, 0.3, 0.3, 0.3, 0.3)
+        by(0, 0.75, 0.9, 0.95, 0.95, 0.4), by(0.25, 0.3, 0.3, 0.3, 0.3, 0.3)
     ).clamp(-0.5, 1.2)
     p["disk_height"] = torch.exp(
         uniform(
-            by(-1.4, -1.8, -2.1, -2.2, -1.9, -1.2),
-            by(-0.7, -0.8, -0.75, -0.4, -0.1, -0.2),
+            by(-1.4, -1.8, -2.1, -2.4, -2.4, -1.6),
+            by(-0.7, -0.8, -0.8, -0.9, -1.0, -0.5),
         )
     )
     p["thick_fraction"] = uniform(
         by(0.2, 0.1, 0.05, 0.0, 0.1, 0.3), by(0.6, 0.6, 0.8, 0.6, 0.7, 0.8)
     )
     p["thick_height"] = uniform(1.7, 3)
+    p["disk_edge"] = uniform(2, 5)
+    p["disk_steepness"] = uniform(1, by(1, 1, 1.2, 1.8, 2.5, 2))
     p["dispersion_ratio"] = uniform(0.55, by(0.85, 0.85, 0.8, 0.9, 0.9, 0.9))
-    young = torch.exp(normal(0, 0.6)) * by(0, 0, 0.001, 0.02, 0.05, 0.06)
+    young = torch.exp(normal(0, 0.8)) * by(1e-4, 5e-4, 0.003, 0.015, 0.045, 0.06)
     p["young_fraction"] = young.clamp(max=0.2)
     p["bar_fraction"] = sometimes(by(0, 0, 0.3, 0.4, 0.35, 0.2), uniform(0.05, 0.25))
     p["bar_length"] = uniform(0.7, 1.6)
@@ -177,9 +189,14 @@ def draw_stars(n, generator, types=None):
     p.update(_substructure(by, uniform, sometimes))
 
     # Sizes of the parts in proportion, then all scaled to the size of the whole.
-    ratio = torch.exp(normal(by(0.0, 0.0, -1.2, -2.0, -2.1, -0.2), 0.35)).clamp(0.06, 2)
+    ratio = torch.exp(normal(by(0.0, 0.0, -1.4, -2.0, -1.8, -0.2), 0.45)).clamp(0.06, 2)
     length = half_mass_radius(
-        p["bulge_fraction"], 1.678 * ratio, p["sersic_index"], torch.ones(n)
+        p["bulge_fraction"],
+        1.678 * ratio,
+        p["sersic_index"],
+        torch.ones(n),
+        p["disk_edge"],
+        p["disk_steepness"],
     )
     p["disk_length"] = p["size"] / length
     p["spheroid_radius"] = 1.678 * ratio * p["disk_length"]
@@ -188,8 +205,13 @@ def draw_stars(n, generator, types=None):
         core, uniform(0.05, 0.25) * p["size"], uniform(0.4, 1.1) * p["disk_length"]
     )
     p.update(_ages(mass, by, uniform, normal))
-    p["dust_depth"] = torch.exp(normal(0, 0.5)) * by(0.03, 0.08, 0.2, 0.5, 0.5, 0.2)
-    p["dust_length"] = p["disk_length"] * uniform(0.9, 1.5)
+    # Some early types have dust in their middle alone.
+    lane = sometimes(by(0.1, 0.1, 0.15, 0, 0, 0), uniform(0.5, 2))
+    depth = torch.exp(normal(0, 0.5)) * by(0.03, 0.08, 0.2, 0.6, 0.7, 0.3)
+    p["dust_depth"] = depth.maximum(lane)
+    p["dust_length"] = p["disk_length"] * torch.where(
+        lane > 0, uniform(0.15, 0.5), uniform(1.1, 1.8)
+    )
     p["dust_height"] = 0.25 * p["disk_height"] * p["disk_length"]
     noise = torch.randn(3, n, generator=generator).clamp(-2.5, 2.5)
     gas = gas_mass(mass) + by(*GAS_DEFICIT) + GAS_SCATTER * noise[2]
@@ -204,29 +226,35 @@ def _size(mass, types, generator):
     spread = 0.34 + 0.13 / (1 + (stars / 3.98e10) ** 2)
     # Relations of circularized radii; early ones hold above 10^10 solar masses.
     size = torch.where(types <= 2, early.maximum(0.6 * late), late)
-    scatter = 0.8 * spread * torch.randn(len(mass), generator=generator)
-    return 1.15 * size * torch.exp(scatter)
+    scatter = spread * torch.randn(len(mass), generator=generator)
+    return torch.where(types >= 4, 1.4, 1.2) * size * torch.exp(scatter)
 
 
 def _substructure(by, uniform, sometimes):
-    """Draw arms, clumps, counter-rotating and lopsided parts."""
-    arms = uniform(0.35, 1.0)
+    """Draw arms, rings, clumps, shells, counter-rotating and lopsided parts."""
+    arms = uniform(0.5, 1.0)
     counter = sometimes(
         by(0.25, 0.06, 0.1, 0.02, 0.0, 0.0),
         uniform(by(0.03, 0.03, 0.1, 0.1, 0, 0), by(0.2, 0.2, 0.5, 0.4, 0, 0)),
     )
     return {
         "arm_strength": sometimes(by(0, 0, 0.05, 0.85, 0.9, 0.2), arms),
-        "arm_number": torch.floor(uniform(1.7, 4.3)).clamp(max=4),
-        "arm_winding": uniform(by(3, 3, 3, 3, 2, 1.5), by(6, 6, 6, 6, 5, 4)),
+        # Half of them with two arms.
+        "arm_number": torch.floor(uniform(1, 5)).clamp(2, 4),
+        # Pitch angles of 12 to 35 degrees (Savchenko & Reshetnikov 2013).
+        "arm_winding": uniform(by(2, 2, 2, 2, 1.4, 1), by(5, 5, 5, 4.7, 4, 3)),
         "arm_phase": uniform(0, 2 * math.pi),
+        "ring_fraction": sometimes(by(0, 0, 0.15, 0.25, 0.15, 0), uniform(0.05, 0.35)),
+        "ring_radius": uniform(0.8, 2.5),
+        "shell_fraction": sometimes(by(0.15, 0.1, 0.03, 0, 0, 0), uniform(0.02, 0.1)),
+        "shell_radius": uniform(1.5, 4),
         "counter_fraction": counter,
         "clump_fraction": uniform(
-            by(0, 0, 0, 0.04, 0.08, 0.15), by(0, 0, 0.1, 0.25, 0.35, 0.5)
+            by(0, 0, 0, 0.05, 0.15, 0.2), by(0, 0, 0.1, 0.35, 0.6, 0.7)
         ),
-        "clump_number": uniform(10, MAX_CLUMPS),
-        "clump_size": uniform(0.02, 0.06),
-        "lopsidedness": sometimes(by(0.05, 0.05, 0.1, 0.25, 0.4, 0.5), uniform(0, 0.5)),
+        "clump_number": uniform(8, MAX_CLUMPS),
+        "clump_size": uniform(0.03, 0.1),
+        "lopsidedness": sometimes(by(0.1, 0.1, 0.2, 0.4, 0.6, 0.6), uniform(0, 0.6)),
         "lopsided_angle": uniform(0, 2 * math.pi),
     }
 
@@ -234,14 +262,14 @@ def _substructure(by, uniform, sometimes):
 def _ages(mass, by, uniform, normal):
     """Draw ages, and metallicities by mass (Gallazzi et al. 2005, MNRAS 362, 41)."""
     solar = -0.62 + 0.76 * torch.sigmoid((mass - 10.08) / 0.25)
-    old = torch.exp(normal(0, 0.2)) * by(10.5, 9.5, 8.5, 8, 7, 4)
-    disk = torch.exp(normal(0, 0.25)) * by(9, 8, 7, 5, 4, 2.5)
+    old = torch.exp(normal(0, 0.3)) * by(10.5, 9.5, 7.5, 3, 1.2, 1.5)
+    disk = torch.exp(normal(0, 0.35)) * by(9, 8, 6, 5, 4, 2.5)
     return {
-        "spheroid_age": old.clamp(1.5, 13),
+        "spheroid_age": old.clamp(0.7, 13),
         "disk_age": disk.clamp(0.8, 12),
-        "age_gradient": normal(by(0, 0, -0.05, -0.2, -0.2, 0), 0.08),
+        "age_gradient": normal(0, 0.08),
         "metallicity": SOLAR_METALLICITY * 10 ** normal(solar, 0.12),
-        "metallicity_gradient": normal(by(-0.2, -0.25, -0.2, -0.2, -0.15, -0.05), 0.1),
+        "metallicity_gradient": normal(by(-0.2, -0.2, -0.15, -0.1, -0.1, -0.05), 0.1),
     }
 
 
@@ -295,7 +323,7 @@ def build_stars(p, n_particles, generator, *, n_gas=None):
         p,
         row[is_round],
         inside[is_round],
-        u[1:, is_round],
+        u[:, is_round],
         gravity[0],
         count[:, SPHEROID],
     )
@@ -305,14 +333,14 @@ def build_stars(p, n_particles, generator, *, n_gas=None):
         row[flat],
         component[flat],
         inside[flat],
-        u[1:, flat],
+        u[:, flat],
         (*gravity, surface),
         count,
     )
     parts = _clump(p, component, parts, u[0], spots, generator)
     position, velocity, dispersion, spacing = parts.split((3, 3, 3, 1), -1)
     position = _shift_outskirts(p, position)
-    age, metallicity = _populations(p, component, position, generator)
+    age, metallicity = _populations(p, component, position, u[0], generator)
     mass = (own / count.clamp_min(1e-9)).gather(1, component)
     particles = {
         "position": position,
@@ -398,13 +426,19 @@ def _spheroid(p, row, inside, u, total, count):
     index, flattening = p["sersic_index"][row], p["flattening"][row]
     radius = interpolate(radius_table(p["sersic_index"]), row, table_place(inside))
     radius = radius[:, 0].exp()
-    cosine, azimuth = 1 - 2 * u[0], 2 * math.pi * u[1]
+    cosine, azimuth = 1 - 2 * u[1], 2 * math.pi * u[2]
     plane, height = radius * (1 - cosine**2).sqrt(), radius * cosine * flattening
+    density = count[row] * spheroid_density(radius, index) / flattening
+    x, y = plane * azimuth.cos(), plane * azimuth.sin()
+    shell = u[0] > 1 - p["shell_fraction"][row]
+    x[shell], y[shell], height[shell] = _shells(
+        p, row[shell], inside[shell], u[1:, shell]
+    )
+    density[shell] *= SHELL_DENSITY
+    plane = torch.hypot(x, y)
     motions = dynamics.spheroid_motions(p, total)
     motions = dynamics.plane_values(motions, row, plane, height)
-    density = count[row] * spheroid_density(radius, index) / flattening
     scale = p["spheroid_radius"][row, None]
-    x, y = plane * azimuth.cos(), plane * azimuth.sin()
     place = torch.stack([x, y * p["elongation"][row], height], -1) * scale
     return torch.cat(
         [
@@ -415,6 +449,20 @@ def _spheroid(p, row, inside, u, total, count):
         ],
         -1,
     )
+
+
+def _shells(p, row, inside, u):
+    """Place particles in shells: caps on alternate sides, each nearer than the last."""
+    number = torch.floor(N_SHELLS * ((7 * inside) % 1))
+    cosine = 1 - 0.25 * u[0]
+    # Sharp on the outside.
+    radius = (
+        p["shell_radius"][row] * 0.75**number * (1 - 0.15 * ((31 * inside) % 1) ** 2)
+    )
+    side = 1 - 2 * (number % 2)
+    across = radius * (1 - cosine**2).sqrt()
+    angle = 2 * math.pi * u[1]
+    return side * radius * cosine, across * angle.cos(), across * angle.sin()
 
 
 def _around(x, y, speed):
@@ -431,9 +479,13 @@ def _disk(p, row, component, inside, u, gravity, count):
     height[:, THICK] *= p["thick_height"]
     height[:, YOUNG] *= 0.5
     scale, thickness = length[row, component], height[row, component]
-    radius = interpolate(radius_table(), torch.zeros_like(row), table_place(inside))
-    radius = radius[:, 0].exp() * scale
-    turn = 2 * math.pi * u[0]
+    table = radius_table(edge=p["disk_edge"], steepness=p["disk_steepness"])
+    radius = interpolate(table, row, table_place(inside))[:, 0].exp() * scale
+    ring = (component == THIN) | (component == YOUNG)
+    ring &= u[0] > 1 - p["ring_fraction"][row]
+    wide = 1 + RING_WIDTH * torch.special.ndtri((7 * inside) % 1).clamp(-3, 3)
+    radius = torch.where(ring, p["ring_radius"][row] * wide * scale, radius)
+    turn = 2 * math.pi * u[1]
     bar = component == BAR
     # A Ferrers bar of index 1 in projection; disks have spiral arms.
     reach = (1 - (1 - inside) ** 0.4).sqrt() * (p["bar_length"][row] * scale)
@@ -444,14 +496,15 @@ def _disk(p, row, component, inside, u, gravity, count):
         bar, reach * turn.sin() * p["bar_ratio"][row], radius * azimuth.sin()
     )
     radius = torch.hypot(x, y)
-    level = u[1].clamp(1e-6, 1 - 1e-6)
+    level = u[2].clamp(1e-6, 1 - 1e-6)
     z = 0.5 * thickness * (level.log() - (-level).log1p())
 
     tables = _disk_tables(p, gravity, length, height)
     place = dynamics.grid_place(radius.clamp_min(1e-9), p["size"][row])
     motions = interpolate(tables, row * N_PARTS + component, place)
     # Mean surface density, as if without arms, over the height of sech^2.
-    surface = torch.exp(-radius / scale) / (2 * math.pi * scale**2)
+    edge, steepness = p["disk_edge"][row], p["disk_steepness"][row]
+    surface = disk_surface(radius / scale, edge, steepness) / scale**2
     density = count[row, component] * surface / torch.cosh(z / thickness) ** 2
     spacing = (density / (2 * thickness)).clamp_min(1e-9).pow(-1 / 3)
     return torch.cat(
@@ -527,7 +580,7 @@ def _shift_outskirts(p, position):
     return position
 
 
-def _populations(p, component, position, generator):
+def _populations(p, component, position, u, generator):
     """Draw ages and metallicities by component, with gradients and scatter."""
     radius = torch.linalg.vector_norm(position, dim=-1) / p["size"][:, None]
     dex = radius.clamp(0.05, 5).log10()
@@ -537,8 +590,10 @@ def _populations(p, component, position, generator):
     scatter = torch.tensor(AGE_SCATTER)[component]
     age = typical.gather(1, component) * torch.exp(scatter * noise)
     age = age * 10 ** (p["age_gradient"][:, None] * dex)
-    # Stars form at a constant rate until now; the youngest are 3 Myr old.
-    fresh = 0.003 + 0.497 * torch.special.ndtr(noise)
+    # Stars form at a constant rate until now; the youngest are 3 Myr old, and clumps
+    # do not last.
+    span = torch.where(u < p["clump_fraction"][:, None], CLUMP_AGE, YOUNG_AGE)
+    fresh = 0.003 + span * torch.special.ndtr(noise)
     age = torch.where(component == YOUNG, fresh, age.clamp(0.5, OLDEST))
     offset = torch.tensor(METAL_OFFSET)[component]
     logarithm = offset + p["metallicity_gradient"][:, None] * dex

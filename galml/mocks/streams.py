@@ -215,7 +215,8 @@ def galaxy_images(
     n_batches : int
         Number of batches.
     batch_size : int
-        Images in a batch. All of a batch are of one survey and one number of pixels.
+        Images in a batch, before those that are too faint are dropped. All of a batch
+        are of one survey and one number of pixels.
     seed : int
         Batch ``i`` depends on ``seed`` and ``i`` alone.
     survey : str, optional
@@ -238,9 +239,9 @@ def galaxy_images(
     noisy : bool
         Whether images have noise, other galaxies and stars.
     faintest : float, optional
-        Magnitude in r of the faintest galaxies, about: dust and gradients of age are
-        left aside. Galaxies then have the magnitudes of a sample that is
-        limited in flux.
+        Magnitude in r of the faintest galaxies. They then have the magnitudes of a
+        sample that is limited in flux; the few that turn out to be fainter, as dust
+        dims them, are dropped.
     alter : callable, optional
         ``alter(parameters, generator)`` gives the parameters that galaxies are made
         from instead of those that were drawn, for galaxies unlike the population.
@@ -306,7 +307,8 @@ def galaxy_images(
             binning=bins,
             noisy=noisy,
         )
-        r_eff = truth.r_eff / distance(images.redshift)[1]
+        modulus, kpc = distance(redshift)
+        r_eff = truth.r_eff / kpc
         images.truth = ImageTruth(
             spin=truth.spin,
             spin_beam=truth.spin_beam,
@@ -319,6 +321,11 @@ def galaxy_images(
             bulge_fraction=p["bulge_fraction"],
             sersic_index=p["sersic_index"],
         )
+        if faintest is not None:
+            light = starlight(galaxy, ("r",), redshift)[..., 0].sum(1)
+            magnitude = SOLAR_MAGNITUDES["r"] + modulus - 2.5 * light.log10()
+            seen = magnitude < faintest
+            p, images = {key: value[seen] for key, value in p.items()}, images[seen]
         yield p, images
 
 

@@ -4,7 +4,8 @@
 The images of the SDSS SkyServer are made from frames in i, r and g that do not quite
 lie on top of each other, less a level above the sky, so that the sky is black; they
 are stretched as in Lupton et al. (2004, PASP 116, 133), compressed as JPEG, enlarged
-to the scale that was asked for, and compressed again.
+to the scale that was asked for, and compressed again. Those of the Galaxy Zoo have
+pixels of 0.024 Petrosian radii (Lintott et al. 2008, MNRAS 389, 1179).
 """
 
 import io
@@ -17,27 +18,66 @@ from galml.cutouts.colors import SDSS_NONLINEARITY, SDSS_PIXEL, SDSS_SCALES
 from galml.imaging.rgb import NANOMAGGY, linear_images
 from galml.imaging.stamps import measure_size
 
-__all__ = ["as_color_images"]
+__all__ = ["SIDE", "as_color_images", "color_pictures", "petrosian_radius"]
 
-#: Sides of enlarged images, at most, and share of images that are compressed.
-SIDE, COMPRESSED = 200, 0.85
+#: Pixels along a side of the images, and Petrosian radii in a pixel, with scatter of
+#: their logarithm.
+SIDE, PIXEL, PIXEL_SCATTER = 192, 0.024, 0.02
+#: Pixels of SDSS by which images end early, at least, in x and y; up to one more.
+CUT = 0.15
+#: Share of images that are compressed.
+COMPRESSED = 0.95
 #: Standard deviations of the sky by which the level above it is subtracted.
-PEDESTAL = (0.0, 1.3)
+PEDESTAL = (0.27, 0.7)
 #: Scatter of the places of red, green and blue, in pixels.
-SHIFT = (0.1, 0.0, 0.15)
-#: Logarithm of the brightness that is shown, of all and of each color, for redshift
-#: makes galaxies redder, and its scatter; scatter of the strength of the stretch.
-GAIN, GAIN_SCATTER = -0.7, 0.5
-TINT, TINT_SCATTER = (0.05, 0.0, -0.06), (0.05, 0.0, 0.12)
-STRETCH = 0.15
+SHIFT = (0.1, 0.0, 0.1)
+#: Logarithm of the brightness that is shown, of all and of each color, and its scatter;
+#: scatter of the strength of the stretch.
+GAIN, GAIN_SCATTER = -0.45, 0.1
+TINT, TINT_SCATTER = (0.09, 0.0, 0.06), (0.01, 0.0, 0.04)
+STRENGTH, STRETCH = 0.85, 0.03
 #: Qualities of the compression before and after an image is enlarged.
 QUALITY = ((35, 80), (70, 93))
+RESAMPLING = "BILINEAR"
 #: Share of images whose radius is measured instead of known.
 MEASURED = 0.75
 
 
 def as_color_images(data, noise, pixel_scale, r_eff, center, generator):
     """Find fluxes and sizes that can be had of color images.
+
+    Parameters
+    ----------
+    data, noise, pixel_scale
+        As for `color_pictures`.
+    r_eff, center : `torch.Tensor`
+        Shape (n,) and (n, 2): what is known of radius and center, in pixels.
+    generator : `torch.Generator`
+        Source of all randomness.
+
+    Returns
+    -------
+    data : `torch.Tensor`
+        Shape (n, 3, 192, 192): what `~galml.imaging.rgb.linear_images` gives.
+    r_eff, center : `torch.Tensor`
+        In the new pixels: as they were known, or as they are measured.
+    zoom : `torch.Tensor`
+        Shape (n,): by which the images are enlarged.
+    """
+    images, zoom, corner = color_pictures(data, noise, pixel_scale, center, generator)
+    light = linear_images(np.moveaxis(images, 3, 1) / 255.0)
+    # Places count from the middle of the first pixel.
+    r_eff, center = r_eff * zoom, (center + 0.5 - corner) * zoom[:, None] - 0.5
+    measured = torch.rand(len(data), generator=generator) < MEASURED
+    for row in measured.nonzero()[:, 0].tolist():
+        radius, place = measure_size(light[row, 1], np.nan)
+        if np.isfinite(radius):
+            r_eff[row], center[row] = radius, torch.from_numpy(place)
+    return torch.from_numpy(light).to(data.dtype), r_eff, center, zoom
+
+
+def color_pictures(data, noise, pixel_scale, center, generator):
+    """Make color images as a server hands them out.
 
     Parameters
     ----------
@@ -48,43 +88,89 @@ def as_color_images(data, noise, pixel_scale, r_eff, center, generator):
         Shape (n, 3): error of a pixel.
     pixel_scale : `torch.Tensor`
         Shape (n,), in arcsec.
-    r_eff, center : `torch.Tensor`
-        Shape (n,) and (n, 2): what is known of radius and center, in pixels.
+    center : `torch.Tensor`
+        Shape (n, 2): x and y of the galaxies, in pixels.
     generator : `torch.Generator`
         Source of all randomness.
 
     Returns
     -------
-    data : `torch.Tensor`
-        Shape (n, 3, factor * ny, factor * nx): what
-        `~galml.imaging.rgb.linear_images` gives.
-    r_eff, center : `torch.Tensor`
-        In the new pixels: as they were known, or as they are measured.
-    factor : int
-        By which the images are enlarged.
+    pictures : `~numpy.ndarray`
+        Bytes, shape (n, 192, 192, 3), with the galaxy in the middle.
+    zoom : `torch.Tensor`
+        Shape (n,): pixels of the pictures along one of the data.
+    corner : `torch.Tensor`
+        Shape (n, 2): x and y of the pictures' corner in the data, from its corner.
     """
-    n = len(data)
+    n, _, ny, nx = data.shape
     colors = _stretched(data.double(), noise.double(), pixel_scale.double(), generator)
-    most = max(SIDE // data.shape[-1], 1)
-    factor = int(torch.randint(1, most + 1, (), generator=generator))
+    scatter = PIXEL_SCATTER * torch.randn(n, generator=generator)
+    # What else lies in the field is not on the other side as well.
+    mirrored = data[:, 1].flip(1, 2) + noise[:, 1, None, None]
+    alone = data[:, 1].minimum(mirrored)
+    zoom = scatter.exp() / (PIXEL * petrosian_radius(alone, center))
+    zoom = zoom.clamp_min(SIDE / min(ny, nx))
+    # Servers find the galaxy in their catalog, and cut at whole pixels.
+    half = SIDE / 2 / zoom[:, None]
+    offset = torch.rand(n, 2, generator=generator) + CUT
+    corner = (center + 0.5 - half - offset).clamp_min(0)
+    corner = corner.minimum(torch.tensor([nx, ny]) - 2 * half).double()
     quality = torch.stack(
         [torch.randint(*each, (n,), generator=generator) for each in QUALITY], 1
     )
     quality[torch.rand(n, generator=generator) > COMPRESSED] = 0
     bytes_ = np.round(255 * colors.numpy()).astype(np.uint8)
-    images = np.stack(
-        [
-            _served(image, factor, *both.tolist())
-            for image, both in zip(np.moveaxis(bytes_, 1, 3), quality, strict=True)
-        ]
+    rows = zip(
+        np.moveaxis(bytes_, 1, 3),
+        corner.tolist(),
+        (2 * half)[:, 0].tolist(),
+        quality.tolist(),
+        strict=True,
     )
-    light = linear_images(np.moveaxis(images, 3, 1) / 255.0)
-    r_eff, center = r_eff * factor, (center + 0.5) * factor - 0.5
-    for row in (torch.rand(n, generator=generator) < MEASURED).nonzero()[:, 0].tolist():
-        radius, place = measure_size(light[row, 1], np.nan)
-        if np.isfinite(radius):
-            r_eff[row], center[row] = radius, torch.from_numpy(place)
-    return torch.from_numpy(light).to(data.dtype), r_eff, center, factor
+    return np.stack([_served(*row) for row in rows]), zoom.double(), corner
+
+
+def petrosian_radius(images, center):
+    """Measure Petrosian radii: where a ring has a fifth of the mean brightness inside.
+
+    Parameters
+    ----------
+    images : `torch.Tensor`
+        Shape (n, ny, nx), sky subtracted.
+    center : `torch.Tensor`
+        Shape (n, 2): x and y in pixels.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,), in pixels; at most half of the image (Blanton et al. 2001, AJ 121,
+        2358).
+    """
+    n, ny, nx = images.shape
+    x = torch.arange(nx) - center[:, :1]
+    y = torch.arange(ny) - center[:, 1:]
+    radius = torch.hypot(x[:, None, :], y[:, :, None]).flatten(1)
+    ring = radius.long().clamp(max=min(ny, nx) // 2)
+    zero = torch.zeros(n, min(ny, nx) // 2 + 1)
+    area = zero.scatter_add(1, ring, torch.ones_like(radius, dtype=zero.dtype))
+    flux = zero.scatter_add(1, ring, images.flatten(1).to(zero.dtype))
+    # The outermost ring holds the corners of the image as well.
+    area, flux = area[:, :-1].cumsum(1), flux[:, :-1].cumsum(1)
+    edge = torch.arange(1, area.shape[1] + 1)
+
+    def enclosed(table, factor):
+        index = (factor * edge - 1).clamp(0, len(edge) - 1)
+        low = index.long().clamp(max=len(edge) - 2)
+        return torch.lerp(table[:, low], table[:, low + 1], index - low)
+
+    light, pixels = (enclosed(t, 1.25) - enclosed(t, 0.8) for t in (flux, area))
+    ratio = light / pixels.clamp_min(1) / (flux / area).clamp_min(1e-30)
+    faint = (ratio < 0.2) & (edge > 2)
+    # Between the first ring that is faint and the one before.
+    last = torch.where(faint.any(1), faint.int().argmax(1), len(edge) - 1)[:, None]
+    before, after = ratio.gather(1, last - 1), ratio.gather(1, last)
+    part = ((before - 0.2) / (before - after).clamp_min(1e-6)).clamp(0, 1)
+    return (last + part)[:, 0]
 
 
 def _stretched(data, noise, pixel_scale, generator):
@@ -108,7 +194,7 @@ def _stretched(data, noise, pixel_scale, generator):
     light = light - (level * noise)[..., None, None]
     light = (light * scale[..., None, None]).clamp_min(0)
     total = light.sum(1, keepdim=True).clamp_min(1e-9)
-    strength = SDSS_NONLINEARITY * torch.exp(STRETCH * scatter(1, 1, 1))
+    strength = STRENGTH * SDSS_NONLINEARITY * torch.exp(STRETCH * scatter(1, 1, 1))
     colors = light * torch.asinh(strength * total) / (strength * total)
     # Where a color is too bright, the ratio of the three stays.
     return colors / colors.amax(1, keepdim=True).clamp_min(1)
@@ -129,8 +215,8 @@ def _displaced(data, shift):
     return moved.reshape(data.shape)
 
 
-def _served(image, factor, before, after):
-    """Compress, enlarge and compress an image of bytes; quality 0 leaves it."""
+def _served(image, corner, width, quality):
+    """Compress, cut out, enlarge and compress an image of bytes; 0 leaves it."""
     from PIL import Image
 
     def compressed(one, quality):
@@ -140,7 +226,8 @@ def _served(image, factor, before, after):
         one.save(file, "JPEG", quality=quality)
         return Image.open(file)
 
-    one = compressed(Image.fromarray(image), before)
-    ny, nx = image.shape[:2]
-    one = one.resize((nx * factor, ny * factor), Image.Resampling.BILINEAR)
-    return np.asarray(compressed(one, after))
+    x, y = corner
+    one = compressed(Image.fromarray(image), quality[0])
+    box = (x, y, x + width, y + width)
+    one = one.resize((SIDE, SIDE), Image.Resampling[RESAMPLING], box=box)
+    return np.asarray(compressed(one, quality[1]))

@@ -35,7 +35,7 @@ BAND_SETS = (
 COLOR_IMAGES = 0.35
 COLOR_SIDES = ((64, 0.25), (80, 0.25), (96, 0.22), (128, 0.16), (192, 0.12))
 COLOR_BANDS, UNKNOWN_PSF = ("i", "r", "g"), 0.8
-COLOR_OPTIONS = {"survey": "SDSS", "binning": 1, "size": 11.0, "faintest": 17.2}
+COLOR_OPTIONS = {"survey": "SDSS", "binning": 1, "size": 11.0, "faintest": 17.5}
 #: Share of images that end early, and where, in effective radii.
 CUT, CUT_AT = 0.2, (2.2, 4.2)
 #: Share of images whose noise is not known.
@@ -169,10 +169,10 @@ def _as_known(mocks, data, r_eff, center, generator, colored):
         return torch.rand(len(data), *shape, generator=generator) < share
 
     if colored:
-        data, r_eff, center, factor = as_color_images(
+        data, r_eff, center, zoom = as_color_images(
             data, noise, mocks.pixel_scale, r_eff, center, generator
         )
-        noise, psf_fwhm = torch.full_like(noise, torch.nan), factor * psf_fwhm
+        noise, psf_fwhm = torch.full_like(noise, torch.nan), zoom[:, None] * psf_fwhm
         # Files of color images do not tell the PSF.
         psf_fwhm[chance(UNKNOWN_PSF)] = torch.nan
     else:
