@@ -81,6 +81,7 @@ CODE = (
     "mocks/light.py",
     "mocks/ifu.py",
     "mocks/surveys.py",
+    "mocks/streams.py",
     "data/stellar_light.ecsv",
     "stellar_spin/mock_data.py",
     "stellar_spin/color_images.py",
