@@ -42,7 +42,7 @@ TRAINING = {
     "encoder": "small",
     "smoothing": 0.02,
     "validation": 0.05,
-    "epochs": 4,
+    "epochs": 2,
     "batch_size": 2048,
     "learning_rate": 3e-3,
     "weight_decay": 0.01,

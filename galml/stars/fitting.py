@@ -84,7 +84,7 @@ HIDDEN_LATENTS = 0.5
 EPOCHS = 20
 #: Epochs of the encoder for each one of the flow, which sees far more objects, and
 #: images in a batch.
-ENCODER_EPOCHS, ENCODER_BATCH = 10, 16
+ENCODER_EPOCHS, ENCODER_BATCH = 20, 16
 #: Stars of a batch where the likelihood is measured.
 BLOCK = 16384
 
@@ -749,7 +749,7 @@ def train_encoder(
     seed : int, optional
         Seed of weights and training.
     epochs : int, optional
-        Epochs of the flow; the encoder's are 10 times as many, of fewer objects.
+        Epochs of the flow; the encoder's are 20 times as many, of fewer objects.
     device, progress
         As in `~galml.core.training.train`.
     checkpoint : str or path-like, optional
