@@ -143,6 +143,7 @@ def agreement_of_surveys(model, count=512):
         truths.append(truth.spin)
         # All are brought to one angular size; redshifts follow from it.
         redshift = redshift_of(truth.r_eff / RADIUS)
+        light = starlight(galaxy, BANDS, redshift)
         for name in SURVEYS:
             survey = next(s for s in IMAGING_SURVEYS if s.name == name)
             pixels = 2 * int(np.ceil(4.3 * RADIUS / survey.pixel_scale))
@@ -218,7 +219,8 @@ def main():
     parser.add_argument("--beside", type=Path)
     args = parser.parse_args()
     model = load_model(args.model, "spin")
-    test = mock_data_set(args.batches, seed=TEST, bands=BANDS, published_images=True)
+    beside = args.beside is not None
+    test = mock_data_set(args.batches, seed=TEST, bands=BANDS, published_images=beside)
     train = mock_data_set(2 * args.batches, seed=ORACLE, bands=BANDS)
     colored = mock_data_set(args.batches // 3, seed=COLOR_IMAGES, color_images=1.0)
     table = answer(model, test)
@@ -230,7 +232,7 @@ def main():
         "default, color images": judge(answer(model, colored), colored),
         "oracle": metrics.agreement(oracle(train, test), truth["spin"]),
     }
-    if args.beside:
+    if beside:
         small = GalaxyModel.load(args.beside / "default.safetensors")
         figures["default, retrained"] = judge(answer(small, test), test)
         published = GalaxyModel.load(args.beside / "published.safetensors")
