@@ -22,8 +22,11 @@ OFF = (
     "counter_fraction",
     "young_fraction",
     "thick_fraction",
+    "ring_fraction",
+    "shell_fraction",
 )
 SHAPE = {
+    "disk_steepness": 1.0,
     "bulge_fraction": 0.0,
     "size": 3.356,
     "disk_length": 2.0,

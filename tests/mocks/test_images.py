@@ -232,7 +232,7 @@ def test_field():
     field = draw_field(4000, torch.full((4000,), 25.0), BANDS, depth, generator)
     number = (field["flux"][..., 1] > 0).sum(1).float().mean().item()
     area = (25 / 3600) ** 2
-    expected = area * (1000 * 10 ** (0.45 * 3) + 2000 * 10 ** (0.15 * 3))
+    expected = area * (3500 * 10 ** (0.45 * 3) + 2500 * 10 ** (0.15 * 3))
     assert number == pytest.approx(expected, rel=0.05)
     huge = draw_field(50, torch.full((50,), 400.0), BANDS, depth, generator)
     assert huge["flux"].shape == (50, MOST, 3)

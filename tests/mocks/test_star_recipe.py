@@ -13,6 +13,7 @@ from galml.mocks.dynamics import (
 )
 from galml.mocks.profiles import (
     disk_mass,
+    disk_surface,
     half_mass_radius,
     interpolate,
     sersic_projected_mass,
@@ -36,8 +37,17 @@ OFF = (
     "thick_fraction",
     "age_gradient",
     "metallicity_gradient",
+    "ring_fraction",
+    "shell_fraction",
 )
-PLAIN = {"size": 4.0, "stellar_mass": 5e10, "dark_fraction": 0.2, "elongation": 1.0}
+PLAIN = {
+    "size": 4.0,
+    "stellar_mass": 5e10,
+    "dark_fraction": 0.2,
+    "elongation": 1.0,
+    "disk_edge": 3.0,
+    "disk_steepness": 1.0,
+}
 BALL = {
     "bulge_fraction": 1.0,
     "flattening": 1.0,
@@ -148,6 +158,40 @@ def test_half_of_the_mass_is_inside_the_size():
     torch.testing.assert_close(share, torch.full((64,), 0.5), atol=0.025, rtol=0)
     alone = half_mass_radius(*(torch.tensor([v]) for v in (0.0, 1.0, 1.0, 1.0)))
     torch.testing.assert_close(disk_mass(alone), torch.tensor([0.5]), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(("edge", "steepness"), [(1.5, 3.0), (4.0, 1.5), (2.0, 1.0)])
+def test_disks_break(edge, steepness):
+    """Particles lie as `disk_mass` says, whose derivative is `disk_surface`."""
+    stars = build(**DISK | {"disk_edge": edge, "disk_steepness": steepness})
+    edge, steepness = torch.tensor(edge), torch.tensor(steepness)
+    for radius in (0.5, 1.5, 3.0, 5.0):
+        expected = disk_mass(torch.tensor(radius), edge, steepness)
+        assert (share_inside(stars, 2.0 * radius) - expected).abs().max() < 0.01
+    radius = torch.linspace(0, 8, 4001).double()
+    surface = disk_surface(radius, edge.double(), steepness.double())
+    mass = torch.cumulative_trapezoid(2 * math.pi * radius * surface, radius)
+    expected = disk_mass(radius, edge.double(), steepness.double())[1:]
+    torch.testing.assert_close(mass, expected, atol=1e-5, rtol=0)
+
+
+def test_rings_and_shells_lie_where_the_recipe_says():
+    ring = build(**DISK | {"ring_fraction": 0.3, "ring_radius": 2.0})
+    plain = build(**DISK)
+    inside, smooth = (
+        share_inside(s, 4.8) - share_inside(s, 3.2) for s in (ring, plain)
+    )
+    # Most of the 30 % that the ring took from the disk are within two widths.
+    assert ((inside - 0.7 * smooth) > 0.27).all()
+    shells = {"shell_fraction": 0.2, "shell_radius": 3.0, "bulge_fraction": 1.0}
+    cap = build(**BALL | shells).position / 4.0
+    whole = build(**BALL | shells | {"shell_fraction": 0.0}).position / 4.0
+    # The outermost shell is a cap about +x, three effective radii away.
+    for place, share in ((cap, 0.06), (whole, 0.02)):
+        radius = torch.linalg.vector_norm(place, dim=-1)
+        near = (radius > 2.5) & (radius <= 3.001) & (place[..., 0] > 0.75 * radius)
+        found = near.float().mean(1)
+        assert ((found > share) if share > 0.05 else (found < share)).all()
 
 
 def test_circular_speed_of_a_disk_peaks_where_freeman_says():

@@ -125,7 +125,7 @@ def test_population_fills_the_range(population):
     assert (kappa > 0.95).sum() >= 30
     counts = torch.histc(kappa, bins=10, min=0, max=1)
     assert counts.sum() == len(kappa)
-    assert (counts >= 5).all()
+    assert (counts >= 4).all()
 
 
 def test_truth_is_known_and_bounded(population):
@@ -276,9 +276,10 @@ def test_faintest_galaxies():
         _, images = next(galaxy_images(1, seed=2, **SMALL, **options, **more))
         return 31.4 - 2.5 * images.data.sum((1, 2, 3)).log10()
 
-    # Dust, and disks wider in light than in mass, make some fainter than the limit.
     bright, every = magnitudes(faintest=15.5), magnitudes()
-    assert bright.median() < 16.2
+    # Some light is beyond the edge of the image.
+    assert bright.max() < 15.7
+    assert len(bright) < len(every)
     assert bright.median() < every.median() - 1
 
 

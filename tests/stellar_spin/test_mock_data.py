@@ -50,8 +50,11 @@ def test_mocks_in_color_images():
     options = {"batch_size": 24, "n_particles": 500, "n_pixels": 48}
     data = mock_data_set(2, seed=3, color_images=1.0, **options)
     assert (data["survey"] == 0).all()
+    # Some are too faint for people to look at.
+    number = len(data["spin"])
+    assert 20 < number < 48
     for key, value in data.items():
-        assert len(value) == 48 and torch.isfinite(value).all(), key
+        assert len(value) == number and torch.isfinite(value).all(), key
     scalars = dict(zip(INPUT.scalars, data["scalars"].T, strict=True))
     assert (scalars["has_blue"] * scalars["has_red"] == 1).all()
     assert 0 < scalars["has_psf"].mean() < 0.5
