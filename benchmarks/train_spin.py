@@ -52,7 +52,8 @@ TRAINING = {"batch_size": 128, "dtype": "bfloat16", "seed": 1}
 EPOCHS, RATE = 8, 2e-3
 SINGLE_EPOCHS, SINGLE_RATE = 1, 5e-4
 #: Galaxies unlike the population: chance of each change, by which factors, and the
-#: power of these factors in varied and in stressed mocks.
+#: power of these factors in varied and in stressed mocks; and the largest share of
+#: young stars.
 CHANGE = 0.3
 CHANGES = {
     "disk_height": (1.5, 3.0),
@@ -66,6 +67,7 @@ CHANGES = {
     "clump_size": (1.5, 3.0),
     "dispersion_ratio": (0.7, 1.2),
 }
+YOUNGEST = 0.5
 POWERS = {"varied": 0.5, "stressed": 1.5}
 #: Strength of the faults of images of stressed mocks.
 STRESS = 3.0
@@ -108,6 +110,7 @@ def card(single_band):
         "changes": CHANGES,
         "change": CHANGE,
         "powers": POWERS,
+        "youngest": YOUNGEST,
         "stress": STRESS,
     }
     if single_band:
@@ -134,6 +137,7 @@ def unlike(p, generator, power=1.0):
         place = torch.rand(n, generator=generator)
         factor = low * (high / low) ** place
         p[name] = torch.where(changed, p[name] * factor**power, p[name])
+    p["young_fraction"] = p["young_fraction"].clamp(max=YOUNGEST)
     return p
 
 
