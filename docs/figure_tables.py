@@ -11,6 +11,11 @@ from sphinx.util.docutils import SphinxDirective
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
 #: Keys of the results with heading and format.
+REALISM = {
+    "observed": ("observed, 16 to 84 %", ""),
+    "mocks": ("mocks", ""),
+    "c2st": ("told apart", ".2f"),
+}
 MOCKS = {
     "circularity_scatter": ("κ, 68 %", ".3f"),
     "balanced_accuracy": ("accuracy, median", ".3f"),
@@ -291,6 +296,21 @@ def spin_bins(results):
     return SPIN_BINS, rows, ""
 
 
+def image_realism(results):
+    """Features of observed and mock images."""
+    rows = {
+        name: {
+            kind: f"{row[kind][2]:.2f} ({row[kind][1]:.2f} to {row[kind][3]:.2f})"
+            for kind in ("observed", "mocks")
+        }
+        | {"c2st": row["c2st"]}
+        for name, row in results["features"].items()
+    }
+    rows["all twelve"] = {"c2st": results["c2st"]}
+    note = f"{results['observed']} observed galaxies and {results['mocks']} mocks."
+    return REALISM, rows, note
+
+
 def spin_surveys(results):
     """The same galaxies in different surveys."""
     return SURVEYS, results["surveys"], ""
@@ -402,6 +422,7 @@ def cutouts_speed(results):
 
 
 TABLES = {
+    "image_realism": image_realism,
     "circularity_mocks": mocks,
     "circularity_manga": manga,
     "circularity_mocks dispersion": hot,
