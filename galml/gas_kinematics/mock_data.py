@@ -5,9 +5,11 @@ import math
 
 import torch
 
+from galml.gas_kinematics.harmonic import fit_harmonics
 from galml.gas_kinematics.preparation import INPUT, prepare
 from galml.gas_kinematics.velocities import VelocityMaps
 from galml.mocks import gas_maps
+from galml.mocks.gas_recipe import PLAIN_SHARE
 from galml.physics import generator_for
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "DISPERSION_SCALARS",
     "UNCERTAINTY_SCALARS",
     "augment",
+    "kinematic_angle",
     "mock_data_set",
     "withhold",
     "wrap_radians",
@@ -26,7 +29,16 @@ BEAM_SCALARS = ("has_beam", "log_beams_across")
 UNCERTAINTY_SCALARS = ("has_uncertainty", "log_noise")
 
 
-def mock_data_set(n_batches, *, seed, noisy=None, tracer=None, first=0, spec=INPUT):
+def mock_data_set(
+    n_batches,
+    *,
+    seed,
+    noisy=None,
+    tracer=None,
+    plain=PLAIN_SHARE,
+    first=0,
+    spec=INPUT,
+):
     """Prepare mocks as the network is shown them, beside their truth.
 
     Half of the maps come with a center that is right to a quarter of the beam; of the
@@ -34,7 +46,7 @@ def mock_data_set(n_batches, *, seed, noisy=None, tracer=None, first=0, spec=INP
 
     Parameters
     ----------
-    n_batches, seed, noisy, tracer, first
+    n_batches, seed, noisy, tracer, plain, first
         As in `galml.mocks.gas_maps`.
     spec : `~galml.core.model.InputSpec`
         What the network is shown.
@@ -44,13 +56,15 @@ def mock_data_set(n_batches, *, seed, noisy=None, tracer=None, first=0, spec=INP
     dict of str to `torch.Tensor`
         ``image`` (n, channels, ny, nx) in float16, ``scalars`` (n, scalars), and of
         shape (n,): ``angle`` (degrees, the classical estimate), ``residual_angle``
-        (radians, the true angle from the classical one), ``kappa``, ``kappa_co``,
+        (radians, the axis of the spin from the classical angle),
+        ``residual_kinematic`` (the same of the `kinematic_angle`), ``kappa``,
+        ``kappa_co``,
         ``inclination`` (degrees), ``sigma_over_v``, ``snr``, ``beams_across``,
         ``stars``.
     """
     columns = {}
-    options = {"seed": seed, "noisy": noisy, "tracer": tracer, "first": first}
-    batches = gas_maps(n_batches, **options)
+    options = {"noisy": noisy, "tracer": tracer, "plain": plain, "first": first}
+    batches = gas_maps(n_batches, seed=seed, **options)
     for index, (_, maps) in enumerate(batches, start=first):
         generator = generator_for(seed, "centers of gas maps", index)
         offset = torch.randn(len(maps), 2, generator=generator)
@@ -65,12 +79,16 @@ def mock_data_set(n_batches, *, seed, noisy=None, tracer=None, first=0, spec=INP
             stars=maps.stars.numpy(),
         )
         prepared = prepare([observed], spec)
-        residual = torch.deg2rad(maps.truth.position_angle - prepared.angle)
+        residual, kinematic = (
+            wrap_radians(torch.deg2rad(angle - prepared.angle).float())
+            for angle in (maps.truth.position_angle, kinematic_angle(maps.ideal))
+        )
         row = {
             "image": prepared.image.half(),
             "scalars": prepared.scalars,
             "angle": prepared.angle.float(),
-            "residual_angle": wrap_radians(residual.float()),
+            "residual_angle": residual,
+            "residual_kinematic": kinematic,
             "kappa": maps.truth.kappa,
             "kappa_co": maps.truth.kappa_co,
             "inclination": maps.truth.inclination,
@@ -82,6 +100,23 @@ def mock_data_set(n_batches, *, seed, noisy=None, tracer=None, first=0, spec=INP
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
     return {key: torch.cat(parts) for key, parts in columns.items()}
+
+
+def kinematic_angle(ideal):
+    """Fit position angles to velocities that are seen without noise, beam or gaps.
+
+    Parameters
+    ----------
+    ideal : `torch.Tensor`
+        Shape (n, size, size), as `~galml.mocks.GasMaps` has them.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n,), degrees: receding side, counter-clockwise from +y.
+    """
+    weight = torch.isfinite(ideal).double()
+    return torch.rad2deg(fit_harmonics(ideal.double().nan_to_num(0.0), weight).angle)
 
 
 def augment(batch, generator, spec=INPUT):

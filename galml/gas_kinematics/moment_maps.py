@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.stats import gaussian_fwhm_to_sigma
+from scipy.special import erf
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.geometry import beam_of, celestial, pixel_scale
@@ -44,6 +45,10 @@ _MEDIAN_TO_SIGMA = 1.482602218505602
 #: Smoothing before the threshold, as standard deviations.
 _SMOOTH_CHANNELS = 1.5
 _SMOOTH_PIXELS = 1.5
+#: Channels that count lie within so many dispersions of a line.
+_REACH = 2.5
+#: Least dispersion of a line for that, in channels.
+_NARROWEST = 0.7
 #: Negative channels from which a pixel has a noise of its own.
 _MIN_NEGATIVE = 3
 #: Full widths around a line: of what is taken for the line, and of the window whose
@@ -101,11 +106,13 @@ def moments(
     ``line`` the cube must be free of continuum and hold one line. Absorption is taken
     for noise.
 
-    Voxels count as line where the cube, smoothed along all axes, exceeds ``n_sigma``
+    A line is where the cube, smoothed along all axes, exceeds ``n_sigma``
     times the noise of the smoothed cube; islands smaller than half the smoothing
     kernel are dropped, the others grow by one voxel. With ``line``, only the brightest
     line of each pixel is kept, down to the valleys on both sides, as rotation may bring
-    another line into its slab. With the flux :math:`F_k` of the kept channels at
+    another line into its slab. In a noisy cube, all channels within 2.5 widths of the
+    line then count, whether they exceed the threshold or not: what exceeds it has lost
+    its wings, and gained noise. With the flux :math:`F_k` of the kept channels at
     velocities :math:`v_k`, of widths :math:`\Delta_k`,
 
     .. math::
@@ -114,7 +121,9 @@ def moments(
         V = \sum F_k v_k \Delta_k / M_0, \quad
         \sigma^2 = \sum F_k (v_k - V)^2 \Delta_k / M_0 .
 
-    The instrumental width is not removed from :math:`\sigma`. Uncertainties are
+    In noisy cubes, :math:`M_0` and :math:`\sigma` are those of normal laws of which
+    these channels show the middle. The instrumental width, that of the channels
+    included, is not removed from :math:`\sigma`. Uncertainties are
     propagated to first order from the noise :math:`s_k`, taken as independent from
     channel to channel, and from the errors of the continuum, which are not; the choice
     of voxels adds none:
@@ -486,9 +495,19 @@ def measure(
     kernel = _kernel(smooth, observation, wcs)
     smoothed, level = _smoothed_cube(values, noise, kernel)
     bright = _line(smoothed, n_sigma * level, kernel) & np.isfinite(values)
+    kept = bright
     if line is not None:
-        bright = _main_line(smoothed, bright, n_sigma * level)
-    maps = _integrate(values, noise, bright, velocity, fit)
+        kept = _main_line(smoothed, bright, n_sigma * level)
+    # Without noise all that shines is above the threshold.
+    noisy = level > 0
+    other = (bright & ~kept) | ~np.isfinite(values)
+    around = _around(smoothed, kept, velocity, kernel[0]) & ~other
+    kept = np.where(noisy, around, kept)
+    maps = _integrate(values, noise, kept, velocity, fit)
+    maps = [
+        [np.where(noisy[0], one, other) for one, other in zip(*pairs, strict=True)]
+        for pairs in zip(_completed(maps, kept, velocity), maps, strict=True)
+    ]
     flux, flux_err = maps[0]
     faint = ~(flux > 0) | (flux < n_sigma * flux_err)
     units = (observation.unit * u.km / u.s, u.km / u.s, u.km / u.s)
@@ -874,6 +893,37 @@ def _main_line(smoothed, line, rise):
         offset = sign * (step - peak)
         kept |= line & (offset >= 0) & (offset <= last)
     return kept
+
+
+def _around(smoothed, line, velocity, smooth):
+    """Voxels of each pixel within a few widths of its line.
+
+    Noise hides the wings of a line from a threshold, and looks like wings where it is
+    high: both bias the moments of what lies above. The width of the smoothed line, less
+    that of the smoothing, tells where wings end.
+    """
+    found = _integrate(np.nan_to_num(smoothed), np.zeros(()), line, velocity)
+    _, (mean, _), (width, _) = _completed(found, line, velocity)
+    channel = _widths(velocity).mean()
+    own = np.nan_to_num(width) ** 2 - (smooth * channel) ** 2
+    reach = _REACH * np.sqrt(np.maximum(own, (_NARROWEST * channel) ** 2))
+    return np.abs(velocity[:, np.newaxis, np.newaxis] - mean) <= reach
+
+
+def _completed(found, line, velocity):
+    """Flux and width of normal laws, of which voxels show the part in a window."""
+    (flux, flux_error), middle, (width, error) = found
+    window = (line * _widths(velocity)[:, np.newaxis, np.newaxis]).sum(axis=0) / 2
+    # Half-windows in widths, and widths of what is inside.
+    reach = np.linspace(1, 12, 500)[::-1]
+    density = np.exp(-(reach**2) / 2) / np.sqrt(2 * np.pi)
+    seen = np.sqrt(1 - 2 * reach * density / erf(reach / np.sqrt(2))) / reach
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = width / window
+        whole = window * np.interp(ratio, seen, 1 / reach)
+        error = error * np.interp(ratio, seen, np.gradient(1 / reach, seen))
+        inside = np.nan_to_num(erf(window / whole / np.sqrt(2)), nan=1.0)
+        return [(flux / inside, flux_error / inside), middle, (whole, error)]
 
 
 def _integrate(values, noise, line, velocity, continuum=None):

@@ -24,6 +24,10 @@ FWHM = 2 * math.sqrt(2 * math.log(2))
 N_BINS = 256
 #: Fewest pixels in the FWHM of a beam.
 SAMPLING = 1.7
+#: Pixels along a side of maps without noise, beam or gaps, and their limit in surface
+#: brightness, as a share of the brightest pixel.
+IDEAL_PIXELS = 32
+IDEAL_DEPTH = 1e-3
 #: Maps whose bins are found at a time.
 VORONOI_CHUNK = 2
 
@@ -50,6 +54,9 @@ class GasMaps(Batch):
         Shape (n,): index into `~galml.mocks.surveys.GAS_SURVEYS`.
     truth : `~galml.mocks.Kinematics`
         Measured on the particles inside the deprojected radius of the mask.
+    ideal : `torch.Tensor`
+        Shape (n, 32, 32), in km/s: velocities in that radius without noise, beam or
+        gaps, on an image as wide as it; NaN without gas.
     stars : `torch.Tensor`
         Boolean, shape (n,): whether it is stars that move. None by default.
     """
@@ -63,6 +70,7 @@ class GasMaps(Batch):
     snr: torch.Tensor
     survey: torch.Tensor
     truth: Kinematics
+    ideal: torch.Tensor
     stars: torch.Tensor = None
 
     def __post_init__(self):
@@ -270,6 +278,7 @@ def observe_gas(galaxy, radius, beams_across, n_pixels, generator, noisy=True):
     mask &= torch.isfinite(velocity)
     inside = gas_aperture(gas, mask, x, y, extent, n_pixels)
     truth = kinematics(gas, inside)
+    ideal = _ideal(gas, _reach(mask, x, y, extent, n_pixels))
 
     instrument = 0.3 * trait["channel"] * uniform(0, 1)
     dispersion = torch.sqrt(dispersion**2 + instrument[:, None, None] ** 2)
@@ -293,6 +302,7 @@ def observe_gas(galaxy, radius, beams_across, n_pixels, generator, noisy=True):
         snr=snr,
         survey=survey,
         truth=truth,
+        ideal=ideal,
     )
 
 
@@ -381,10 +391,26 @@ def gas_aperture(galaxy, mask, x, y, extent, n_pixels):
     `torch.Tensor`
         Boolean, of a column for each particle of gas.
     """
+    limit = _reach(mask, x, y, extent, n_pixels)
+    return (galaxy.gas.position**2).sum(-1) <= limit[:, None] ** 2
+
+
+def _reach(mask, x, y, extent, n_pixels):
+    """Deprojected radius of masks in kpc, as `gas_aperture` says."""
     distance = torch.where(mask, torch.hypot(x, y), torch.nan).flatten(1)
     reach = torch.nanquantile(distance, 0.98, dim=1) + 0.5
-    limit = reach * 2 * extent / n_pixels
-    return (galaxy.gas.position**2).sum(-1) <= limit[:, None] ** 2
+    return reach * 2 * extent / n_pixels
+
+
+def _ideal(gas, reach):
+    """Map velocities without noise or gaps, behind a beam of one pixel."""
+    flux, velocity, _ = project(
+        gas, gas.mass, IDEAL_PIXELS, reach, torch.ones_like(reach)
+    )
+    axis = (torch.arange(IDEAL_PIXELS) + 0.5) / IDEAL_PIXELS * 2 - 1
+    seen = torch.hypot(axis[:, None], axis) < 1
+    seen = seen & (flux > IDEAL_DEPTH * flux.amax((1, 2), keepdim=True))
+    return torch.where(seen, velocity, torch.nan)
 
 
 def _add_noise(velocity, dispersion, flux, mask, snr, beam, survey, generator):
