@@ -8,11 +8,25 @@ import torch
 from galml.mocks.dynamics import with_drift
 from galml.mocks.galaxy import Galaxy
 
-__all__ = ["CURVES", "POPULATION", "build_gas", "circular_speed", "draw_gas"]
+__all__ = [
+    "CURVES",
+    "PLAIN_SHARE",
+    "POPULATION",
+    "build_gas",
+    "circular_speed",
+    "draw_gas",
+]
 
 #: Name and version of the recipe that `draw_gas` follows.
 POPULATION = "gas-2"
 
+#: Share of disks of gas that do nothing but rotate, and what these do not have.
+PLAIN_SHARE = 0.25
+DISORDER = (
+    "hole", "ring", "arms", "bar", "radial_flow", "warp", "turbulence", "clumps",
+    "clump_motion", "second", "second_fraction", "second_flow", "second_tilt",
+    "satellite_fraction", "drift", "dispersion_fall", "flattening",
+)  # fmt: skip
 N_MODES = 14
 N_PROFILE = 64
 # Increments of the two-dimensional sequence of lowest discrepancy: it covers a disk
@@ -70,7 +84,7 @@ def circular_speed(radius, kind, speed, turnover, sharpness):
     return result
 
 
-def draw_gas(n, generator, *, hot=False):
+def draw_gas(n, generator, *, hot=False, plain=PLAIN_SHARE):
     """Draw the parameters of galaxies from the population.
 
     Parameters
@@ -82,6 +96,9 @@ def draw_gas(n, generator, *, hot=False):
     hot : bool
         Draw all dispersions as those of stars. By default about half of the disks are
         as cold as H I and CO, and the others as hot as gas has been observed anywhere.
+    plain : float
+        Share of the galaxies that are thin disks in nothing but rotation, of any curve
+        and dispersion: what looks most ordered is not always cold.
 
     Returns
     -------
@@ -173,6 +190,9 @@ def draw_gas(n, generator, *, hot=False):
     p["satellite_flow"] = uniform(0, 1.6)
     p["satellite_orbit"] = torch.randn(n, 3, generator=generator) * 0.4
     p["satellite_spin"] = torch.randn(n, 3, generator=generator) * 0.4
+    if plain:
+        kept = ~chance(plain)
+        p |= {name: p[name] * kept for name in DISORDER}
     return p
 
 

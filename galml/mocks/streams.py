@@ -12,7 +12,7 @@ from galml.core.exceptions import InputError
 from galml.mocks.chemo_recipe import build_star_galaxies, draw_star_galaxies
 from galml.mocks.galaxy import Batch, Galaxy, random_orientation, rotation_matrix
 from galml.mocks.gas_map import observe_gas
-from galml.mocks.gas_recipe import build_gas, draw_gas
+from galml.mocks.gas_recipe import PLAIN_SHARE, build_gas, draw_gas
 from galml.mocks.ifu import half_light_ellipse, manga_beam, spin_truth
 from galml.mocks.images import distance, observe_light, redshift_of
 from galml.mocks.light import SURVIVING, luminosity, starlight
@@ -70,7 +70,16 @@ YOUNG_AGE = 0.1
 CHUNK = 400_000
 
 
-def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, tracer="gas", first=0):
+def gas_maps(
+    n_batches,
+    *,
+    batch_size=128,
+    seed=0,
+    noisy=None,
+    tracer="gas",
+    plain=PLAIN_SHARE,
+    first=0,
+):
     """Stream mock velocity maps of the gas population.
 
     Parameters
@@ -89,6 +98,8 @@ def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, tracer="gas", fir
         What moves. Maps of stars show disks as hot as stars are, with all the disorder
         that gas has, in one half of the batches, and in the other galaxies of stars
         that their gravity holds together. With None three batches of ten show stars.
+    plain : float
+        Share of disks of gas that do nothing but rotate, see `~galml.mocks.draw_gas`.
     first : int
         Index of the first batch, to go on where another stream ended.
 
@@ -132,7 +143,8 @@ def gas_maps(n_batches, *, batch_size=128, seed=0, noisy=None, tracer="gas", fir
             reach = 10 ** (0.6 * torch.rand(batch_size, generator=generator) - 0.1)
             radius = reach * parameters["size"]
         else:
-            parameters = draw_gas(batch_size, generator, hot=stars)
+            share = 0.0 if stars else plain
+            parameters = draw_gas(batch_size, generator, hot=stars, plain=share)
             galaxy = build_gas(parameters, n_particles, generator)
             radius = parameters["radius"]
         galaxy = galaxy.rotated(random_orientation(batch_size, generator))

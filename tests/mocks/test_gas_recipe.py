@@ -116,6 +116,17 @@ def test_stars_are_as_hot_as_gravity_lets_them_be():
     assert 0.5 < ratio.median() < 0.8
 
 
+def test_plain_disks_do_nothing_but_rotate():
+    p = draw_gas(400, generator(1), plain=1.0)
+    assert not any(p[name].any() for name in OFF)
+    assert (p["dispersion"] > 60).float().mean() > 0.25
+    none = draw_gas(400, generator(1), plain=0.0)
+    some = draw_gas(400, generator(1))
+    same = torch.isclose(some["turbulence"], none["turbulence"])
+    assert 0.6 < same.float().mean() < 0.9
+    assert (some["turbulence"][~same] == 0).all()
+
+
 def test_particles_are_finite_and_of_mass_one():
     particles = build_gas(draw_gas(64, generator(2)), 1000, generator(2))
     for name in ("position", "velocity", "mass", "dispersion"):
