@@ -51,7 +51,13 @@ EXAMPLES = (
 )
 #: Numbers of the mock galaxies of the table, by what they are.
 GALAXIES = {"dwarf": 186, "spiral": 177, "giant": 174}
-CONDITIONS = ("stellar_mass", "median_age", "age_percentile_10", "metallicity")
+CONDITIONS = (
+    "stellar_mass",
+    "median_age",
+    "age_percentile_10",
+    "metallicity",
+    "r_eff",
+)
 
 
 def galaxies():

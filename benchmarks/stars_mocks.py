@@ -52,8 +52,8 @@ BUDGET = {
     "validation": 0.05,
 }
 RATES = {"galacticflow": 1e-3, "sospf": 1e-3}
-#: Galaxies that are sampled of flows that take minutes for one.
-SAMPLED = {"sospf": 1}
+#: Galaxies that are sampled, where not all are: those of slow flows, and with images.
+SAMPLED = {"sospf": 1, "default, with image": 8}
 #: Further galaxies whose sizes are judged, draws of each, and stars of a draw.
 SIZED, DRAWS, FEW = range(1540, 1740), 49, 500
 #: Stars older than this (Gyr) are the old ones; galaxies of more than this are massive.
