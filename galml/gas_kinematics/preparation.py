@@ -67,6 +67,10 @@ INPUT = InputSpec(
         "fewest_pixels": 6,
         # Largest distance from the median, in standard deviations of a normal law.
         "outlier_limit": 8.0,
+        # The same from the median of the neighbors, of pixels of the core, and least
+        # deviation there as a share of the median speed.
+        "core_limit": 10.0,
+        "core_scatter": 0.1,
         # Share of the pixels that may lie beyond the radius; least radius; its margin.
         "radius_share": 0.02,
         "smallest_radius": 0.5,
@@ -103,6 +107,8 @@ INPUT = InputSpec(
 PIXELS = 131_072
 #: The same for products of matrices, which come back to what they have read.
 CACHED = 32_768
+#: Radius of the core in pixels; pixels on each side of one that are its neighbors.
+CORE, NEIGHBORS = 4, 2
 #: Averaged maps that are turned at once, and fewest that a thread works on.
 ROWS = 32
 FEWEST_ROWS = 64
@@ -288,8 +294,11 @@ def _average(maps, window, spec):
     velocity = window.of(maps.values)
     measured = torch.isfinite(velocity)
     velocity, kept, median, speed = _reject_outliers(velocity, measured, p)
-    n_pixels = kept.sum((1, 2))
     center = _center(kept, torch.from_numpy(maps.center[rows]) - window.low)
+    if "core_limit" in p:
+        # A model that was trained without rejects nothing there.
+        _reject_core(velocity, kept, center, speed, p)
+    n_pixels = kept.sum((1, 2))
     radius = native = _radius(kept, center, n_pixels, p)
     extras = []
     for values in (maps.dispersion, maps.std):
@@ -370,6 +379,37 @@ def _reject_outliers(velocity, measured, p):
         again = masked_median(size[changed], kept[changed])
         speed[changed] = again.nan_to_num_(0.0).double()
     return offset.masked_fill_(~kept, 0.0), kept, median, speed
+
+
+def _reject_core(velocity, kept, center, speed, p):
+    """Put pixels of the core aside, in place, that their neighbors know nothing of.
+
+    Broken spaxels of a bright nucleus may be fast, but not absurd: in rings that few
+    pixels fill, they weigh much. Medians follow the steepest rise of a rotation curve.
+    """
+    ny, nx = kept.shape[1:]
+    reach = CORE + NEIGHBORS
+    steps = torch.arange(-reach, reach + 2)
+    x, y = (center.floor().long()[:, :, None] + steps).unbind(1)
+    x, y = x[:, None, :], y[:, :, None]
+    distance = torch.hypot(x - center[:, :1, None], y - center[:, 1:, None])
+    inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
+    rows = torch.arange(len(kept))[:, None, None]
+    x, y = x.clamp(0, nx - 1), y.clamp(0, ny - 1)
+    known = kept[rows, y, x] & inside
+    part = torch.where(known, velocity[rows, y, x].float(), torch.nan)
+    width = 2 * NEIGHBORS + 1
+    around = part.unfold(1, width, 1).unfold(2, width, 1).flatten(3)
+    core = slice(NEIGHBORS, -NEIGHBORS)
+    offset = (part[:, core, core] - around.nanmedian(3).values).abs()
+    offset[distance[:, core, core] > CORE] = torch.nan
+    scatter = 1.4826 * offset.flatten(1).nanmedian(1).values
+    scatter = scatter.maximum(p["core_scatter"] * speed.float())
+    broken = offset > p["core_limit"] * scatter[:, None, None]
+    row, j, i = broken.nonzero(as_tuple=True)
+    place = row, y[row, j + NEIGHBORS, 0], x[row, 0, i + NEIGHBORS]
+    kept[place] = False
+    velocity[place] = 0.0
 
 
 def _center(kept, center):

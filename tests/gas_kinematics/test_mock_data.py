@@ -9,6 +9,7 @@ from galml.gas_kinematics.mock_data import (
     DISPERSION_SCALARS,
     UNCERTAINTY_SCALARS,
     augment,
+    kinematic_angle,
     mock_data_set,
     withhold,
 )
@@ -112,6 +113,11 @@ def test_mock_data_set_is_a_recipe():
     assert data["image"].shape == (count, len(CHANNELS), 32, 32)
     assert data["image"].dtype == torch.float16
     assert data["residual_angle"].abs().max() <= math.pi
+    # Without noise little is left to turn, other than in gaps and by the beam.
+    clear = (data["snr"] > 50) & (data["kappa"] > 0.7) & (data["inclination"] > 30)
+    turn = data["residual_kinematic"][clear].abs()
+    assert len(turn) > 10
+    assert turn.quantile(0.68) < math.radians(3)
     assert (data["residual_angle"].abs() < math.radians(30))[
         data["kappa"] > 0.9
     ].float().mean() > 0.8
@@ -119,3 +125,13 @@ def test_mock_data_set_is_a_recipe():
     second = mock_data_set(1, seed=1, first=1)
     for key, value in second.items():
         torch.testing.assert_close(data[key][-len(value) :], value, rtol=0, atol=0)
+
+
+def test_kinematic_angle():
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, 32)] * 2, indexing="ij")
+    angle = torch.tensor([10.0, 130.0, 300.0])
+    turn = torch.deg2rad(angle)[:, None, None]
+    velocity = 30 + 100 * (turn.cos() * y - turn.sin() * x)
+    velocity[:, torch.hypot(x, y) > 0.8] = torch.nan
+    found = kinematic_angle(velocity)
+    torch.testing.assert_close(found.float(), angle, rtol=0, atol=0.05)

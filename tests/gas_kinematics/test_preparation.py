@@ -447,3 +447,34 @@ def test_regridding_keeps_constants_and_sums():
     ramp = torch.arange(420, dtype=torch.float64).reshape(1, 21, 20)
     whole = regrid(ramp, center, torch.tensor([30.0]).double(), 16)
     torch.testing.assert_close(whole.sum(), ramp.sum(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("noise", [0.5, 8.0])
+def test_broken_spaxels_of_the_core_are_put_aside(noise):
+    maps = make(noise=noise, extras=False)
+    maps.center = torch.tensor([[23.5, 23.5]]).repeat(len(maps.velocity), 1)
+    whole = prepare(maps)
+    assert (whole.n_outliers == 0).all()
+    broken = Maps(maps.velocity.clone(), center=maps.center)
+    places = [(22, 23), (24, 25), (23, 21), (25, 22)]
+    for y, x in places:
+        broken.velocity[:, y, x] += 350
+    found = prepare(broken)
+    assert (found.n_outliers == len(places)).all()
+    turn = torch.remainder(found.angle - whole.angle + 180, 360) - 180
+    assert turn.abs().max() < 0.5
+    kept = replace(
+        INPUT,
+        parameters={k: v for k, v in INPUT.parameters.items() if k != "core_limit"},
+    )
+    assert (prepare(broken, spec=kept).n_outliers == 0).all()
+
+
+def test_steep_rotation_is_not_broken():
+    """Velocities that jump from one side of the center to the other."""
+    y, x = torch.meshgrid(torch.arange(41.0), torch.arange(41.0), indexing="ij")
+    radius = torch.hypot(x - 20, y - 20)
+    velocity = torch.where(radius > 0, 200 * (y - 20) / radius.clamp_min(0.1), 0.0)
+    fast = velocity * torch.where(radius < 4, 2.0, 1.0)
+    maps = Maps(torch.where(radius < 18, torch.stack([velocity, fast]), torch.nan))
+    assert (prepare(maps).n_outliers == 0).all()

@@ -329,3 +329,26 @@ def test_gas_far_above_the_plane_does_not_count_in_the_truth():
     )
     assert (maps.truth.kappa > 0.98).all()
     assert (kinematics(mixed).kappa < 0.9).all()
+
+
+def test_ideal_maps_have_no_noise_beam_or_gaps():
+    p = draw_gas(12, generator(4))
+    for name in ("turbulence", "clumps", "warp", "bar", "radial_flow"):
+        p[name] = torch.zeros(12)
+    for name in ("second_fraction", "satellite_fraction", "hole", "ring"):
+        p[name] = torch.zeros(12)
+    galaxy = build_gas(p, 4096, generator(5)).rotated(
+        random_orientation(12, generator(6))
+    )
+    across = torch.full((12,), 20.0)
+    noisy, clean = (
+        observe_gas(galaxy, p["radius"], across, 48, generator(7), noisy=noisy)
+        for noisy in (True, False)
+    )
+    for maps in (noisy, clean):
+        assert maps.ideal.shape == (12, 32, 32)
+        # Projection only slows rotation down.
+        size = maps.ideal.abs().flatten(1).nanquantile(0.98, dim=1)
+        assert (size <= p["speed"]).all()
+        assert torch.isnan(maps.ideal[:, 0, 0]).all()
+        assert torch.isfinite(maps.ideal[:, 13:19, 13:19]).float().mean() > 0.8
