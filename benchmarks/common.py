@@ -39,8 +39,8 @@ def describe(code, **settings):
     Parameters
     ----------
     code : sequence of str
-        Files that the data depend on, below ``galml``. Comments, docstrings and layout
-        of Python do not count.
+        Files that the data depend on, below ``galml``, or what one of them defines, as
+        "file.py:name". Comments, docstrings and layout of Python do not count.
     **settings
         All that the script can change: population, streams of mocks, stages, epochs,
         learning rates, seeds, batch size, dtype.
@@ -57,11 +57,14 @@ def describe(code, **settings):
     return {"recipe": json.loads(text), "recipe_sha256": digest}
 
 
-def fingerprint(file):
+def fingerprint(place):
     """SHA-256 of a file below ``galml``; of code, that of its syntax tree."""
+    file, _, name = place.partition(":")
     content = (ROOT / "galml" / file).read_bytes()
     if file.endswith(".py"):
         tree = ast.parse(content)
+        if name:
+            tree.body = [n for n in tree.body if getattr(n, "name", None) == name]
         for node in ast.walk(tree):
             # Docstrings, and other strings that stand alone.
             if hasattr(node, "body") and isinstance(node.body, list):
