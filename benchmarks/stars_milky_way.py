@@ -11,8 +11,7 @@ held-out stars), a kernel density estimate. Ours never sees the held-out stars: 
 free choice, the number of Gaussians that its flows start from, is made inside each
 training fold, and its other settings are the same for all surveys. Nor does its fair
 opponent, a bag of as many Gaussian mixtures, each fitted to another part of the
-training stars, with the number of components and the regularization that do best on
-the rest of these.
+training stars, with the number of components that does best on the rest of these.
 """
 
 import argparse
@@ -50,10 +49,10 @@ SURVEYS = {
 }
 COMPONENTS = (1, 2, 3, 5, 8, 10, 12, 15)
 REGULARIZATION = (1e-6, 1e-4, 1e-3, 1e-2)
-#: Those of whitened stars, between which bags choose.
-BAG_REGULARIZATION = (1e-3, 1e-2)
-#: Numbers of Gaussians that flows may start from.
+#: Numbers of Gaussians that flows may start from, and that a bag has; regularization
+#: of whitened stars.
 STARTS = (2, 3, 5, 8, 12)
+WHITE_REGULARIZATION = 1e-3
 BANDWIDTHS = (0.4, 0.5, 0.6)
 OPTIONS = {"whiten": True, "layers": 3, "width": 32}
 TRAINING = {
@@ -133,7 +132,8 @@ def choose_start(train, members=12):
             for seed in range(members):
                 own = np.random.default_rng(seed).permutation(len(fitted))
                 part = fitted[own[: int(0.85 * len(fitted))]]
-                each.append(mixture(part, number, 1e-3, seed).score_samples(new))
+                one = mixture(part, number, WHITE_REGULARIZATION, seed)
+                each.append(one.score_samples(new))
             scores[number] += logsumexp(each, axis=0).sum()
     return max(scores, key=scores.get)
 
@@ -148,9 +148,8 @@ def bag(train, test, members):
     for seed in range(members):
         own = np.random.default_rng(seed).permutation(fitted)
         candidates = [
-            mixture(own[:split], number, reg, seed)
-            for number in COMPONENTS
-            for reg in BAG_REGULARIZATION
+            mixture(own[:split], number, WHITE_REGULARIZATION, seed)
+            for number in STARTS
         ]
         best = max(candidates, key=lambda one: one.score(own[split:]))
         each.append(best.score_samples(new))

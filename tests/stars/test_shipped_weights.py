@@ -13,8 +13,11 @@ from astropy.nddata import CCDData
 from astropy.table import QTable, vstack
 
 import galml
+from galml.core import Flag
+from galml.core.exceptions import InputError
 from galml.core.weights import load_model
-from galml.mocks import star_tensors
+from galml.mocks import draw_star_galaxies, star_tensors
+from galml.mocks.chemo_recipe import escape_speed
 from galml.physics import STAR_AXES, star_table
 from galml.stars import metrics, prepare
 
@@ -26,13 +29,14 @@ FIRST, GALAXIES, STARS = 160, 40, 500
 def mocks():
     """Stars in one table, and conditions, of galaxies that were left out."""
     made = star_tensors(GALAXIES, STARS, first=FIRST)
-    mass, median, young, metals = made["conditions"][:, :4].numpy().T
+    mass, median, young, metals, size = made["conditions"].numpy().T
     conditions = QTable(
         {
             "stellar_mass": 10**mass * u.Msun,
             "median_age": median * u.Gyr,
             "age_percentile_10": young * u.Gyr,
             "metallicity": metals * u.dex,
+            "r_eff": 10**size * u.kpc,
         }
     )
     tables = [star_table(stars.double().numpy()) for stars in made["stars"]]
@@ -146,3 +150,65 @@ def test_what_the_encoder_is_shown_stands_in_the_model(mocks, monkeypatch):
     model.card = model.card | {"input": dataclasses.asdict(other)}
     shift = np.abs(draw(model) - expected) / expected.std(axis=0)
     assert 0.005 < np.median(shift) < 0.5
+
+
+@pytest.mark.parametrize("turn", ["quarter", "mirror"])
+def test_directions_of_the_image_do_not_matter(mocks, turn):
+    stars, conditions = mocks
+    row, table = conditions[-1:].copy(), stars[-STARS:]
+    row["image"] = np.empty(1, dtype=object)
+    lopsided = image()
+    lopsided.data *= 1 + np.linspace(-0.5, 0.5, 72) * np.linspace(0, 1, 72)[:, None]
+
+    def log_prob(data):
+        row["image"][0] = CCDData(data, unit=u.nJy, meta=lopsided.meta)
+        return galml.star_log_prob(table, row, device="cpu")["log_prob"]
+
+    data = lopsided.data
+    turned = np.rot90(data, axes=(1, 2)) if turn == "quarter" else data[:, :, ::-1]
+    expected = log_prob(data)
+    # Single precision rounds numbers of the size of the logarithm.
+    change = np.abs(log_prob(turned.copy()) - expected)
+    assert np.all(change < 1e-5 * np.maximum(np.abs(expected), 1))
+    assert np.abs(log_prob(data**2) - expected).max() > 1e-3
+
+
+def test_stars_are_bound(mocks):
+    """To what the mocks' own gravity lets them be, and a scatter of it."""
+    _, conditions = mocks
+    drawn = galml.sample_stars(conditions, 5000, seed=0, device="cpu")
+    place, motion = (
+        np.linalg.norm([drawn[name].value for name in names], axis=0)
+        for names in (("x", "y", "z"), ("v_x", "v_y", "v_z"))
+    )
+    p = draw_star_galaxies(FIRST, GALAXIES, 0)
+    radius = torch.from_numpy(place).float().reshape(GALAXIES, -1)
+    ratio = motion / escape_speed(p, radius).flatten().numpy()
+    assert ratio.max() < 1.25
+    assert np.mean(ratio > 1) < 1e-3
+    assert (radius.amax(1) / p["extent"]).max() < 1.45
+
+
+def test_sizes_scatter_where_they_are_not_given(mocks):
+    _, conditions = mocks
+    rows = vstack([conditions[20:21]] * 60)
+    rows.remove_column("r_eff")
+    drawn = galml.sample_stars(rows, 400, seed=0, device="cpu")
+    radius = np.hypot(drawn["x"].value, drawn["y"].value).reshape(60, 400)
+    # Of Shen et al. (2003), less what ages and metals tell.
+    assert 0.12 < np.log10(np.median(radius, axis=1)).std() < 0.24
+
+
+def test_conditions_that_do_not_go_together(mocks):
+    _, conditions = mocks
+    drawn = galml.sample_stars(conditions, 1, seed=0, device="cpu")
+    assert (drawn["flags"] != 0).mean() < 0.06
+    odd = QTable(conditions[:1])
+    odd["stellar_mass"], odd["metallicity"] = 1e8 * u.Msun, [0.012]
+    with pytest.raises(InputError, match="metallicity"):
+        galml.sample_stars(odd, 10)
+    swapped = conditions.copy()
+    swapped["stellar_mass"] = np.roll(swapped["stellar_mass"], 1)
+    with pytest.warns(galml.core.GalmlWarning):
+        drawn = galml.sample_stars(swapped, 1, seed=0, device="cpu")
+    assert (drawn["flags"] & int(Flag.OUT_OF_DOMAIN) != 0).mean() > 0.5
