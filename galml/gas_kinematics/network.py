@@ -34,7 +34,7 @@ class KinematicNet(nn.Module):
     def __init__(
         self,
         channels=5,
-        scalars=22,
+        scalars=23,
         widths=(16, 32, 64, 96),
         latent=16,
         kappa_bins=32,
