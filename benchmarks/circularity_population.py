@@ -34,7 +34,7 @@ from galml.mocks.gas_map import FWHM
 from galml.mocks.gas_recipe import N_MODES, circular_speed
 
 SEED = 20_002
-BATCHES = 190
+BATCHES = 120
 LOWEST_INCLINATION = 30.0
 BETWEEN = (0.35, 0.65)
 CLEAR = 0.05

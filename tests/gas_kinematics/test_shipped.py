@@ -85,6 +85,23 @@ def test_mocks(observed, shipped):
     assert figures["correlation"] > 0.75
 
 
+def test_hot_disks_are_not_taken_for_cold_ones(shipped):
+    """A smooth disk of 100 km/s rotates with 130: nothing in its map shows that."""
+    y, x = np.indices((40, 40)) - 19.5
+    radius = np.hypot(x / 0.6, y)
+    velocity = 0.8 * 130 * np.tanh(radius / 5) * y / radius * KMS
+    velocity[radius > 19] = np.nan
+    kappa = (130**2 + 100**2) / (130**2 + 3 * 100**2)
+    row = galml.circularity(velocity, beam=3 * u.pix)[0]
+    assert row["circularity_lo"] < kappa < row["circularity_hi"]
+    hot = np.full(velocity.shape, 100.0) * KMS
+    known = galml.circularity(velocity, dispersion=hot, beam=3 * u.pix)[0]
+    assert abs(known["circularity"] - kappa) < 0.1
+    assert known["circularity_err"] < 0.5 * row["circularity_err"]
+    stars = galml.circularity(velocity, beam=3 * u.pix, tracer="stars")[0]
+    assert stars["circularity"] < row["circularity"]
+
+
 def test_random_weights_would_be_noticed(observed, untrained):
     figures = judge(observed, untrained)
     assert figures["kappa"] > 0.2
