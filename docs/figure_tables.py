@@ -51,6 +51,26 @@ KINMS = {
     "circularity_coverage": ("κ in 68 %", ".0%"),
     "position_angle_scatter": ("PA, 68 %", ".2f°"),
 }
+HALVES = {
+    "maps": ("maps", ".0f"),
+    "difference_68": ("difference, 68 %", ".1f°"),
+    "joint_error": ("joint error", ".1f°"),
+    "within_1_sigma": ("within it", ".0%"),
+}
+CUBE_PIXELS = {
+    "pixels": ("pixels", ".0f"),
+    "velocity_bias": ("velocity, bias (km/s)", "+.2f"),
+    "velocity_coverage": ("in 68 %", ".0%"),
+    "dispersion_bias": ("dispersion, bias (km/s)", "+.2f"),
+    "dispersion_relative_bias": ("relative", "+.1%"),
+    "dispersion_coverage": ("in 68 %", ".0%"),
+}
+CUBES = {
+    "disks": ("disks", ".0f"),
+    "circularity_bias": ("κ, bias", "+.3f"),
+    "circularity_scatter": ("κ, 68 %", ".3f"),
+    "circularity_coverage": ("κ in 68 %", ".0%"),
+}
 SIMULATED = {
     "kappa_true": ("true κ", ".3f"),
     "kappa": ("κ", ".3f"),
@@ -208,6 +228,24 @@ def simulated(results):
         if key != "directions"
     }
     return SIMULATED, rows, f"{results['directions']} directions."
+
+
+def halves(results):
+    """Compare halves of observed maps, and stars with gas."""
+    rows = {name.replace("_", " "): row for name, row in results.items()}
+    return HALVES, rows, ""
+
+
+def cube_pixels(results):
+    """Judge moments of noisy cubes, pixel by pixel."""
+    rows = {name.replace("_", " "): row for name, row in results["pixels"].items()}
+    return CUBE_PIXELS, rows, ""
+
+
+def cubes(results):
+    """Judge circularities of noisy cubes."""
+    rows = {n.replace("_", " "): row for n, row in results["circularity"].items()}
+    return CUBES, rows, ""
 
 
 def kinms(results):
@@ -429,6 +467,9 @@ TABLES = {
     "circularity_mocks beams": across,
     "circularity_simulated": simulated,
     "circularity_kinms": kinms,
+    "circularity_halves": halves,
+    "circularity_cubes": cubes,
+    "circularity_cubes pixels": cube_pixels,
     "circularity_population": population,
     "circularity_parity": parity,
     "circularity_speed": speed,

@@ -113,7 +113,8 @@ def circularity(
         ``circularity_lo`` and ``circularity_hi`` (68 %); ``disturbed_probability``,
         that of a circularity below 0.5; ``position_angle`` (to the receding side, east
         of north where the WCS is celestial, otherwise counter-clockwise from +y) with
-        its error; ``inclination`` with its error, NaN where the map cannot tell;
+        its error, from the kinematic angle that would be seen without noise, beam or
+        gaps; ``inclination`` with its error, NaN where the map cannot tell;
         ``map_quality``, the probability that the angle is right to 10 degrees and the
         circularity to 0.15; ``latent``; and ``flags``, see
         `~galml.core.decode_flags`.
