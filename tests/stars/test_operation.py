@@ -350,18 +350,19 @@ def test_default_model():
             "median_age": [5.0, 5.5, 6.5] * u.Gyr,
             "age_percentile_10": [1.0, 1.2, 1.5] * u.Gyr,
             "metallicity": [-0.8, -0.4, -0.1] * u.dex,
+            "r_eff": [1.5, 2.5, 4.0] * u.kpc,
         }
     )
     stars = sample(galaxies, 5000, model="default")
     assert stars.colnames == COLUMNS
     assert np.isfinite(numbers(stars)).all()
     assert not stars["flags"].any()
-    # Larger galaxies are larger, and turn counter-clockwise.
+    # Galaxies are as large as they should be, and turn counter-clockwise.
     spin = stars["x"] * stars["v_y"] - stars["y"] * stars["v_x"]
     by_galaxy = spin.reshape(3, 5000).mean(axis=1)
     assert (by_galaxy > 0).all()
     radius = np.hypot(stars["x"], stars["y"]).reshape(3, 5000)
-    assert np.median(radius[0]) < np.median(radius[2])
+    assert_allclose(np.median(radius, axis=1) / galaxies["r_eff"], 1, atol=0.1)
     medians = np.median(stars["age"].reshape(3, 5000), axis=1)
     assert_allclose(medians / galaxies["median_age"], 1, atol=0.25)
     assert np.isfinite(log_prob(stars, galaxies, model="default")["log_prob"]).all()
