@@ -51,7 +51,7 @@ def truth_of(data):
     """Truths, as `metrics.summarize` takes them."""
     truth = QTable({key: data[key].numpy() for key in (*EDGES, "stars")})
     truth["circularity"] = data["kappa"].numpy()
-    truth["position_angle"] = np.degrees(data["residual_angle"].numpy())
+    truth["position_angle"] = np.degrees(data["residual_kinematic"].numpy())
     return truth
 
 
@@ -171,7 +171,7 @@ def beside(data):
     free = torch.isinf(data["snr"]) & (data["inclination"] >= LOWEST_INCLINATION)
     free &= ~data["stars"]
     rotating = free & (data["kappa"] > metrics.ROTATING)
-    turn = torch.rad2deg(data["residual_angle"])[rotating]
+    turn = torch.rad2deg(data["residual_kinematic"])[rotating]
     result = {"ring fit": {"position_angle_scatter": metrics.scatter68(turn)}}
     oracle = RESULTS / "circularity_population.json"
     if oracle.exists():
