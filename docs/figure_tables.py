@@ -172,13 +172,18 @@ def mocks(results):
     return MOCKS, rows | beside, note
 
 
+def in_order(bins):
+    """Items of bins by their lower edges."""
+    return sorted(bins.items(), key=lambda item: float(item[0].split(" - ")[0]))
+
+
 def hot(results):
     """Coverage and error in bins of dispersion over rotation."""
     rows = {
         f"{tracer}, {key}: {edges}": row
         for tracer in ("gas", "stars")
         for key in ("velocity", "with dispersion, beam, error")
-        for edges, row in results["default"][key][f"sigma_over_v, {tracer}"].items()
+        for edges, row in in_order(results["default"][key][f"sigma_over_v, {tracer}"])
     }
     return HOT, rows, ""
 
@@ -191,7 +196,7 @@ def across(results):
         ("with dispersion, beam, error", "oracle velocity and dispersion"),
     ):
         bins = results["default"][key]["noise free gas, beams_across"]
-        for edges, row in bins.items():
+        for edges, row in in_order(bins):
             best = results["beside"][oracle]["beams_across"][edges]
             rows[f"{key}: {edges}"] = {
                 "accuracy": row["balanced_accuracy_prior"],
@@ -250,14 +255,11 @@ def cubes(results):
 
 def kinms(results):
     """Disks of KinMS in bins of their dispersion."""
-    rows = {
-        key if group == "all" else f"{key}: {edges} km/s": row
-        for key in ("velocity", "with dispersion")
-        for group in ("all", "dispersion")
-        for edges, row in (
-            {"": results[key]["all"]} if group == "all" else results[key][group]
-        ).items()
-    }
+    rows = {}
+    for key in ("velocity", "with dispersion"):
+        rows[key] = results[key]["all"]
+        for edges, row in in_order(results[key]["dispersion"]):
+            rows[f"{key}: {edges} km/s"] = row
     return KINMS, rows, f"{results['disks']} disks."
 
 
