@@ -189,6 +189,8 @@ def main():
     maps, tables, kappa = zip(*(observe(d, random) for d in disks), strict=True)
     disks["kappa"] = kappa
     pixels = vstack(tables)
+    # Noise makes a few variances negative.
+    pixels = pixels[np.isfinite(pixels["dispersion_error"])]
     figures = {
         "pixels": in_bins(pixels, PIXEL_EDGES, lambda r: judge_pixels(pixels[r]))
     }

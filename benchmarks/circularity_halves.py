@@ -12,18 +12,19 @@ import hashlib
 
 import astropy.units as u
 import numpy as np
+from circularity_manga import KNOWN
 from common import shared_data, write_figures
 from scipy.ndimage import label
 
 import galml
 from galml.gas_kinematics.metrics import angle_error, scatter68
 
-TRACERS = ("stellar", "H alpha")
-#: The center is that of the maps; the PSF has 2.5 arcsec, a pixel half an arcsec.
+#: FWHM of the PSF in pixels.
 PSF = 5
-KNOWN = {"center": (40, 40), "beam": PSF * u.pix}
 #: Fewest bins of a map that is halved.
 FEWEST = 24
+#: An angle of a larger error is flagged as not determined.
+UNDETERMINED = 45.0
 #: Farther apart than this, stars and gas turn about different axes.
 MISALIGNED = 30.0
 
@@ -95,21 +96,23 @@ def halves(velocity, block, random):
     return result
 
 
-def measure(velocity):
+def measure(velocity, known):
     """Give position angles and their errors of maps (n, y, x), in degrees."""
     usable = np.isfinite(velocity).sum((1, 2)) >= 6
     angle, error = np.full((2, len(velocity)), np.nan)
-    table = galml.circularity(velocity[usable] * u.km / u.s, **KNOWN)
+    table = galml.circularity(velocity[usable] * u.km / u.s, **known)
     angle[usable] = table["position_angle"].value
     error[usable] = table["position_angle_err"].value
     return angle, error
 
 
-def judge(one, other, rows):
+def judge(one, other, rows=slice(None)):
     """Figures about the difference of two angles (angle, error)."""
     difference = angle_error(one[0], other[0])[rows]
     joint = np.hypot(one[1], other[1])[rows]
-    known = np.isfinite(difference) & np.isfinite(joint)
+    known = np.isfinite(difference) & (
+        np.maximum(one[1], other[1])[rows] < UNDETERMINED
+    )
     difference, joint = np.abs(difference[known]), joint[known]
     edges = np.quantile(joint, [0, 0.25, 0.5, 0.75, 1])
     place = np.clip(np.searchsorted(edges, joint, "right") - 1, 0, 3)
@@ -133,16 +136,14 @@ def main():
     _, velocity = load(options.development)
     velocity = velocity[:, : options.limit]
     figures, whole = {}, []
-    for tracer, maps in zip(TRACERS, velocity, strict=True):
-        whole.append(measure(maps))
+    for tracer, maps in zip(KNOWN, velocity, strict=True):
+        known = KNOWN[tracer]
+        whole.append(measure(maps, known))
         for name, block in (("bins", 0), ("blocks", PSF)):
             parts = halves(maps, block, np.random.default_rng(0))
-            found = [measure(part) for part in parts]
-            rows = whole[-1][1] < 45
-            figures[f"{tracer}, {name}"] = judge(*found, rows)
+            found = [measure(part, known) for part in parts]
+            figures[f"{tracer}, {name}"] = judge(*found)
             print(tracer, name, figures[f"{tracer}, {name}"], flush=True)
-            if options.development:
-                np.savez(f"/tmp/gm/{tracer}_{name}.npz", whole=whole[-1], halves=found)
     apart = np.abs(angle_error(whole[0][0], whole[1][0]))
     figures["stars and gas"] = judge(*whole, apart < MISALIGNED)
     print("stars and gas", figures["stars and gas"])
