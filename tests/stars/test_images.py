@@ -147,7 +147,7 @@ def test_alike_arrays_are_read_as_one():
 
 def test_what_an_encoder_is_shown_is_in_its_model(monkeypatch):
     spec = load_model("default", "stars").input_spec
-    assert spec == INPUT
+    assert replace(spec, scalars=()) == INPUT
     before, _ = prepare_images([image()], input_spec=spec)
     stretch = {"softening": 1.0, "brightest": 2.0}
     monkeypatch.setattr(stars_images, "INPUT", replace(INPUT, stretch=stretch))
