@@ -97,8 +97,8 @@ def stars_mocks_motions(results):
         f"sizes of {sizes['galaxies']} further galaxies among {sizes['draws']} drawn "
         f"ones of each: {sizes['central_68']:.0%} in the central 68 %, ranks even with "
         f"p = {sizes['p_uniform']:.2f}. Outside of the domain are {own['outside']:.0%} "
-        f"of the galaxies, and {swapped['outside']:.0%} with the mass of another one, "
-        f"of which {swapped['refused']:.0%} are refused."
+        f"of the galaxies, and {swapped['outside']:.0%} with the mass of another one; "
+        f"{swapped['refused']:.0%} of those are refused."
     )
     return DIFFERENCES, rows, note
 
