@@ -73,7 +73,8 @@ def disturb(data, noise, r_eff, center, generator, *, strength=1.0, masked=True)
         other = data[row - 1].roll(steps[row].tolist(), (-2, -1))
         data[row] += min(strength * bright[row].item(), 1.0) * other
     rows, width = chosen(), strength * BLUR * normal(n).abs()
-    data[rows] = _blurred(data[rows], width[rows])
+    if len(rows):
+        data[rows] = _blurred(data[rows], width[rows])
     rows, gain = chosen(), torch.exp(strength * GAIN * normal(n, bands, 1, 1))
     data[rows] *= gain[rows]
     rows, slope = chosen(), strength * SLOPE * normal(2, n, bands, 1, 1)
