@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Images of galaxies as an encoder sees them."""
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -158,15 +159,22 @@ def _planes(images, spec):
 
 
 class _Latents(torch.nn.Module):
-    """An encoder without its decoder."""
+    """An encoder without its decoder, in double precision.
+
+    Flows amplify the last bits of latents, in which single precision tells directions
+    of an image apart.
+    """
 
     def __init__(self, encoder):
         super().__init__()
-        self.encoder = encoder
+        self.encoder = copy.deepcopy(encoder).double()
 
     def forward(self, inputs):
-        """Give the latents of images."""
-        return {"latent": self.encoder.encode(inputs["image"])}
+        """Give the latents of images, the mean over their directions."""
+        views = dihedral_views(images=("image",))
+        inputs = {"image": inputs["image"].double()}
+        latents = [self.encoder.encode(view.apply(inputs)["image"]) for view in views]
+        return {"latent": torch.stack(latents).mean(0)}
 
 
 def encode_images(images, encoder, *, device="cpu", input_spec=INPUT):
@@ -194,8 +202,7 @@ def encode_images(images, encoder, *, device="cpu", input_spec=INPUT):
     known = ~prepared.isnan().flatten(1).any(1)
     latent = np.full((len(prepared), encoder.n_latent), np.nan)
     if known.any():
-        views = dihedral_views(images=("image",))
         batches = [{"image": prepared[known]}]
-        (output,) = infer(_Latents(encoder), batches, views=views, device=device)
+        (output,) = infer(_Latents(encoder), batches, device=device)
         latent[known.numpy()] = output["latent"].numpy()
     return latent, errors
