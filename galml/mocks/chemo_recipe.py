@@ -467,7 +467,7 @@ def motion_tables(p, field):
     -------
     dict of str to `torch.Tensor`
         ``disk``: rotation, dispersions at 10 Gyr and squared circular speed, (2 n, m,
-        5); ``spheroid``: see `~galml.mocks.dynamics.spheroid_motions`; ``halo``:
+        5); ``spheroid``: see ``galml.mocks.dynamics.spheroid_motions``; ``halo``:
         radial dispersion, (n, m, 1).
     """
     grid, total, _ = field

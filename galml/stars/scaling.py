@@ -51,7 +51,7 @@ class StarScaling(nn.Module):
         Whether linear correlations between the standardized axes are taken out.
     limits : dict, optional
         How far from the center and how fast stars are at most, by the conditions and
-        the distance, see `~galml.stars.population.find_limits`. The balls of possible
+        the distance, see ``galml.stars.population.find_limits``. The balls of possible
         positions and velocities are mapped to all of space.
 
     Raises
