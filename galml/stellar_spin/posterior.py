@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Distributions that the network's outputs stand for, and how wide these must be."""
 
+from collections.abc import Mapping
+from numbers import Real
+
 import numpy as np
 import torch
 
@@ -11,7 +14,7 @@ from galml.core.distributions import (
     interpolate,
     widening,
 )
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, InputTypeError
 from galml.physics import FAST_ROTATOR
 
 __all__ = [
@@ -143,16 +146,23 @@ def type_weights(prior, types):
 
     Raises
     ------
+    galml.core.InputTypeError
+        If it is no mapping, or a share is no number.
     galml.core.InputError
         If a key names no type, a type has no share or two, or shares are negative or
         all zero.
     """
     names = ", ".join(types)
     weights = {}
+    if not isinstance(prior, Mapping):
+        expected = "a mapping of types to their shares"
+        raise InputTypeError("prior", type(prior).__name__, expected)
     for key, share in prior.items():
         members = [name for name in types if key == name or key in name.split()]
         if not members:
             raise InputError("prior", repr(key), f"words out of {names}")
+        if not isinstance(share, Real):
+            raise InputTypeError("prior", f"{key!r}: {share!r}", "shares of at least 0")
         if not (np.isfinite(share) and share >= 0):
             raise InputError("prior", f"{key!r}: {share}", "shares of at least 0")
         total = sum(types[name] for name in members)

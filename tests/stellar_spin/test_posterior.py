@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, InputTypeError
 from galml.stellar_spin.posterior import (
     UNCALIBRATED,
     calibrate,
@@ -151,4 +151,20 @@ def test_words_stand_for_types():
 def test_bad_prior(prior, message):
     types = {"slow elliptical": 0.1, "late spiral": 0.9}
     with pytest.raises(InputError, match=message):
+        type_weights(prior, types)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        "volume",
+        ["elliptical", "spiral"],
+        0.3,
+        {"elliptical": "many", "spiral": 1.0},
+        {"elliptical": None, "spiral": 1.0},
+    ],
+)
+def test_a_prior_that_is_none(prior):
+    types = {"slow elliptical": 0.1, "late spiral": 0.9}
+    with pytest.raises(InputTypeError, match="prior"):
         type_weights(prior, types)
