@@ -267,13 +267,15 @@ def find_architecture(operation, architecture):
     return known[architecture]
 
 
-def find_domain(model):
+def find_domain(model, **options):
     """Make the domain of a model.
 
     Parameters
     ----------
     model : `~galml.core.model.GalaxyModel`
         The model.
+    **options
+        What a call asks of the answers, if the class of the domain takes it.
 
     Returns
     -------
@@ -281,4 +283,4 @@ def find_domain(model):
         What prepares objects for the model's network and reads its answers.
     """
     place = find_architecture(model.operation, model.architecture).domain
-    return find_object(place)(model)
+    return find_object(place)(model, **options)

@@ -33,6 +33,7 @@ def run(
     data,
     options,
     *,
+    asked=None,
     device="auto",
     dtype="float32",
     batch_size=None,
@@ -50,6 +51,8 @@ def run(
         What the user gave.
     options : dict
         Keywords of ``domain.read``; those that are not None are noted in the table.
+    asked : dict, optional
+        What the domain was made for beside the model, to be noted as well.
     device, dtype, batch_size, n_samples, progress
         As in `~galml.core.inference.infer`.
     seed : int or None
@@ -95,7 +98,7 @@ def run(
             answers.append((places, columns, domain.flags(output, prepared, members)))
             update(len(places))
     columns, flags = _merge(rows, answers, layout)
-    call = options | {"n_samples": n_samples or None}
+    call = options | (asked or {}) | {"n_samples": n_samples or None}
     table = build_table(
         columns,
         operation=domain.operation,

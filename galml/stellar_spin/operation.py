@@ -153,12 +153,13 @@ def spin(
         "psf_fwhm": psf_fwhm,
         "unit": unit,
         "hdu": hdu,
-        "prior": prior,
     }
+    asked = {"prior": prior}
     return run(
-        find_domain(model),
+        find_domain(model, **asked),
         cutouts,
         options,
+        asked=asked,
         device=device,
         dtype=dtype,
         batch_size=batch_size,
@@ -175,22 +176,29 @@ class SpinDomain:
     ----------
     model : `~galml.core.model.GalaxyModel`
         Whose network answers, and whose ``input_spec`` says what it is shown.
+    prior : mapping of str to float, optional
+        Shares of types, as for `spin`.
+
+    Raises
+    ------
+    galml.core.InputError
+        If these cannot be used, or the model knows no types.
     """
 
     operation, views = "spin", MIRRORS
 
-    def __init__(self, model):
+    def __init__(self, model, *, prior=None):
         self.model, self.spec, self.weights = model, model.input_spec, None
         self.reference = self.spec.parameters["reference_wavelength"]
-
-    def read(self, data, *, prior=None, **options):
-        """Read images of galaxies, see `~galml.imaging.read_images`."""
-        types = self.model.config.get("types")
+        types = model.config.get("types")
         if prior is not None:
             if types is None:
                 expected = "None: this model knows no types of galaxies"
                 raise InputError("prior", repr(prior), expected)
             self.weights = type_weights(prior, types)
+
+    def read(self, data, **options):
+        """Read images of galaxies, see `~galml.imaging.read_images`."""
         return read_images(data, reference=self.reference, **options)
 
     def problem(self, member):

@@ -53,6 +53,8 @@ def test_rows_in_order(domain, data):
     assert (table["flags"] == 64).all()
     assert table.meta["OPERATN"] == "weigh" and table.meta["MODEL"] == "kitchen"
     assert table.meta["ARG_1"] == "block=4"
+    asked = run(domain, data, {"block": 4}, asked={"prior": 0.5, "other": None})
+    assert asked.meta["ARG_2"] == "prior=0.5" and "ARG_3" not in asked.meta
     network = domain.model.network
     with torch.no_grad():
         numbers = torch.from_numpy(data).float() / 2

@@ -9,6 +9,7 @@ from astropy.wcs import WCS
 
 import galml
 from galml.core import GalmlWarning, decode_flags
+from galml.core.domain import find_domain
 from galml.core.exceptions import InputError, InputUnitError, ModelError
 from galml.core.flags import Flag
 from galml.cutouts import CutoutStack, sdss_rgb
@@ -106,6 +107,13 @@ def test_prior_of_the_sample(images, options, table, model):
     assert np.mean(slow["spin"]) < np.mean(table["spin"]) < np.mean(fast["spin"])
     assert "prior" in " ".join(str(v) for v in slow.meta.values())
     np.testing.assert_array_equal(slow["ellipticity"], table["ellipticity"])
+
+
+def test_a_domain_keeps_nothing_of_a_call(images, model):
+    domain = find_domain(model, prior=model.config["types"])
+    before = dict(vars(domain))
+    list(domain.read(images, bands=BANDS).members)
+    assert vars(domain) == before
 
 
 def test_prior_needs_types(images, options, published_model):
