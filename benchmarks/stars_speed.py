@@ -28,7 +28,7 @@ from common import write_figures
 import galml
 from galml import physics
 from galml.core.weights import load_model
-from galml.stars.preparation import read_galaxies
+from galml.stars.galaxies import read_galaxies
 from galml.stars.published import GalacticFlow
 
 AXES, CONTEXT = len(physics.STAR_AXES), len(physics.CONDITIONS)

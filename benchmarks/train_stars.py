@@ -72,6 +72,7 @@ CODE = (
     "stars/network.py",
     "stars/population.py",
     "stars/scaling.py",
+    "stars/training_set.py",
 )
 
 

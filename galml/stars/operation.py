@@ -23,12 +23,8 @@ from galml.core.model import GalaxyModel
 from galml.core.results import build_table, warn_batch
 from galml.core.weights import load_model
 from galml.physics import fresh_seed, generator_for, star_table
-from galml.stars.preparation import (
-    Galaxies,
-    model_axes,
-    read_galaxies,
-    read_stars,
-)
+from galml.stars.galaxies import Galaxies, read_galaxies
+from galml.stars.preparation import model_axes, read_stars
 
 __all__ = ["iter_stars", "sample_stars", "star_log_prob"]
 

@@ -290,13 +290,6 @@ def test_fine_tuning_widens_the_domain(model, conditions, stars):
         fit(stars, other, model=model, epochs=1)
 
 
-def test_sizes_of_all_galaxies_or_of_none(conditions, stars):
-    some = conditions.copy()
-    some["r_eff"][3] = np.nan
-    with pytest.raises(InputError, match="all, or none"):
-        fit(stars, some, **QUICK)
-
-
 def test_limits_that_are_told(conditions, stars):
     told, table = conditions.copy(), stars.copy()
     told["r_max"] = 10 * told["r_eff"]
