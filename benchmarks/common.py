@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What the benchmarks share: where the real data are, where the numbers go."""
+"""What the benchmarks share: data, recipes of weights, where these and numbers go."""
 
+import argparse
 import ast
 import hashlib
 import json
@@ -107,6 +108,62 @@ def check(name, described):
     return same
 
 
+def cached(folder, name, make):
+    """Take prepared tensors from a folder, or make them and keep them there.
+
+    Parameters
+    ----------
+    folder : `~pathlib.Path` or None
+        Where they are; None keeps nothing.
+    name : str
+        Name of the file, without its suffix.
+    make : callable
+        Gives the tensors, as a dict.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        The tensors.
+    """
+    import torch
+
+    path = folder and folder / f"{name}.pt"
+    if path and path.exists():
+        return torch.load(path)
+    data = make()
+    if path:
+        torch.save(data, path)
+    return data
+
+
+def train_or_check(description, train, cards, domains):
+    """Train models and put them in place, or tell whether those in place are such.
+
+    The first model is the default one.
+
+    Parameters
+    ----------
+    description : str
+        What the script does, for its help.
+    train : callable
+        Takes the cards, and the folder of the cache or None; yields name and model.
+    cards : dict of str to dict
+        Card of each model by its name, with its recipe; see `describe`.
+    domains : dict of str to str
+        What each model is for.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    if args.check:
+        raise SystemExit(not all([check(name, card) for name, card in cards.items()]))
+    if args.cache:
+        args.cache.mkdir(parents=True, exist_ok=True)
+    for name, model in train(cards, args.cache):
+        ship(model, name, domain=domains[name], default=name == next(iter(cards)))
+
+
 def _flat(recipe):
     """Give the code of a recipe file by file, beside its settings."""
     return {key: value for key, value in recipe.items() if key != "code"} | recipe.get(
@@ -118,6 +175,7 @@ def ship(model, name, *, domain, default=True):
     """Put a model into the package and its list, in place of its last version.
 
     Names end in the number of the version: kinematic-gas-2 replaces kinematic-gas-1.
+    The history of its training goes to the results.
     """
     from galml.core.model import GalaxyModel
 
@@ -136,6 +194,7 @@ def ship(model, name, *, domain, default=True):
     }
     listing = DATA / "models.json"
     family = name.rpartition("-")[0]
+    model.history.write(RESULTS / f"{family}_history.ecsv", overwrite=True)
     others = []
     for one in json.loads(listing.read_text()):
         if one["name"].rpartition("-")[0] != family:

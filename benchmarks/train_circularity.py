@@ -9,11 +9,8 @@ prepared and the last epoch, so that a training that was stopped goes on; ``--ch
 tells whether the weights in the package have this recipe.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
-from common import RESULTS, check, describe, ship
+from common import cached, describe, train_or_check
 
 from galml.core.fitting import fit_prepared
 from galml.gas_kinematics.fitting import KinematicRecipe
@@ -82,14 +79,12 @@ def card():
 def chunk(name, stage, first, cache):
     """Prepare some batches of a stream, or take them from the cache."""
     count, seed = stage[name]
-    path = cache and cache / f"{name}-{seed}-{first}.pt"
-    if path and path.exists():
-        return torch.load(path)
     options = {"seed": seed, "first": first, "plain": stage["plain"]}
-    data = mock_data_set(min(CHUNK, count - first), **options)
-    if path:
-        torch.save(data, path)
-    return data
+    return cached(
+        cache,
+        f"{name}-{seed}-{first}",
+        lambda: mock_data_set(min(CHUNK, count - first), **options),
+    )
 
 
 def mocks(name, stage, cache):
@@ -111,9 +106,9 @@ def as_used(data, seed):
     return augment(data, generator)
 
 
-def train(cache=None):
+def train(cards, cache=None):
     """Train it, from the beginning or from where the cache says it was stopped."""
-    about, recipe, model = card(), KinematicRecipe(), None
+    recipe, model = KinematicRecipe(), None
     calibration = mocks("calibration", CALIBRATION, cache)
     for place, stage in enumerate(STAGES):
         model = fit_prepared(
@@ -127,26 +122,11 @@ def train(cache=None):
             learning_rate=RATES[place],
             checkpoint=cache and cache / f"stage-{place}.pt",
             progress=True,
-            card=about,
+            card=cards[NAME],
             **TRAINING,
         )
-    return model
-
-
-def main():
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path)
-    parser.add_argument("--check", action="store_true")
-    args = parser.parse_args()
-    if args.check:
-        raise SystemExit(not check(NAME, card()))
-    if args.cache:
-        args.cache.mkdir(parents=True, exist_ok=True)
-    model = train(args.cache)
-    model.history.write(RESULTS / "circularity_history.ecsv", overwrite=True)
-    ship(model, NAME, domain=DOMAIN)
+    yield NAME, model
 
 
 if __name__ == "__main__":
-    main()
+    train_or_check(__doc__, train, {NAME: card()}, {NAME: DOMAIN})

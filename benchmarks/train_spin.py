@@ -11,12 +11,10 @@ without colors. The cache keeps what is prepared, so that a training that was st
 goes on; ``--check`` tells whether the weights in the package have this recipe.
 """
 
-import argparse
 from functools import partial
-from pathlib import Path
 
 import torch
-from common import check, describe, ship
+from common import cached, describe, train_or_check
 
 from galml.core.fitting import fit_prepared
 from galml.mocks import STAR_POPULATION, TYPES
@@ -92,14 +90,12 @@ CODE = (
     "stellar_spin/preparation.py",
     "stellar_spin/network.py",
 )
-#: Name and domain of the models, by whether they are for one band.
-MODELS = {
-    False: ("stellar-spin-2", "galaxy images in optical bands"),
-    True: ("stellar-spin-single-band-2", "galaxy images in one optical band"),
-}
+#: Models for several bands and for one, and what they are for.
+NAMES = "stellar-spin-2", "stellar-spin-single-band-2"
+DOMAINS = "galaxy images in optical bands", "galaxy images in one optical band"
 
 
-def card(single_band):
+def card(name):
     """Describe a model before it is trained."""
     recipe = {
         "population": STAR_POPULATION,
@@ -114,7 +110,7 @@ def card(single_band):
         "youngest": YOUNGEST,
         "stress": STRESS,
     }
-    if single_band:
+    if name == NAMES[1]:
         recipe |= {
             "single_band_streams": SINGLE_STREAMS,
             "single_band_epochs": SINGLE_EPOCHS,
@@ -145,22 +141,19 @@ def unlike(p, generator, power=1.0):
 def chunk(name, stream, first, bands, cache):
     """Prepare some batches of a stream, or take them from the cache."""
     count, seed = stream
-    path = cache and Path(cache) / f"{name}-{seed}-{first}.pt"
-    if path and path.exists():
-        return torch.load(path)
     options = dict(OPTIONS)
     if name in POWERS:
         options["alter"] = partial(unlike, power=POWERS[name])
     if name == "stressed":
         options["disturbance"] = STRESS
-    number = min(CHUNK, count - first)
-    data = mock_data_set(number, seed=seed, first=first, bands=bands, **options)
-    data["type"] = data["galaxy_type"]
-    data = {key: data[key] for key in KEYS}
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(data, path)
-    return data
+    options |= {"seed": seed, "first": first, "bands": bands}
+
+    def make():
+        data = mock_data_set(min(CHUNK, count - first), **options)
+        data["type"] = data["galaxy_type"]
+        return {key: data[key] for key in KEYS}
+
+    return cached(cache, f"{name}-{seed}-{first}", make)
 
 
 def mocks(streams, *names, bands=None, cache=None):
@@ -204,17 +197,9 @@ def held_out(streams, bands=None, cache=None):
     return parts["validation"], joined(parts["calibration"], parts["stressed"])
 
 
-def place(model, single_band):
-    """Put a model into the package, and its history beside the figures."""
-    name, domain = MODELS[single_band]
-    results = Path(__file__).parent / "results"
-    model.history.write(results / f"{name}_history.ecsv", overwrite=True)
-    ship(model, name, default=not single_band, domain=domain)
-
-
-def train(cache=None):
-    """Train both models; give them by whether they are for one band."""
-    cards = {single_band: card(single_band) for single_band in MODELS}
+def train(cards, cache=None):
+    """Train both models."""
+    several, one = NAMES
     common = TRAINING | {"settings": {"types": len(TYPES)}, "progress": True}
     sets = held_out(STREAMS, cache=cache)
     data = mocks(STREAMS, "training", "varied", cache=cache)
@@ -222,42 +207,34 @@ def train(cache=None):
         SpinRecipe(),
         data,
         *sets,
-        card=cards[False],
+        card=cards[several],
         epochs=EPOCHS,
         learning_rate=RATE,
-        checkpoint=cache and Path(cache) / "default.checkpoint",
+        checkpoint=cache and cache / "default.checkpoint",
         **common,
     )
-    yield False, model
+    yield several, model
     more = mocks(SINGLE_STREAMS, "training", "varied", bands=BANDS, cache=cache)
     yield (
-        True,
+        one,
         fit_prepared(
             SpinRecipe(),
             joined(without_colors(data), more),
             *held_out(SINGLE_STREAMS, BANDS, cache),
             model=model,
-            card=cards[True],
+            card=cards[one],
             epochs=SINGLE_EPOCHS,
             learning_rate=SINGLE_RATE,
-            checkpoint=cache and Path(cache) / "single.checkpoint",
+            checkpoint=cache and cache / "single.checkpoint",
             **common,
         ),
     )
 
 
-def main():
-    """Train and place the models, or check those in place."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path)
-    parser.add_argument("--check", action="store_true")
-    args = parser.parse_args()
-    if args.check:
-        same = [check(name, card(kind)) for kind, (name, _) in MODELS.items()]
-        raise SystemExit(not all(same))
-    for single_band, model in train(args.cache):
-        place(model, single_band)
-
-
 if __name__ == "__main__":
-    main()
+    train_or_check(
+        __doc__,
+        train,
+        {name: card(name) for name in NAMES},
+        dict(zip(NAMES, DOMAINS, strict=True)),
+    )

@@ -1,22 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Train the default model of `galml.sample_stars` on the mocks and put it in place.
 
-    python benchmarks/train_stars.py [--checkpoint FILE] [--check]
+    python benchmarks/train_stars.py [--cache FOLDER] [--check]
 
 The mocks are a recipe: of population chemo-2 the galaxies that ``stars_mocks.py``
 judges by are left out, and the others each have their conditions, their size, and the
 escape speed where each star is; the first ones have an image. A training that was
-stopped goes on from the checkpoint; ``--check`` tells whether the weights in the
-package have this recipe.
+stopped goes on from the checkpoint in the cache; ``--check`` tells whether the weights
+in the package have this recipe.
 """
-
-import argparse
 
 import astropy.units as u
 import numpy as np
 import torch
 from astropy.table import vstack
-from common import RESULTS, check, describe, ship
+from common import describe, train_or_check
 from mock_galaxies import LEFT_OUT, galaxy_image
 
 from galml.mocks import STAR_TABLE_POPULATION, star_galaxies, star_images
@@ -24,6 +22,7 @@ from galml.mocks.chemo_recipe import draw_star_galaxies, escape_speed
 from galml.stars import fit
 
 NAME = "stars-chemo-2"
+DOMAIN = "galaxies of 7.5 to 11.2 in log10 of the stellar mass"
 #: What is told of each galaxy.
 COLUMNS = [
     "galaxy_id",
@@ -134,25 +133,19 @@ def image(number):
     return galaxy_image(*next(images))
 
 
-def main():
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint")
-    parser.add_argument("--check", action="store_true")
-    args = parser.parse_args()
-    about = card()
-    if args.check:
-        raise SystemExit(not check(NAME, about))
-    model = fit(
-        *training_galaxies(),
-        checkpoint=args.checkpoint,
-        progress=True,
-        card=about,
-        **TRAINING,
+def train(cards, cache=None):
+    """Train it."""
+    yield (
+        NAME,
+        fit(
+            *training_galaxies(),
+            checkpoint=cache and cache / "checkpoint",
+            progress=True,
+            card=cards[NAME],
+            **TRAINING,
+        ),
     )
-    model.history.write(RESULTS / "stars_history.ecsv", overwrite=True)
-    ship(model, NAME, domain="galaxies of 7.5 to 11.2 in log10 of the stellar mass")
 
 
 if __name__ == "__main__":
-    main()
+    train_or_check(__doc__, train, {NAME: card()}, {NAME: DOMAIN})
