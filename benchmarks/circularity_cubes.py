@@ -17,9 +17,10 @@ from astropy.nddata import CCDData
 from astropy.stats import gaussian_fwhm_to_sigma
 from astropy.table import QTable, vstack
 from astropy.wcs import WCS
-from common import write_figures
+from common import in_bins, show, write_figures
 from scipy.ndimage import gaussian_filter
 from scipy.special import erf
+from thin_disks import DISPERSIONS, SPEEDS, circularity, judge, rotation
 
 import galml
 from galml.gas_kinematics import moments
@@ -27,7 +28,6 @@ from galml.gas_kinematics.metrics import coverage, scatter68
 
 SIZE, FINE = 40, 3
 CHANNEL = 10.0
-SPEEDS, DISPERSIONS = (50, 300), (5, 120)
 #: Brightest voxel over the noise.
 BRIGHTNESS = (5, 60)
 EDGES = {"dispersion": (5, 20, 40, 80, 120), "brightness": (5, 10, 20, 60)}
@@ -51,11 +51,6 @@ def draw(count, seed):
             "brightness": np.exp(random.uniform(*np.log(BRIGHTNESS), count)),
         }
     )
-
-
-def rotation(radius, disk):
-    """Rotation in km/s."""
-    return disk["speed"] * 2 / np.pi * np.arctan(radius / disk["turnover"])
 
 
 def lines(disk):
@@ -118,13 +113,7 @@ def observe(disk, random):
     for name, (image, truth) in found.items():
         pixels[f"{name}_error"] = (image.data - truth)[shown]
         pixels[f"{name}_err"] = image.uncertainty.array[shown]
-    y, x = np.indices(shown.shape) - (SIZE - 1) / 2
-    radius = np.linspace(0, SIZE, 400)
-    inside = radius[radius <= np.quantile(np.hypot(x, y)[shown], 0.98) + 0.5]
-    weight = inside * np.exp(-inside / disk["length"])
-    ordered = (weight * rotation(inside, disk) ** 2).sum()
-    random_ = (weight * disk["dispersion"] ** 2).sum()
-    return maps, QTable(pixels), (ordered + random_) / (ordered + 3 * random_)
+    return maps, QTable(pixels), circularity(disk, shown)[0]
 
 
 def judge_pixels(pixels):
@@ -145,37 +134,13 @@ def judge_pixels(pixels):
     return figures
 
 
-def judge(result, disks):
-    """Figures of circularities."""
-    error = result["circularity"] - disks["kappa"]
-    return {
-        "disks": len(disks),
-        "circularity_bias": float(np.median(error)),
-        "circularity_scatter": scatter68(error),
-        "circularity_err": float(np.median(result["circularity_err"])),
-        "circularity_coverage": coverage(
-            disks["kappa"], result["circularity_lo"], result["circularity_hi"]
-        ),
-    }
-
-
-def in_bins(table, edges, judged):
-    """Figures of the rows in bins of each property, and of all."""
-    figures = {"all": judged(np.ones(len(table), dtype=bool))}
+def judge_each(table, edges, judged):
+    """Figures of all rows, and of those in bins of each property."""
+    figures = {"all": judged(slice(None))}
     for name, limits in edges.items():
-        for low, high in zip(limits[:-1], limits[1:], strict=True):
-            rows = (table[name] >= low) & (table[name] < high)
-            if rows.any():
-                figures[f"{name} {low} - {high}"] = judged(rows)
+        found = in_bins(judged, table[name], limits)
+        figures |= {f"{name} {key}": row for key, row in found.items()}
     return figures
-
-
-def show(figures):
-    """Print figures as a table."""
-    table = QTable([{"rows": key} | row for key, row in figures.items()])
-    for name in table.colnames[2:]:
-        table[name].info.format = ".3f"
-    table.pprint(max_lines=-1, max_width=-1)
 
 
 def main():
@@ -192,13 +157,15 @@ def main():
     # Noise makes a few variances negative.
     pixels = pixels[np.isfinite(pixels["dispersion_error"])]
     figures = {
-        "pixels": in_bins(pixels, PIXEL_EDGES, lambda r: judge_pixels(pixels[r]))
+        "pixels": judge_each(pixels, PIXEL_EDGES, lambda r: judge_pixels(pixels[r]))
     }
-    show(figures["pixels"])
+    show("moments", figures["pixels"])
     velocity, dispersion = [m.velocity for m in maps], [m.dispersion for m in maps]
     result = galml.circularity(velocity, dispersion=dispersion)
-    figures["circularity"] = in_bins(disks, EDGES, lambda r: judge(result[r], disks[r]))
-    show(figures["circularity"])
+    figures["circularity"] = judge_each(
+        disks, EDGES, lambda r: judge(result[r], disks["kappa"][r])
+    )
+    show("circularity", figures["circularity"])
     if not args.development:
         write_figures("circularity_cubes", figures)
 

@@ -19,22 +19,17 @@ import io
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
-from common import write_figures
+from common import in_bins, show, write_figures
+from thin_disks import DISPERSIONS, SPEEDS, circularity, judge, rotation
 
 import galml
-from galml.gas_kinematics.metrics import angle_error, coverage, scatter68
+from galml.gas_kinematics.metrics import angle_error, scatter68
 
 SIZE, CHANNEL = 48, 10.0
 FAINTEST = 0.02
 CLOUDS = 40_000
-SPEEDS, DISPERSIONS = (50, 300), (5, 120)
 EDGES = {"dispersion": (5, 20, 40, 80, 120), "sigma_over_v": (0, 0.1, 0.3, 0.6, 3)}
 KMS = u.km / u.s
-
-
-def circular_speed(radius, speed, turnover):
-    """Rotation in km/s; KinMS takes it as what the gas does."""
-    return speed * 2 / np.pi * np.arctan(radius / turnover)
 
 
 def draw(count, seed):
@@ -58,7 +53,6 @@ def observe(disk, seed):
     from kinms import KinMS
 
     radius = np.linspace(0, SIZE, 200)
-    speeds = circular_speed(radius, disk["speed"], disk["turnover"])
     widest = 2 * (disk["speed"] + 4 * disk["dispersion"]) + 10 * CHANNEL
     beam = [disk["beam"], disk["beam"], 0.0]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -70,7 +64,7 @@ def observe(disk, seed):
             sbProf=np.exp(-radius / disk["length"]),
             sbRad=radius,
             velRad=radius,
-            velProf=speeds,
+            velProf=rotation(radius, disk),
         )
     cube = np.asarray(cube).clip(0).transpose(2, 1, 0)
     channels = (np.arange(len(cube)) - (len(cube) - 1) / 2) * CHANNEL
@@ -79,36 +73,20 @@ def observe(disk, seed):
     total = np.where(shown, flux, np.nan)
     velocity = np.tensordot(channels, cube, 1) / total
     square = np.tensordot(channels**2, cube, 1) / total - velocity**2
-    # What lies inside the radius to which the gas is seen, along the major axis.
-    y, x = np.indices(shown.shape) - (SIZE - 1) / 2
-    inside = radius[radius <= np.quantile(np.hypot(x, y)[shown], 0.98) + 0.5]
-    weight = inside * np.exp(-inside / disk["length"])
-    ordered = (
-        weight * circular_speed(inside, disk["speed"], disk["turnover"]) ** 2
-    ).sum()
-    random = (weight * disk["dispersion"] ** 2).sum()
+    kappa, ratio = circularity(disk, shown)
     return {
         "velocity": velocity,
         "dispersion_map": np.sqrt(square.clip(0)),
-        "kappa": (ordered + random) / (ordered + 3 * random),
-        "sigma_over_v": np.sqrt(random / ordered),
+        "kappa": kappa,
+        "sigma_over_v": ratio,
     }
 
 
-def judge(result, disks, rows=slice(None)):
-    """Figures of some disks."""
-    result, disks = result[rows], disks[rows]
-    kappa, middle = disks["kappa"], result["circularity"]
+def judge_all(result, disks):
+    """Figures of circularities and angles."""
     turn = angle_error(result["position_angle"], disks["position_angle"])
     width = result["position_angle_err"].to_value(u.deg)
-    return {
-        "count": len(disks),
-        "circularity_bias": float(np.median(middle - kappa)),
-        "circularity_scatter": scatter68(middle - kappa),
-        "circularity_err": float(np.median(result["circularity_err"])),
-        "circularity_coverage": coverage(
-            kappa, result["circularity_lo"], result["circularity_hi"]
-        ),
+    return judge(result, disks["kappa"]) | {
         "position_angle_scatter": scatter68(turn),
         "position_angle_coverage": float((np.abs(turn) <= width).mean()),
     }
@@ -133,23 +111,15 @@ def main():
     figures = {"disks": args.disks}
     for key, dispersion in (("velocity", None), ("with dispersion", sigma)):
         result = galml.circularity(velocity, dispersion=dispersion, beam=beam)
-        figures[key] = {"all": judge(result, disks)}
+        figures[key] = {"all": judge_all(result, disks)}
+        show(key, {"all": figures[key]["all"]})
         for name, edges in EDGES.items():
-            bins = zip(edges[:-1], edges[1:], strict=True)
-            figures[key][name] = {
-                f"{a:g} - {b:g}": judge(
-                    result, disks, (disks[name] >= a) & (disks[name] < b)
-                )
-                for a, b in bins
-            }
-        rows = [{"disks": key} | figures[key]["all"]]
-        for name in EDGES:
-            groups = figures[key][name].items()
-            rows += [{"disks": f"{name} {bin}"} | row for bin, row in groups]
-        table = QTable(rows)
-        for name in table.colnames[2:]:
-            table[name].info.format = ".3f"
-        table.pprint(max_lines=-1, max_width=-1)
+            figures[key][name] = in_bins(
+                lambda rows, result=result: judge_all(result[rows], disks[rows]),
+                disks[name],
+                edges,
+            )
+            show(f"{key}, {name}", figures[key][name])
     if not args.development:
         write_figures("circularity_kinms", figures)
 

@@ -11,11 +11,12 @@ and the classical ring fit alone.
 
 import argparse
 import json
+from functools import partial
 
 import numpy as np
 import torch
 from astropy.table import QTable
-from common import RESULTS, ROOT, write_figures
+from common import RESULTS, ROOT, in_bins, write_figures
 from matplotlib.figure import Figure
 from mock_answers import INPUTS, answer, check
 
@@ -68,11 +69,9 @@ def judge(table, truth, rows=slice(None)):
     }
 
 
-def in_bins(table, truth, values, edges):
-    """Figures in bins of a property, keyed by their edges."""
-    bins = zip(edges[:-1], edges[1:], strict=True)
-    rows = {f"{a:g} - {b:g}": (values >= a) & (values < b) for a, b in bins}
-    return {key: judge(table, truth, row) for key, row in rows.items() if row.any()}
+def judge_bins(table, truth, values, edges):
+    """Figures in bins of a property."""
+    return in_bins(partial(judge, table, truth), values, edges)
 
 
 def by_tracer(table, truth, rows):
@@ -146,21 +145,21 @@ def measure(table, truth):
     gas = free & tilted & ~truth["stars"]
     tilts = EDGES["inclination"]
     hot = {
-        f"sigma_over_v, {name}": in_bins(
+        f"sigma_over_v, {name}": judge_bins(
             table[rows], truth[rows], truth["sigma_over_v"][rows], EDGES["sigma_over_v"]
         )
         for name, rows in (("gas", ~truth["stars"]), ("stars", truth["stars"]))
     }
     return hot | {
         "noise free": by_tracer(table, truth, free & tilted),
-        "noise free gas, beams_across": in_bins(
+        "noise free gas, beams_across": judge_bins(
             table[gas], truth[gas], truth["beams_across"][gas], BEAMS
         ),
         "all": by_tracer(table, truth, np.ones(len(truth), dtype=bool)),
-        "snr": in_bins(*noise, noise[1]["snr"], EDGES["snr"]),
-        "beams_across": in_bins(*noise, noise[1]["beams_across"], BEAMS),
-        "inclination": in_bins(table, truth, truth["inclination"], tilts),
-        "inclination predicted": in_bins(
+        "snr": judge_bins(*noise, noise[1]["snr"], EDGES["snr"]),
+        "beams_across": judge_bins(*noise, noise[1]["beams_across"], BEAMS),
+        "inclination": judge_bins(table, truth, truth["inclination"], tilts),
+        "inclination predicted": judge_bins(
             table, truth, table["inclination"].value, tilts
         ),
     }

@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from astropy.table import QTable
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 DATA = ROOT / "galml" / "data"
@@ -30,6 +32,39 @@ def write_figures(name, figures):
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
     print(f"written: {path.relative_to(ROOT)}")
+
+
+def in_bins(judge, values, edges, *, fewest=1):
+    """Judge the rows in bins of a property.
+
+    Parameters
+    ----------
+    judge : callable
+        Takes a mask of rows and gives figures.
+    values : `~numpy.ndarray`
+        The property of each row.
+    edges : sequence of float
+        Ends of the bins.
+    fewest : int, optional
+        Rows that a bin needs.
+
+    Returns
+    -------
+    dict
+        Figures by the edges of a bin, as text.
+    """
+    bins = zip(edges[:-1], edges[1:], strict=True)
+    rows = {f"{a:g} - {b:g}": (values >= a) & (values < b) for a, b in bins}
+    return {key: judge(row) for key, row in rows.items() if row.sum() >= fewest}
+
+
+def show(title, rows):
+    """Print figures, dicts with the same keys, as a table; ``title`` is of the rows."""
+    table = QTable(rows=[{title: name} | row for name, row in rows.items()])
+    for name in table.colnames[1:]:
+        table[name].info.format = "d" if table[name].dtype.kind == "i" else ".3f"
+    print()
+    table.pprint(max_lines=-1, max_width=-1)
 
 
 def describe(code, **settings):

@@ -13,12 +13,13 @@ same galaxies until they no longer improve.
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from astropy.table import QTable
-from common import ROOT, write_figures
+from common import ROOT, in_bins, write_figures
 from sklearn.ensemble import HistGradientBoostingRegressor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -106,13 +107,6 @@ def judge(table, data, rows=slice(None)):
     """Figures of some rows."""
     truth = {key: data[key].numpy()[rows] for key in ("spin", "ellipticity")}
     return metrics.summarize(table[rows], truth)
-
-
-def in_bins(table, data, values, edges):
-    """Figures in bins of a property, keyed by their edges."""
-    bins = zip(edges[:-1], edges[1:], strict=True)
-    rows = {f"{a:g} - {b:g}": (values >= a) & (values < b) for a, b in bins}
-    return {key: judge(table, data, row) for key, row in rows.items() if row.sum() > 50}
 
 
 def visible(data):
@@ -243,7 +237,9 @@ def main():
     for name, edges in EDGES.items():
         known = name in INPUT.scalars
         values = scalar(test, name) if known else test[name]
-        bins[name] = in_bins(table, test, values.numpy(), edges)
+        bins[name] = in_bins(
+            partial(judge, table, test), values.numpy(), edges, fewest=51
+        )
         show(name, bins[name])
     bins["survey"] = {
         survey.name: judge(table, test, test["survey"].numpy() == index)

@@ -66,7 +66,7 @@ CUBE_PIXELS = {
     "dispersion_coverage": ("in 68 %", ".0%"),
 }
 CUBES = {
-    "disks": ("disks", ".0f"),
+    "count": ("disks", ".0f"),
     "circularity_bias": ("κ, bias", "+.3f"),
     "circularity_scatter": ("κ, 68 %", ".3f"),
     "circularity_coverage": ("κ in 68 %", ".0%"),
