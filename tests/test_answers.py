@@ -2,11 +2,12 @@
 """
 Answers of the shipped models on inputs that never change, on the CPU and beyond it.
 
-    python tests/test_answers.py
+    python tests/test_answers.py [NAMES]
 
-records them anew, after weights have been retrained.
+records them anew, all or some, after weights have been retrained.
 """
 
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -283,7 +284,7 @@ def test_half_precision_of_an_accelerator(name):
 
 
 if __name__ == "__main__":
-    for name, case in CASES.items():
-        table = case()
+    for name in sys.argv[1:] or CASES:
+        table = CASES[name]()
         table.meta = {}
         table.write(ANSWERS / f"{name}.ecsv", overwrite=True)
