@@ -93,26 +93,11 @@ def read_training_set(stars, conditions, axes, model=None):
         If columns are missing or cannot be used, or stars and conditions do not belong
         together.
     """
-    contexts, latent, images, names, errors = None, 0, None, None, []
-    extent = None
+    contexts, latent, images, names, extent = None, 0, None, None, None
     if model is not None:
-        galaxies = read_galaxies(conditions, model, refuse=False)
-        if galaxies.scatter.any():
-            row = int(np.argmax(galaxies.scatter))
-            expected = f"a size of each galaxy, as {model.name} knows them"
-            raise InputError(f"conditions['r_eff'][{row}]", "none", expected)
-        contexts, latent = galaxies.context, model.network.latent
-        names, errors = galaxies.names, galaxies.errors
+        contexts, latent, names = _known_to(model, conditions)
     elif conditions is not None:
-        read = read_conditions(conditions)
-        contexts, names, images = _known_conditions(read), read.names, read.images
-        if read.latent is not None:
-            contexts = np.hstack((contexts, read.latent))
-            latent = read.latent.shape[1]
-        errors = [read.errors[row] for row in sorted(read.errors)]
-    if contexts is not None and errors:
-        raise errors[0]
-    names = None if contexts is None else names
+        contexts, latent, names, images = _new(conditions)
     if contexts is not None and "r_max" in as_table(conditions, "conditions").colnames:
         extent = _read_limit(conditions, "r_max", u.kpc, "conditions")
     if hasattr(stars, "colnames") or hasattr(stars, "keys"):
@@ -141,6 +126,32 @@ def read_training_set(stars, conditions, axes, model=None):
         extent=extent,
         escape=escape,
     )
+
+
+def _known_to(model, conditions):
+    """Give contexts, number of latents and names of galaxies as a model sees them."""
+    galaxies = read_galaxies(conditions, model, refuse=False)
+    if galaxies.context is None:
+        return None, 0, None
+    if galaxies.scatter.any():
+        row = int(np.argmax(galaxies.scatter))
+        expected = f"a size of each galaxy, as {model.name} knows them"
+        raise InputError(f"conditions['r_eff'][{row}]", "none", expected)
+    if galaxies.errors:
+        raise galaxies.errors[0]
+    return galaxies.context, model.network.latent, galaxies.names
+
+
+def _new(conditions):
+    """Give contexts, number of latents, names and images for a new model."""
+    read = read_conditions(conditions)
+    contexts, latent = _known_conditions(read), 0
+    if read.errors:
+        raise read.errors[min(read.errors)]
+    if read.latent is not None:
+        contexts = np.hstack((contexts, read.latent))
+        latent = read.latent.shape[1]
+    return contexts, latent, read.names, read.images
 
 
 def _read_limit(table, name, unit, argument):
