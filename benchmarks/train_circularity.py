@@ -18,7 +18,7 @@ from galml.gas_kinematics.mock_data import augment, mock_data_set
 from galml.mocks import POPULATION
 from galml.mocks.gas_recipe import PLAIN_SHARE
 
-NAME = "kinematic-gas-2"
+NAME = "kinematic-gas-3"
 DOMAIN = "velocity maps of gas or stars, 3 to 60 beams across"
 KEYS = ("image", "scalars", "kappa", "residual_angle", "inclination")
 #: Of each stage, number of batches and seed of the mocks that train and that choose the
@@ -29,16 +29,17 @@ STAGES = (
     {"training": (160, 55), "validation": (20, 56), "plain": PLAIN_SHARE},
 )
 #: The same of the mocks that make the errors right.
-CALIBRATION = {"calibration": (100, 57), "plain": PLAIN_SHARE}
+CALIBRATION = {"calibration": (200, 57), "plain": PLAIN_SHARE}
 #: Batches that are made at a time.
 CHUNK = 10
 #: Seeds of what is withheld from the mocks that do not train.
 WITHHELD = {"validation": 0, "calibration": 1}
 #: Epochs and highest learning rate of each stage.
-EPOCHS, RATES = (14, 5), (3e-3, 1e-3)
+EPOCHS, RATES = (10, 5), (3e-3, 1e-3)
 TRAINING = {"batch_size": 256, "dtype": "bfloat16", "seed": 1}
-#: What the mocks depend on.
+#: What the mocks and the errors depend on.
 CODE = (
+    "core/distributions.py",
     "mocks/streams.py",
     "mocks/gas_recipe.py",
     "mocks/gas_map.py",

@@ -72,6 +72,8 @@ ONE_SIGMA = 0.6826894921370859
 LEVELS = (0.5 - ONE_SIGMA / 2, 0.5, 0.5 + ONE_SIGMA / 2)
 
 SMALLEST_BIN = 400
+#: Fewest members of a group that is judged, and least share of it that is held.
+FEWEST, LEAST = 60, 0.55
 MOST_BINS = 16
 #: Smallest and largest factor in one number, steps of the search, and its rounds.
 LIMITS = (0.5, 2.0)
@@ -79,7 +81,7 @@ STEPS = 9
 ROUNDS = 2
 
 
-def widening(predictors, covers):
+def widening(predictors, covers, groups=None):
     """Find factors with which intervals hold as many truths as they should.
 
     The factor of an object is a product of one for each of its predictors, each in
@@ -92,6 +94,10 @@ def widening(predictors, covers):
     covers : callable
         ``covers(factor)`` tells which of the n intervals, widened by the factors (n,),
         hold their truths.
+    groups : `~numpy.ndarray`, optional
+        Of integers from 0, shape (n,): what no prediction knows, such as whether the
+        truth is low or high. Then no group of a bin may be held much less often than
+        all should be, though the others are held more often.
 
     Returns
     -------
@@ -104,11 +110,12 @@ def widening(predictors, covers):
     bins = np.empty((numbers, n), dtype=int)
     for number in range(numbers):
         bins[number, order[:, number]] = np.arange(n) * count // n
+    groups = np.zeros(n, dtype=int) if groups is None else groups
     factors = np.ones((numbers, count))
     for number in list(range(numbers)) * min(ROUNDS, numbers):
         factors[number] = 1.0
         others = np.prod([f[rows] for f, rows in zip(factors, bins, strict=True)], 0)
-        factors[number] = _balanced(bins[number], count, others, covers)
+        factors[number] = _balanced(bins[number], groups, count, others, covers)
     return [
         {
             "place": [float(np.median(g[rows == i])) for i in range(count)],
@@ -118,14 +125,23 @@ def widening(predictors, covers):
     ]
 
 
-def _balanced(rows, count, others, covers):
+def _balanced(rows, groups, count, others, covers):
     """Find for each bin the factor with which it holds its share, by bisection."""
     low, high = np.full((2, count), np.log(LIMITS)[:, None])
-    size = np.bincount(rows, minlength=count)
+    number = groups.max(initial=0) + 1
+
+    def in_groups(weights=None):
+        cells = rows * number + groups
+        sums = np.bincount(cells, weights, minlength=count * number)
+        return sums.reshape(count, number)
+
+    size = in_groups()
+    judged = size >= FEWEST
     for _ in range(STEPS):
         middle = (low + high) / 2
-        inside = covers(others * np.exp(middle)[rows])
-        short = np.bincount(rows, inside, minlength=count) < ONE_SIGMA * size
+        inside = in_groups(covers(others * np.exp(middle)[rows]))
+        short = inside.sum(1) < ONE_SIGMA * size.sum(1)
+        short |= (judged & (inside < LEAST * size)).any(1)
         # The wider the intervals, the more they hold.
         low, high = np.where(short, middle, low), np.where(short, high, middle)
     return np.exp((low + high) / 2)

@@ -12,7 +12,6 @@ from scipy.special import expit
 from galml.core import fitting
 from galml.core.distributions import (
     histogram_log_density,
-    histogram_quantile,
     ranked_score,
     widening,
 )
@@ -26,6 +25,8 @@ from galml.gas_kinematics.kinematic import VIEWS
 from galml.gas_kinematics.mock_data import augment, wrap_radians
 from galml.gas_kinematics.posterior import (
     angle_log_density,
+    arcsine_scale,
+    kappa_quantile,
     posterior,
     quality_predictors,
 )
@@ -49,6 +50,10 @@ NEUTRAL = {"kappa": [], "angle": [], "quality": [0.0] * 6}
 #: What the quality is the probability of: these errors at most (degrees, kappa).
 QUALITY_ANGLE = 10.0
 QUALITY_KAPPA = 0.15
+#: Standard deviation by which true circularities are blurred, on their scale.
+BLUR = 0.012
+#: Groups of low to high circularity that intervals may not miss much more often.
+GROUPS = 6
 #: Smallest radius in pixels that counts as the domain of the training.
 SMALLEST_RADIUS = 4.0
 
@@ -250,8 +255,9 @@ class KinematicRecipe:
         names = ("kappa", "residual_angle", "inclination")
         known = {key: torch.isfinite(batch[key]) for key in names}
         truth = {key: batch[key].nan_to_num(0.0) for key in known}
-        kappa = histogram_log_density(outputs["kappa"], truth["kappa"], 1.0, 0.02)
-        ranked = ranked_score(outputs["kappa"], truth["kappa"])
+        place = arcsine_scale(truth["kappa"])
+        kappa = histogram_log_density(outputs["kappa"], place, 1.0, BLUR)
+        ranked = ranked_score(outputs["kappa"], place)
         tilt = histogram_log_density(
             outputs["inclination"], truth["inclination"], 90.0, 3.0
         )
@@ -259,7 +265,7 @@ class KinematicRecipe:
         with torch.no_grad():
             probability = torch.softmax(outputs["kappa"], 1)
             half = torch.tensor([0.5], device=probability.device)
-            error = histogram_quantile(probability, half, 1.0)[:, 0] - truth["kappa"]
+            error = kappa_quantile(probability, half)[:, 0] - truth["kappa"]
         terms = {
             "kappa": -_mean(kappa, known["kappa"]),
             "sharpness": _mean(ranked, known["kappa"]),
@@ -453,7 +459,8 @@ def _kappa_factors(outputs, kappa, spec):
         return (kappa >= low) & (kappa <= high)
 
     predictors = posterior(outputs, NEUTRAL, spec)["kappa_predictors"]
-    return widening(predictors.numpy(), covers)
+    edges = np.quantile(kappa, np.linspace(0, 1, GROUPS + 1)[1:-1])
+    return widening(predictors.numpy(), covers, np.searchsorted(edges, kappa))
 
 
 def _angle_factors(outputs, residual, spec):

@@ -5,13 +5,13 @@ import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.distributions import bin_centers, histogram_quantile
+from galml.core.distributions import bin_centers
 from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
 from galml.core.geometry import sky_angle, wrap_angle
 from galml.core.networks import View
 from galml.core.running import grouped
-from galml.gas_kinematics.posterior import angle_quantile, posterior
+from galml.gas_kinematics.posterior import angle_quantile, kappa_quantile, posterior
 from galml.gas_kinematics.preparation import prepare
 from galml.gas_kinematics.velocities import read_maps
 
@@ -228,14 +228,14 @@ def _on_the_sky(angle, centers, members):
 
 
 def _below_half(probability):
-    """Probability that kappa is below one half."""
+    """Probability that kappa is below one half, which is half way on its scale."""
     below = (bin_centers(probability, 1.0) < 0.5).to(probability.dtype)
     return (probability @ below).numpy().astype(float)
 
 
 def _samples(result, noise, position_angle):
     """Draw circularities and position angles from their distributions."""
-    kappa = histogram_quantile(result["kappa"], noise[..., 0].contiguous(), 1.0)
+    kappa = kappa_quantile(result["kappa"], noise[..., 0].contiguous())
     size = angle_quantile(
         result["turn_concentration"],
         result["turn_log_weight"],

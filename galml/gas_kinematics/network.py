@@ -25,7 +25,8 @@ class KinematicNet(nn.Module):
     latent : int
         Size of the latent space.
     kappa_bins, inclination_bins : int
-        Bins of the distributions over 0-1 and 0-90 degrees.
+        Bins of the distributions over the arcsine scale of circularities and over 0-90
+        degrees.
     """
 
     #: Uniform numbers of one random pass: circularity, and size and sign of the turn.
@@ -37,7 +38,7 @@ class KinematicNet(nn.Module):
         scalars=23,
         widths=(16, 32, 64, 96),
         latent=16,
-        kappa_bins=32,
+        kappa_bins=48,
         inclination_bins=18,
     ):
         super().__init__()

@@ -17,14 +17,79 @@ __all__ = [
     "angle_components",
     "angle_log_density",
     "angle_quantile",
+    "arcsine_scale",
+    "kappa_quantile",
     "posterior",
     "quality_predictors",
+    "widen_histogram",
 ]
 
 #: How many errors a turn away from the classical angle must have to be believed.
 SIGNIFICANCE = 2.0
 #: Intervals of the integration over the size of an angle, dense near zero.
 STEPS = 512
+
+
+def arcsine_scale(kappa):
+    """Bring circularities to the scale of their histograms.
+
+    Near 0 and 1 it is as fine as shares can be told there: 1 - kappa of cold disks is
+    twice the square of their dispersion over rotation.
+
+    Parameters
+    ----------
+    kappa : `torch.Tensor`
+        Any shape, 0 to 1.
+
+    Returns
+    -------
+    `torch.Tensor`
+        From 0 to 1, and 0.5 where ``kappa`` is.
+    """
+    return 2 / math.pi * torch.asin(kappa.clamp(0, 1).sqrt())
+
+
+def kappa_quantile(probability, levels):
+    """Quantiles of circularities, from histograms on the `arcsine_scale`.
+
+    Parameters
+    ----------
+    probability : `torch.Tensor`
+        Shape (n, bins), rows of sum 1.
+    levels : `torch.Tensor`
+        Shape (n, k) or (k,), cumulative probabilities.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, k).
+    """
+    return torch.sin(math.pi / 2 * histogram_quantile(probability, levels, 1.0)) ** 2
+
+
+def widen_histogram(probability, factor):
+    """Widen distributions as if they were normal ones of some other scale.
+
+    Quantiles that are z standard deviations of a normal distribution from the median
+    become those that were ``factor * z`` from it: what lies at an end of the scale
+    stays within reach, which is lost where bins are made more alike.
+
+    Parameters
+    ----------
+    probability : `torch.Tensor`
+        Shape (n, bins), rows of sum 1.
+    factor : `torch.Tensor`
+        Shape (n,), positive.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, bins).
+    """
+    cumulative = probability.cumsum(1)
+    cumulative = (cumulative / cumulative[:, -1:]).clamp(0, 1)
+    score = torch.special.ndtri(cumulative) / factor[:, None]
+    return torch.special.ndtr(score).diff(dim=1, prepend=torch.zeros(len(score), 1))
 
 
 def angle_components(outputs):
@@ -128,9 +193,10 @@ def posterior(outputs, calibration, spec, widen=None):
         network was given.
     calibration : dict
         For "kappa" and "angle": the factors by which to widen distributions, against
-        their predictors, which are their own width, the inclination, and the variance
-        that rotation explains; for "quality": offset and slopes of a logistic
-        regression on the `quality_predictors`.
+        their predictors: their own width, the median circularity or the noise and the
+        beams across of the map, the inclination, and the variance that rotation
+        explains. For "quality": offset and slopes of a logistic regression on the
+        `quality_predictors`.
     spec : `~galml.core.model.InputSpec`
         What the network was shown: it names the scalars.
     widen : dict of str to `torch.Tensor`, optional
@@ -139,11 +205,12 @@ def posterior(outputs, calibration, spec, widen=None):
     Returns
     -------
     dict of str to `torch.Tensor`
-        ``kappa`` (n, bins) and ``inclination`` (n, bins) as probabilities,
+        ``kappa`` (n, bins), on the `arcsine_scale`, and ``inclination`` (n, bins) as
+        probabilities,
         ``kappa_quantiles``, ``inclination_quantiles`` (n, 3), ``turn`` (n,) and
         ``turn_error`` (n,) in degrees, ``turn_concentration`` and
-        ``turn_log_weight`` (n, 3), ``quality`` (n,); and the ``kappa_predictors`` and
-        ``angle_predictors`` (n, 3) that the factors are chosen by.
+        ``turn_log_weight`` (n, 3), ``quality`` (n,); and the ``kappa_predictors``
+        (n, 4) and ``angle_predictors`` (n, 5) that the factors are chosen by.
     """
     levels = torch.tensor(LEVELS)
     result = {}
@@ -151,27 +218,30 @@ def posterior(outputs, calibration, spec, widen=None):
     tilt = histogram_quantile(result["inclination"], levels, 90.0)
     result["inclination_quantiles"] = tilt
     ratio = _explained_ratio(outputs["scalars"], spec).log()
+    noise, across = (
+        outputs["scalars"][:, spec.scalars.index(name)]
+        for name in ("log_noise", "log_beams_across")
+    )
 
-    def factor(name, width):
-        predictors = torch.stack([width, tilt[:, 1], ratio], 1)
+    def factor(name, *predictors):
+        predictors = torch.stack([*predictors, tilt[:, 1], ratio], 1)
         result[f"{name}_predictors"] = predictors
         if widen is not None and name in widen:
             return widen[name]
         return interpolate(calibration[name], predictors)
 
-    logits = torch.log_softmax(outputs["kappa"], 1)
-    raw = histogram_quantile(logits.exp(), levels, 1.0)
-    # A power of a distribution has its width over the square root of that power.
-    power = factor("kappa", (raw[:, 2] - raw[:, 0]) / 2)[:, None] ** -2
-    result["kappa"] = torch.softmax(logits * power, 1)
-    result["kappa_quantiles"] = histogram_quantile(result["kappa"], levels, 1.0)
+    kappa = torch.softmax(outputs["kappa"], 1)
+    low, middle, high = histogram_quantile(kappa, levels, 1.0).T
+    result["kappa"] = widen_histogram(kappa, factor("kappa", high - low, middle))
+    result["kappa_quantiles"] = kappa_quantile(result["kappa"], levels)
     turn, concentration, log_weight = angle_components(outputs)
     level = torch.full((len(turn), 1), ONE_SIGMA)
     width = torch.rad2deg(angle_quantile(concentration, log_weight, level)[:, 0])
     turn = torch.rad2deg(turn)
-    noise = SIGNIFICANCE * width / turn.abs().clamp_min(1e-6)
-    result["turn"] = turn * (1 - noise**2).clamp_min(0)
-    concentration = concentration * factor("angle", width)[:, None] ** -2
+    doubt = SIGNIFICANCE * width / turn.abs().clamp_min(1e-6)
+    result["turn"] = turn * (1 - doubt**2).clamp_min(0)
+    widening = factor("angle", width, noise, across)
+    concentration = concentration * widening[:, None] ** -2
     width = angle_quantile(concentration, log_weight, level)[:, 0]
     result["turn_error"] = torch.rad2deg(width)
     result["turn_concentration"] = concentration

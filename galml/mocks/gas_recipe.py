@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 #: Name and version of the recipe that `draw_gas` follows.
-POPULATION = "gas-2"
+POPULATION = "gas-3"
 
 #: Share of disks of gas that do nothing but rotate, and what these do not have.
 PLAIN_SHARE = 0.25
@@ -94,8 +94,8 @@ def draw_gas(n, generator, *, hot=False, plain=PLAIN_SHARE):
     generator : `torch.Generator`
         Source of all randomness.
     hot : bool
-        Draw all dispersions as those of stars. By default about half of the disks are
-        as cold as H I and CO, and the others as hot as gas has been observed anywhere.
+        Draw dispersions in units of the speed, as those of stars are. By default they
+        are those of gas anywhere, from cold clouds to the hot gas of early types.
     plain : float
         Share of the galaxies that are thin disks in nothing but rotation, of any curve
         and dispersion: what looks most ordered is not always cold.
@@ -124,11 +124,6 @@ def draw_gas(n, generator, *, hot=False, plain=PLAIN_SHARE):
         weights = torch.tensor(weights)
         return torch.multinomial(weights, n, replacement=True, generator=generator)
 
-    # In km/s: H I and CO (Mogotsi et al. 2016, AJ 151, 15), and gas that stars and
-    # shocks heat (Wisnioski et al. 2015, ApJ 799, 209). Stars are as hot as their
-    # gravity lets them be.
-    cold = (12 * torch.exp(0.5 * torch.randn(n, generator=generator))).clamp(5, 40)
-    warm = torch.where(chance(0.4), cold, uniform(10, 150))
     p = {
         "radius": power(0.5, 1.5),
         "curve": torch.randint(len(CURVES), (n,), generator=generator),
@@ -162,7 +157,13 @@ def draw_gas(n, generator, *, hot=False, plain=PLAIN_SHARE):
         "wave_amplitude": torch.randn(n, N_MODES, 3, generator=generator),
         "wave_phase": uniform(0, 2 * math.pi, N_MODES),
     }
-    p["dispersion"] = p["speed"] * power(-0.7, 0.3) if hot else warm
+    # A map of velocities alone does not tell the dispersion of a smooth disk: the prior
+    # does, which is therefore flat in the logarithm. Gas has 3 to 200 km/s, from cold
+    # clouds (Davis et al. 2017, MNRAS 468, 4675) over H I and CO (Mogotsi et al. 2016,
+    # AJ 151, 15) and what stars and shocks heat (Wisnioski et al. 2015, ApJ 799, 209)
+    # to early types (Sarzi et al. 2006, MNRAS 366, 1151). Stars are as hot as their
+    # gravity lets them be.
+    p["dispersion"] = p["speed"] * power(-1.0, 0.4) if hot else power(0.5, 2.3)
     if hot:
         # Stars keep dispersions that differ along R, phi and z; of mean square 1 here.
         radial = torch.ones(n)
@@ -193,6 +194,10 @@ def draw_gas(n, generator, *, hot=False, plain=PLAIN_SHARE):
     if plain:
         kept = ~chance(plain)
         p |= {name: p[name] * kept for name in DISORDER}
+        # Of these the map tells nothing else: both ends of the prior must lie beyond
+        # what is met.
+        smooth = torch.where(chance(0.3), uniform(20, 200), power(0.3, 2.3))
+        p["dispersion"] = torch.where(kept, p["dispersion"], smooth)
     return p
 
 
