@@ -196,7 +196,7 @@ def draw_gas(n, generator, *, hot=False, plain=PLAIN_SHARE):
         p |= {name: p[name] * kept for name in DISORDER}
         # Of these the map tells nothing else: both ends of the prior must lie beyond
         # what is met.
-        smooth = torch.where(chance(0.3), uniform(20, 200), power(0.3, 2.3))
+        smooth = torch.where(chance(0.4), uniform(20, 200), power(0.3, 2.3))
         p["dispersion"] = torch.where(kept, p["dispersion"], smooth)
     return p
 
