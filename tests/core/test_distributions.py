@@ -43,6 +43,38 @@ def test_widening_finds_what_is_missing():
     assert all(np.all(np.diff(table["place"]) > 0) for table in tables)
 
 
+def test_no_group_is_missed_much_more_often():
+    rng = np.random.default_rng(0)
+    predictors = rng.uniform(size=(8000, 1))
+    # Nothing tells the truth, of which a share lies far out.
+    truth = np.where(rng.random(8000) < 0.2, 3.0, 0.5) * rng.normal(size=8000)
+    groups = (np.abs(truth) > 1.5).astype(int)
+
+    def covers(factor):
+        return np.abs(truth) <= factor
+
+    def inside(*groups_given):
+        tables = widening(predictors, covers, *groups_given)
+        return covers(interpolate(tables, torch.from_numpy(predictors)).numpy())
+
+    plain, fair = inside(), inside(groups)
+    assert np.mean(plain) == pytest.approx(ONE_SIGMA, abs=0.02)
+    assert not plain[groups == 1].any()
+    assert np.mean(fair) > np.mean(plain) + 0.1
+
+
+def test_few_members_are_no_group():
+    rng = np.random.default_rng(1)
+    predictors, error = rng.uniform(size=(800, 1)), np.abs(rng.normal(size=800))
+    groups = np.zeros(800, dtype=int)
+    groups[np.argsort(error)[-40:]] = 1
+
+    def tables(*given):
+        return widening(predictors, lambda factor: error <= factor, *given)
+
+    assert tables(groups) == tables()
+
+
 def test_interpolate():
     tables = [
         {"place": [1.0, 2.0], "factor": [1.0, 3.0]},

@@ -18,7 +18,7 @@ from galml.gas_kinematics import fit
 from galml.gas_kinematics.fitting import KinematicRecipe, MerlinRecipe, evaluate
 from galml.gas_kinematics.mock_data import mock_data_set
 from galml.gas_kinematics.network import KinematicNet
-from galml.gas_kinematics.posterior import posterior
+from galml.gas_kinematics.posterior import arcsine_scale, posterior
 from galml.gas_kinematics.preparation import INPUT
 from galml.gas_kinematics.published import MerlinAutoencoder
 
@@ -273,7 +273,8 @@ def test_loss_prefers_the_truth(network, batch):
         def forward(self, inputs):
             centers = (torch.arange(32) + 0.5) / 32
             tilts = (torch.arange(18) + 0.5) * 5
-            logits = -(((centers - inputs["guess"][:, None]) / 0.05) ** 2)
+            guess = arcsine_scale(inputs["guess"])[:, None]
+            logits = -(((centers - guess) / 0.05) ** 2)
             even = torch.zeros(len(inputs["guess"]), 6)
             return {
                 "kappa": logits,

@@ -27,7 +27,7 @@ def inputs():
 def test_shapes(network, inputs):
     outputs = network(inputs)
     assert outputs["latent"].shape == (6, 16)
-    assert outputs["kappa"].shape == (6, 32)
+    assert outputs["kappa"].shape == (6, 48)
     assert outputs["inclination"].shape == (6, 18)
     assert outputs["angle_even"].shape == (6, 6)
     assert outputs["angle_odd"].shape == (6, 1)

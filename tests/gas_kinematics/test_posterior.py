@@ -4,10 +4,14 @@ import math
 import pytest
 import torch
 
+from galml.core.distributions import LEVELS
 from galml.gas_kinematics.posterior import (
     angle_components,
     angle_log_density,
     angle_quantile,
+    arcsine_scale,
+    kappa_quantile,
+    widen_histogram,
 )
 
 
@@ -89,3 +93,59 @@ def test_half_widths_of_the_uniform_and_the_narrow_distribution():
     assert width[0].item() == pytest.approx(math.pi / 2, rel=1e-3)
     # One standard deviation of the normal distribution that it tends to.
     assert width[1].item() == pytest.approx(0.01, rel=0.01)
+
+
+def normal_histogram(mean, width, bins=200):
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.double)
+    score = (edges - mean[:, None]) / width[:, None]
+    return torch.special.ndtr(score).diff(dim=1).float()
+
+
+def test_circularities_come_back_from_their_scale():
+    kappa = torch.linspace(0, 1, 41)
+    place = arcsine_scale(kappa)
+    assert (place.diff() > 0).all() and place[20] == pytest.approx(0.5, abs=1e-6)
+    torch.testing.assert_close(torch.sin(math.pi / 2 * place) ** 2, kappa)
+    # Cold disks: what is missing to 1 goes with the dispersion, not with its square.
+    ratio = torch.tensor([0.05, 0.1])
+    cold = (1 + ratio**2) / (1 + 3 * ratio**2)
+    missing = 1 - arcsine_scale(cold)
+    assert missing[1] / missing[0] == pytest.approx(2, rel=0.02)
+
+
+def test_quantiles_are_circularities():
+    probability = torch.zeros(2, 48)
+    probability[0, 47] = probability[1, :24] = 1.0
+    probability /= probability.sum(1, keepdim=True)
+    found = kappa_quantile(probability, torch.tensor([0.01, 0.5, 1.0]))
+    assert found[0, 0] > 0.998 and found[0, 2] == 1
+    assert found[1, 2] == pytest.approx(0.5, abs=1e-6)
+    assert (found.diff(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.7])
+def test_normal_distributions_are_widened_by_the_factor(factor):
+    mean, width = torch.tensor([0.4, 0.6]), torch.tensor([0.02, 0.04])
+    widened = widen_histogram(normal_histogram(mean, width), torch.full((2,), factor))
+    torch.testing.assert_close(widened.sum(1), torch.ones(2))
+    wanted = normal_histogram(mean, width * factor)
+    assert (widened.cumsum(1) - wanted.cumsum(1)).abs().max() < 0.01
+
+
+def test_what_lies_at_an_end_stays_within_reach():
+    # Nine tenths of all within the highest bins: half way on, the interval ends there.
+    probability = torch.zeros(1, 48)
+    probability[0, 44:], probability[0, :44] = 0.9 / 4, 0.1 / 44
+    top = [
+        kappa_quantile(widen_histogram(probability, torch.tensor([f])), torch.tensor(LEVELS[2:]))
+        for f in (1.0, 2.0)
+    ]
+    assert top[1] > top[0] > 0.99
+
+
+def test_widened_distributions_stay_distributions():
+    logits = torch.randn(50, 48, generator=generator(3)) * 30
+    for factor in (0.5, 2.0):
+        found = widen_histogram(torch.softmax(logits, 1), torch.full((50,), factor))
+        assert torch.isfinite(found).all() and (found >= 0).all()
+        torch.testing.assert_close(found.sum(1), torch.ones(50))
