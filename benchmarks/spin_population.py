@@ -8,7 +8,8 @@ the distance from the center, hardly any beam, and where the field is smaller th
 half-light ellipse, only the field. SAMI (van de Sande et al. 2017, ApJ 835, 104; third
 data release, Croom et al. 2021, MNRAS 505, 991): all types, R is the semi-major axis
 of the ellipse through a spaxel, seen through the seeing. Each mock has the class,
-the radius on the sky and the field of a galaxy of the table, and noise.
+the radius on the sky and the field of a galaxy of the table, in SAMI also about its
+dispersion, since those whose dispersion is too low were not measured; and noise.
 """
 
 import sys
@@ -30,6 +31,7 @@ from galml.mocks import (
     half_light_ellipse,
     random_orientation,
 )
+from galml.mocks.dynamics import GRAVITY
 from galml.mocks.ifu import aperture_maps
 from galml.mocks.light import luminosity
 from galml.mocks.star_recipe import SHARES
@@ -42,11 +44,13 @@ PARTICLES = 16_384
 CLASSES = ((0, 1), (2,), (3,), (4, 5))
 #: Mean FWHM of SAMI's seeing, in arcsec.
 SEEING = 2.06
-#: Typical errors of the velocity of a spaxel or bin, in km/s.
-ERRORS = {"ATLAS3D": 5.0, "SAMI": 10.0}
+#: Typical errors of velocity and dispersion of a spaxel or bin, in km/s.
+ERRORS = {"ATLAS3D": (5.0, 5.0), "SAMI": (10.0, 15.0)}
 #: SAMI uses spaxels with dispersions above half the instrument's FWHM, in km/s. It
 #: needs half of the ellipse.
 LOWEST_DISPERSION, FILLED = 35.0, 0.5
+#: Galaxies of which that is taken whose dispersion is nearest to a given one.
+CANDIDATES = 8
 IMAGE = ROOT / "docs" / "images" / "spin_population.png"
 
 
@@ -78,6 +82,7 @@ def sami():
         "ellipticity": np.array(table["epsmge_re"]),
         "spin": np.array(table["lambdar_re_mge"]),
         "r_eff": np.array(table["remge"]),
+        "dispersion": np.array(table["sigma_re"]),
         "magnitude": np.array(table["mmge"]),
         "type": np.array(table["type"]),
         "class": kind,
@@ -96,11 +101,31 @@ def mocks(table, n, generator):
             odds[kind, list(types)] = torch.tensor(SHARES)[list(types)]
         odds = odds[table["class"][rows]]
         types = torch.multinomial(odds, 1, generator=generator)[:, 0]
-        parameters = draw_stars(BATCH, generator, types)
+        parameters = drawn_alike(table, rows, types, generator)
         galaxy = build_stars(parameters, PARTICLES, generator, n_gas=0)
         galaxy = galaxy.rotated(random_orientation(BATCH, generator))
         light = luminosity(galaxy.age, galaxy.metallicity, ("r",))[..., 0]
         yield rows, types, galaxy, light * galaxy.mass
+
+
+def drawn_alike(table, rows, types, generator):
+    """Draw galaxies of given types, with about the dispersions that a table has.
+
+    Their mass of stars and halo and half-mass radius give the dispersion (Cappellari
+    et al. 2006, MNRAS 366, 1126).
+    """
+    if "dispersion" not in table:
+        return draw_stars(BATCH, generator, types)
+    many = draw_stars(
+        CANDIDATES * BATCH, generator, types.repeat_interleave(CANDIDATES)
+    )
+    mass = many["stellar_mass"] / (1 - many["dark_fraction"])
+    squared = GRAVITY * mass / (5 * many["size"])
+    wanted = torch.from_numpy(table["dispersion"][rows]).float()
+    wanted = torch.where(wanted > 0, wanted, wanted.nanmedian())
+    distance = (squared.reshape(BATCH, -1).log() - 2 * wanted.log()[:, None]).abs()
+    chosen = CANDIDATES * torch.arange(BATCH) + distance.argmin(1)
+    return {key: value[chosen] for key, value in many.items()}
 
 
 def observe(name, table, n, generator):
@@ -114,8 +139,9 @@ def observe(name, table, n, generator):
         else:
             limit = limit * torch.from_numpy(table["field"][rows]).float().clamp(max=1)
         flux, velocity, dispersion, x, y = aperture_maps(galaxy, light, shape, beam)
-        noise = torch.randn(velocity.shape, generator=generator)
-        velocity = velocity + ERRORS[name] * noise
+        noise = torch.randn(2, *velocity.shape, generator=generator)
+        velocity = velocity + ERRORS[name][0] * noise[0]
+        dispersion = (dispersion + ERRORS[name][1] * noise[1]).clamp_min(0)
         radius = shape.radius(x, y)
         inside = (radius <= limit[:, None, None]) & torch.isfinite(velocity)
         whole = inside.sum((1, 2))

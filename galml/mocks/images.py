@@ -29,9 +29,9 @@ __all__ = [
 SOFTENING = 0.8
 LEVELS = (0.0, 1.0, 2.0, 4.0, 8.0)
 #: The sky is subtracted to this times the noise of a pixel.
-SKY_ERROR = 0.1
+SKY_ERROR = 0.03
 #: Scatter of depth between images of a survey, in mag.
-DEPTH_SCATTER = 0.15
+DEPTH_SCATTER = 0.04
 #: Galaxies that go through the memory of a processor at a time.
 CHUNK = 8
 #: Neighbors by which the density around a particle is measured where it is not known.

@@ -4,8 +4,9 @@
 The table holds absolute AB magnitudes per solar mass formed, of simple stellar
 populations of Bruzual & Charlot (2003), MNRAS 344, 1000, in their 2016 version with
 the MILES library and a Kroupa (2001) initial mass function, through the filters of
-SDSS (ugriz) and of ACS (F606W and F814W), at redshifts of 0 to 1. Stars alone shine in
-it: neither gas nor dust. ``benchmarks/make_stellar_light.py`` makes it.
+SDSS (ugriz) and of ACS (F606W and F814W), at redshifts of 0 to 1. The gas that young
+stars ionize shines with them (Byler et al. 2017, ApJ 840, 44), dust does not absorb.
+``benchmarks/make_stellar_light.py`` makes it.
 
 Interpolation along the age axis stays within 0.05 mag (rms) of the models. Models of
 different authors differ by more: about 0.05 mag in g - r and 0.2 mag in the
@@ -23,7 +24,14 @@ from astropy.table import Table
 from galml.core.exceptions import InputError
 from galml.physics.bands import PIVOT_WAVELENGTHS, SOLAR_MAGNITUDES
 
-__all__ = ["BANDS", "SURVIVING", "dust_depth", "luminosity", "starlight"]
+__all__ = [
+    "BANDS",
+    "SURVIVING",
+    "depth_before_stars",
+    "dust_depth",
+    "luminosity",
+    "starlight",
+]
 
 #: Bands of the table.
 BANDS = ("u", "g", "r", "i", "z", "F606W", "F814W")
@@ -109,7 +117,7 @@ def _between(value, grid):
     return index, (value - low) / (grid[index + 1] - low)
 
 
-def starlight(galaxy, bands, redshift=None):
+def starlight(galaxy, bands, redshift=None, depth=None):
     """Find the light of the stars that arrives through the galaxy's dust.
 
     Parameters
@@ -120,6 +128,8 @@ def starlight(galaxy, bands, redshift=None):
         Bands out of `BANDS`.
     redshift : `torch.Tensor`, optional
         Shape (n,): at which the galaxies are seen, see `luminosity`.
+    depth : `torch.Tensor`, optional
+        Shape (n, s): that of `depth_before_stars`, where it is already known.
 
     Returns
     -------
@@ -137,19 +147,40 @@ def starlight(galaxy, bands, redshift=None):
     Dust only absorbs: light that it scatters into the line of sight is left out.
     """
     stars, parts = galaxy.stars, []
+    depth = depth_before_stars(galaxy) if depth is None else depth
     for start in range(0, len(stars), CHUNK):
         few = stars[start : start + CHUNK]
-        depth = CLOUD_DEPTH * (few.age < CLOUD_AGE)
-        for disk in few.dust:
-            depth = depth + dust_depth(few.position, disk)
         formed = few.mass / SURVIVING
         seen = None if redshift is None else redshift[start : start + CHUNK]
         light = luminosity(few.age, few.metallicity, bands, seen) * formed[..., None]
         stretch = 1.0 if seen is None else 1 + seen[:, None]
         for i, band in enumerate(bands):
             ratio = (PIVOT_WAVELENGTHS[band] / 0.55 / stretch) ** SLOPE
-            light[..., i] *= torch.exp(-ratio * depth)
+            light[..., i] *= torch.exp(-ratio * depth[start : start + CHUNK])
         parts.append(light)
+    return torch.cat(parts)
+
+
+def depth_before_stars(galaxy):
+    """Find the V optical depth of the dust before stars, of disks and birth clouds.
+
+    Parameters
+    ----------
+    galaxy : `~galml.mocks.Galaxy`
+        n galaxies, turned as they are seen.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, s) for s particles of stars.
+    """
+    stars, parts = galaxy.stars, []
+    for start in range(0, len(stars), CHUNK):
+        few = stars[start : start + CHUNK]
+        depth = CLOUD_DEPTH * (few.age < CLOUD_AGE)
+        for disk in few.dust:
+            depth = depth + dust_depth(few.position, disk)
+        parts.append(depth)
     return torch.cat(parts)
 
 

@@ -32,7 +32,7 @@ from galml.physics.stars import SOLAR_METALLICITY
 __all__ = ["SHARES", "STAR_POPULATION", "TYPES", "build_stars", "draw_stars"]
 
 #: Name and version of the recipe that `draw_stars` follows.
-STAR_POPULATION = "stars-2"
+STAR_POPULATION = "stars-3"
 
 #: Kinds of galaxies, as ``type`` counts them.
 TYPES = (
@@ -46,6 +46,9 @@ TYPES = (
 #: Shares of the types in the population.
 SHARES = (0.07, 0.14, 0.23, 0.27, 0.24, 0.05)
 
+#: Half-mass radius along the major axis over the circularized half-light radius of
+#: galaxies of that mass, by type, as the images of SDSS ask for.
+SIZE_RATIO = (1.05, 1.05, 1.1, 1.3, 1.8, 1.8)
 MAX_CLUMPS = 48
 #: Mean ratio of the gas to that of galaxies of their mass that form stars, by type, in
 #: dex: what the cold gas of early types is, and its scatter, is our choice.
@@ -153,10 +156,10 @@ def draw_stars(n, generator, types=None):
         by(0.05, 0.05, 0.1, 0.15, 0.15, 0.3), by(0.35, 0.3, 0.4, 0.55, 0.55, 0.7)
     )
     p["bulge_fraction"] = uniform(
-        by(1, 0.7, 0.3, 0.1, 0.03, 0.2), by(1, 1, 0.95, 0.55, 0.3, 0.7)
+        by(1, 0.7, 0.3, 0.1, 0.03, 0.2), by(1, 1, 0.9, 0.5, 0.2, 0.6)
     )
     p["sersic_index"] = normal(
-        by(5.3, 4.8, 4.0, 3.5, 2.2, 1.2), by(0.8, 0.9, 0.9, 0.9, 0.7, 0.3)
+        by(5.6, 5.2, 4.5, 3.5, 2.2, 1.2), by(0.8, 0.9, 0.9, 0.9, 0.7, 0.3)
     ).clamp(0.6, 6)
     p["flattening"] = normal(
         by(0.78, 0.7, 0.5, 0.5, 0.5, 0.5), by(0.12, 0.15, 0.15, 0.15, 0.15, 0.15)
@@ -166,22 +169,22 @@ def draw_stars(n, generator, types=None):
     )
     p["anisotropy"] = (1 - p["flattening"]) * uniform(0.2, 0.8)
     p["rotation"] = normal(
-        by(0, 0.75, 0.9, 0.95, 0.95, 0.4), by(0.25, 0.3, 0.3, 0.3, 0.3, 0.3)
+        by(0, 0.8, 1.05, 0.95, 0.95, 0.4), by(0.25, 0.3, 0.3, 0.3, 0.3, 0.3)
     ).clamp(-0.5, 1.2)
     p["disk_height"] = torch.exp(
         uniform(
-            by(-1.4, -1.8, -2.1, -2.4, -2.4, -1.6),
-            by(-0.7, -0.8, -0.8, -0.9, -1.0, -0.5),
+            by(-1.4, -1.8, -2.2, -2.5, -2.6, -1.6),
+            by(-0.7, -0.8, -0.9, -1.0, -1.2, -0.5),
         )
     )
     p["thick_fraction"] = uniform(
-        by(0.2, 0.1, 0.05, 0.0, 0.1, 0.3), by(0.6, 0.6, 0.8, 0.6, 0.7, 0.8)
+        by(0.2, 0.1, 0.05, 0.0, 0.0, 0.3), by(0.6, 0.6, 0.7, 0.55, 0.5, 0.8)
     )
     p["thick_height"] = uniform(1.7, 3)
     p["disk_edge"] = uniform(2, 5)
-    p["disk_steepness"] = uniform(1, by(1, 1, 1.2, 1.8, 2.5, 2))
+    p["disk_steepness"] = uniform(1, by(1, 1, 1.2, 2, 3.5, 2.5))
     p["dispersion_ratio"] = uniform(0.55, by(0.85, 0.85, 0.8, 0.9, 0.9, 0.9))
-    young = torch.exp(normal(0, 0.8)) * by(1e-4, 5e-4, 0.003, 0.015, 0.045, 0.06)
+    young = torch.exp(normal(0, 0.8)) * by(1e-4, 5e-4, 0.004, 0.02, 0.055, 0.06)
     p["young_fraction"] = young.clamp(max=0.2)
     p["bar_fraction"] = sometimes(by(0, 0, 0.3, 0.4, 0.35, 0.2), uniform(0.05, 0.25))
     p["bar_length"] = uniform(0.7, 1.6)
@@ -207,12 +210,12 @@ def draw_stars(n, generator, types=None):
     p.update(_ages(mass, by, uniform, normal))
     # Some early types have dust in their middle alone.
     lane = sometimes(by(0.1, 0.1, 0.15, 0, 0, 0), uniform(0.5, 2))
-    depth = torch.exp(normal(0, 0.5)) * by(0.03, 0.08, 0.2, 0.6, 0.7, 0.3)
+    depth = torch.exp(normal(0, 0.5)) * by(0.03, 0.08, 0.3, 1.2, 1.2, 0.4)
     p["dust_depth"] = depth.maximum(lane)
     p["dust_length"] = p["disk_length"] * torch.where(
         lane > 0, uniform(0.15, 0.5), uniform(1.1, 1.8)
     )
-    p["dust_height"] = 0.25 * p["disk_height"] * p["disk_length"]
+    p["dust_height"] = 0.4 * p["disk_height"] * p["disk_length"]
     noise = torch.randn(3, n, generator=generator).clamp(-2.5, 2.5)
     gas = gas_mass(mass) + by(*GAS_DEFICIT) + GAS_SCATTER * noise[2]
     return p | gas_parameters(gas, p["disk_length"], noise[:2])
@@ -227,7 +230,7 @@ def _size(mass, types, generator):
     # Relations of circularized radii; early ones hold above 10^10 solar masses.
     size = torch.where(types <= 2, early.maximum(0.6 * late), late)
     scatter = spread * torch.randn(len(mass), generator=generator)
-    return torch.where(types >= 4, 1.4, 1.2) * size * torch.exp(scatter)
+    return torch.tensor(SIZE_RATIO)[types] * size * torch.exp(scatter)
 
 
 def _substructure(by, uniform, sometimes):
@@ -250,11 +253,11 @@ def _substructure(by, uniform, sometimes):
         "shell_radius": uniform(1.5, 4),
         "counter_fraction": counter,
         "clump_fraction": uniform(
-            by(0, 0, 0, 0.05, 0.15, 0.2), by(0, 0, 0.1, 0.35, 0.6, 0.7)
+            by(0, 0, 0, 0.05, 0.1, 0.15), by(0, 0, 0.1, 0.25, 0.4, 0.5)
         ),
         "clump_number": uniform(8, MAX_CLUMPS),
         "clump_size": uniform(0.03, 0.1),
-        "lopsidedness": sometimes(by(0.1, 0.1, 0.2, 0.4, 0.6, 0.6), uniform(0, 0.6)),
+        "lopsidedness": sometimes(by(0.1, 0.1, 0.15, 0.3, 0.4, 0.5), uniform(0, 0.5)),
         "lopsided_angle": uniform(0, 2 * math.pi),
     }
 

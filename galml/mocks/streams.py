@@ -15,7 +15,12 @@ from galml.mocks.gas_map import observe_gas
 from galml.mocks.gas_recipe import PLAIN_SHARE, build_gas, draw_gas
 from galml.mocks.ifu import half_light_ellipse, manga_beam, spin_truth
 from galml.mocks.images import distance, observe_light, redshift_of
-from galml.mocks.light import SURVIVING, luminosity, starlight
+from galml.mocks.light import (
+    SURVIVING,
+    depth_before_stars,
+    luminosity,
+    starlight,
+)
 from galml.mocks.profiles import half_mass_radius
 from galml.mocks.star_recipe import build_stars, draw_stars
 from galml.mocks.star_table import StarTables, measure_conditions, observe_stars
@@ -306,11 +311,13 @@ def galaxy_images(
         p = {key: value[rows] for key, value in p.items()}
         galaxy = galaxy[rows].rotated(random_orientation(batch_size, generator))
         beam = manga_beam(batch_size, generator)
-        truth = spin_truth(galaxy, starlight(galaxy, ("r",))[..., 0], beam)
+        depth = depth_before_stars(galaxy)
+        light = starlight(galaxy, ("r",), depth=depth)[..., 0]
+        truth = spin_truth(galaxy, light, beam)
         redshift = redshift_of(truth.r_eff / angle)
         images = observe_light(
             galaxy,
-            starlight(galaxy, bands, redshift),
+            starlight(galaxy, bands, redshift, depth),
             chosen,
             redshift,
             pixels,
@@ -334,7 +341,7 @@ def galaxy_images(
             sersic_index=p["sersic_index"],
         )
         if faintest is not None:
-            light = starlight(galaxy, ("r",), redshift)[..., 0].sum(1)
+            light = starlight(galaxy, ("r",), redshift, depth)[..., 0].sum(1)
             magnitude = SOLAR_MAGNITUDES["r"] + modulus - 2.5 * light.log10()
             seen = magnitude < faintest
             p, images = {key: value[seen] for key, value in p.items()}, images[seen]

@@ -28,17 +28,16 @@ CUT = 0.15
 #: Share of images that are compressed.
 COMPRESSED = 0.95
 #: Standard deviations of the sky by which the level above it is subtracted.
-PEDESTAL = (0.27, 0.7)
+PEDESTAL = (0.3, 0.7)
 #: Scatter of the places of red, green and blue, in pixels.
 SHIFT = (0.1, 0.0, 0.1)
 #: Logarithm of the brightness that is shown, of all and of each color, and its scatter;
 #: scatter of the strength of the stretch.
 GAIN, GAIN_SCATTER = -0.45, 0.1
-TINT, TINT_SCATTER = (0.09, 0.0, 0.06), (0.01, 0.0, 0.04)
+TINT, TINT_SCATTER = (0.07, 0.0, 0.05), (0.01, 0.0, 0.025)
 STRENGTH, STRETCH = 0.85, 0.03
 #: Qualities of the compression before and after an image is enlarged.
 QUALITY = ((35, 80), (70, 93))
-RESAMPLING = "BILINEAR"
 #: Share of images whose radius is measured instead of known.
 MEASURED = 0.75
 
@@ -229,5 +228,5 @@ def _served(image, corner, width, quality):
     x, y = corner
     one = compressed(Image.fromarray(image), quality[0])
     box = (x, y, x + width, y + width)
-    one = one.resize((SIDE, SIDE), Image.Resampling[RESAMPLING], box=box)
+    one = one.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
     return np.asarray(compressed(one, quality[1]))

@@ -35,7 +35,7 @@ BAND_SETS = (
 COLOR_IMAGES = 0.35
 COLOR_SIDES = ((64, 0.25), (80, 0.25), (96, 0.22), (128, 0.16), (192, 0.12))
 COLOR_BANDS, UNKNOWN_PSF = ("i", "r", "g"), 0.8
-COLOR_OPTIONS = {"survey": "SDSS", "binning": 1, "size": 11.0, "faintest": 17.5}
+COLOR_OPTIONS = {"survey": "SDSS", "binning": 1, "size": 11.0, "faintest": 17.77}
 #: Share of images that end early, and where, in effective radii.
 CUT, CUT_AT = 0.2, (2.2, 4.2)
 #: Share of images whose noise is not known.

@@ -155,7 +155,7 @@ def test_half_of_the_mass_is_inside_the_size():
         p[name] = torch.zeros(64)
     stars = build_stars(p, 8192, generator(4), n_gas=0)
     share = share_inside(stars, p["size"][:, None])
-    torch.testing.assert_close(share, torch.full((64,), 0.5), atol=0.025, rtol=0)
+    torch.testing.assert_close(share, torch.full((64,), 0.5), atol=0.03, rtol=0)
     alone = half_mass_radius(*(torch.tensor([v]) for v in (0.0, 1.0, 1.0, 1.0)))
     torch.testing.assert_close(disk_mass(alone), torch.tensor([0.5]), atol=0.01, rtol=0)
 

@@ -52,7 +52,7 @@ def test_mocks_in_color_images():
     assert (data["survey"] == 0).all()
     # Some are too faint for people to look at.
     number = len(data["spin"])
-    assert 20 < number < 48
+    assert 16 < number < 48
     for key, value in data.items():
         assert len(value) == number and torch.isfinite(value).all(), key
     scalars = dict(zip(INPUT.scalars, data["scalars"].T, strict=True))
