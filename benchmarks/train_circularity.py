@@ -17,6 +17,7 @@ from galml.gas_kinematics.fitting import KinematicRecipe
 from galml.gas_kinematics.mock_data import augment, mock_data_set
 from galml.mocks import POPULATION
 from galml.mocks.gas_recipe import PLAIN_SHARE
+from galml.mocks.streams import GAS_GRIDS, STAR_SHARE
 
 NAME = "kinematic-gas-3"
 DOMAIN = "velocity maps of gas or stars, 3 to 60 beams across"
@@ -40,7 +41,7 @@ TRAINING = {"batch_size": 256, "dtype": "bfloat16", "seed": 1}
 #: What the mocks and the errors depend on.
 CODE = (
     "core/distributions.py",
-    "mocks/streams.py",
+    "mocks/streams.py:gas_maps",
     "mocks/gas_recipe.py",
     "mocks/gas_map.py",
     "mocks/surveys.py",
@@ -68,6 +69,8 @@ def card():
         **describe(
             CODE,
             population=POPULATION,
+            grids=GAS_GRIDS,
+            star_share=STAR_SHARE,
             stages=STAGES,
             calibration=CALIBRATION,
             epochs=EPOCHS,
