@@ -36,7 +36,7 @@ CHUNK = 10
 #: Seeds of what is withheld from the mocks that do not train.
 WITHHELD = {"validation": 0, "calibration": 1}
 #: Epochs and highest learning rate of each stage.
-EPOCHS, RATES = (10, 5), (3e-3, 1e-3)
+EPOCHS, RATES = (8, 4), (3e-3, 1e-3)
 TRAINING = {"batch_size": 256, "dtype": "bfloat16", "seed": 1}
 #: What the mocks and the errors depend on.
 CODE = (
