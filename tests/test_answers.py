@@ -170,7 +170,7 @@ def spin_in_one_band(**where):
         images[:, 1:2] * u.nJy,
         bands=("r",),
         r_eff=radii * u.pix,
-        model="stellar-spin-single-band-2",
+        model="stellar-spin-single-band-3",
         **where,
     )
 

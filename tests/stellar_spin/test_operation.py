@@ -72,7 +72,7 @@ def test_columns(table):
     half = (table["spin_hi"] - table["spin_lo"]) / 2
     np.testing.assert_allclose(table["spin_err"], half, atol=1e-6)
     assert table.meta["OPERATN"] == "spin"
-    assert table.meta["MODEL"] == "stellar-spin-2"
+    assert table.meta["MODEL"] == "stellar-spin-3"
 
 
 def test_what_is_predicted(galaxies, table):
@@ -127,7 +127,7 @@ def test_images_unlike_the_training_are_flagged(images, options, table):
     board = 30.0 * u.nJy * ((x // 4 + y // 4) % 2) + images
     found = galml.spin(board, **options)
     flagged = (found["flags"] & Flag.OUT_OF_DOMAIN) != 0
-    assert flagged.mean() > 0.8
+    assert flagged.mean() > 0.7
     assert (found["novelty"] > table["novelty"]).all()
     assert np.median(found["novelty"]) > 1 > np.median(table["novelty"])
 

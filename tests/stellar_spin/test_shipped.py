@@ -67,7 +67,7 @@ def judge_model(name, data):
 def test_default_model_on_mocks(mocks):
     figures = judge_model("default", mocks)
     assert figures["pearson"] > 0.78 and figures["spearman"] > 0.76
-    assert figures["mean_square"] < 0.018 and abs(figures["bias"]) < 0.06
+    assert figures["mean_square"] < 0.02 and abs(figures["bias"]) < 0.06
     assert 0.6 < figures["coverage"] < 0.76
     assert figures["ellipticity"] < 0.065
 
@@ -78,7 +78,7 @@ def test_default_model_on_color_images(color_images):
     assert 0.55 < figures["coverage"] < 0.8
 
 
-@pytest.mark.parametrize("name", ["default", "stellar-spin-single-band-2"])
+@pytest.mark.parametrize("name", ["default", "stellar-spin-single-band-3"])
 def test_models_in_one_band(single_band, name):
     figures = judge_model(name, single_band)
     assert figures["pearson"] > 0.75 and abs(figures["bias"]) < 0.06
@@ -99,7 +99,7 @@ def test_these_bounds_tell_trained_from_random_weights(mocks):
 
 def test_all_shipped_models_are_tested():
     names = list_models("spin")["name"].tolist()
-    assert sorted(names) == ["stellar-spin-2", "stellar-spin-single-band-2"]
+    assert sorted(names) == ["stellar-spin-3", "stellar-spin-single-band-3"]
 
 
 def test_disks_turn_faster_than_ellipticals_on_observed_images(shared):
