@@ -5,7 +5,14 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    submodules=["chemistry", "dynamics", "light", "scaling_relations", "surveys"],
+    submodules=[
+        "chemistry",
+        "dynamics",
+        "light",
+        "merger_dynamics",
+        "scaling_relations",
+        "surveys",
+    ],
     submod_attrs={
         "chemo_recipe": [
             "STAR_TABLE_POPULATION",
@@ -35,6 +42,15 @@ __getattr__, __dir__, __all__ = lazy.attach(
         ],
         "images": ["LightImages", "observe_light"],
         "light": ["starlight"],
+        "merger_recipe": [
+            "MERGER_POPULATION",
+            "STAGES",
+            "MergerTruth",
+            "build_mergers",
+            "build_projections",
+            "draw_clumpy",
+            "draw_mergers",
+        ],
         "star_recipe": ["STAR_POPULATION", "TYPES", "build_stars", "draw_stars"],
         "star_table": ["StarTables", "observe_stars", "star_particles"],
         "streams": [
