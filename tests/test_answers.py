@@ -284,7 +284,9 @@ def test_half_precision_of_an_accelerator(name):
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or CASES:
+    wanted = sys.argv[1:] or CASES
+    # In this order: stars are those that were drawn before.
+    for name in (name for name in CASES if name in wanted):
         table = CASES[name]()
         table.meta = {}
         table.write(ANSWERS / f"{name}.ecsv", overwrite=True)
