@@ -51,6 +51,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "draw_clumpy",
             "draw_mergers",
         ],
+        "merger_stream": ["merger_galaxies"],
         "star_recipe": ["STAR_POPULATION", "TYPES", "build_stars", "draw_stars"],
         "star_table": ["StarTables", "observe_stars", "star_particles"],
         "streams": [

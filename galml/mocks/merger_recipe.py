@@ -18,6 +18,7 @@ from galml.mocks.galaxy import (
     rotation_matrix,
 )
 from galml.mocks.merger_dynamics import (
+    KPC_PER_GYR,
     STEP,
     Gravity,
     approach,
@@ -83,6 +84,9 @@ PARTICLES = {2: (0.6, 0.4), 3: (0.45, 0.3, 0.25)}
 #: less so after the first passage, for about so long, in Gyr.
 SINK_RATE, SINK_TIME = 14.0, 0.1
 FIRST_SINK = 0.25
+#: Stars go along with their center where frequency times `STEP` is larger: no tide acts
+#: as fast, and steps would not resolve their motion.
+FAST = 0.35
 #: Share of the stars of the burst that form after the first passage.
 EARLY_BURST = 0.2
 
@@ -369,8 +373,9 @@ def build_mergers(p, n_particles, generator):
     Each galaxy is one of `~galml.mocks.build_stars` in its own spherical gravity;
     vertical motions are those that keep its disks as thick as they are in it. Its
     particles move through the gravity of all galaxies, which keep their masses and
-    shapes: what they lose, and how the remnant forgets the planes of its disks by its
-    own changing gravity, are left out.
+    shapes, and stars that circle a center within 40 Myr stay with it. What galaxies
+    lose, and how the remnant forgets the planes of its disks by its own changing
+    gravity, are left out.
 
     Gas that flows in loses its motion around coalescence, and the stars that it forms
     have the ages that follow from when they do. Without collisions, the other gas moves
@@ -427,17 +432,32 @@ def build_mergers(p, n_particles, generator):
         sink=(falls, _sink_rate(p, len(orbit.position))),
     )
     rows = torch.arange(n).repeat_interleave(steps.shape[1])
-    steps = steps.flatten()
     center, drift = (
-        value[steps, rows].float() for value in (orbit.position, orbit.velocity)
+        value[steps.flatten(), rows].float()
+        for value in (orbit.position, orbit.velocity)
+    )
+    position, velocity = (
+        [
+            _with_centers(
+                moved[:, :, block],
+                part[name],
+                part["kept"],
+                middle[:, i].unflatten(0, steps.shape),
+            )
+            for i, (part, block) in enumerate(zip(parts, blocks, strict=True))
+        ]
+        for name, moved, middle in (
+            ("position", position, center),
+            ("velocity", velocity, drift),
+        )
     )
     p = {key: value[rows] for key, value in p.items()}
-    p["time"] = STEP * steps.float()
+    p["time"] = STEP * steps.flatten().float()
     galaxy, formed = _assemble(
         p,
         [{key: value[rows] for key, value in part.items()} for part in parts],
-        [position.flatten(0, 1)[:, block] - center[:, :1] for block in blocks],
-        [velocity.flatten(0, 1)[:, block] - drift[:, :1] for block in blocks],
+        [one.flatten(0, 1) - center[:, :1] for one in position],
+        [one.flatten(0, 1) - drift[:, :1] for one in velocity],
         generator,
     )
     galaxy = replace(galaxy, frame=frames[rows, 0], dust=_dust(p, center, frames[rows]))
@@ -472,7 +492,8 @@ def _build_one(q, gravity, i, count, frame, generator):
     n, is_flat = len(galaxy), galaxy.component != SPHEROID
     distance = torch.linalg.vector_norm(galaxy.position, dim=-1)
     low, _ = grid_place(distance / gravity.scale[:, i, None].float())
-    frequency = gravity.tabulate()[0, :, i].sqrt().float().gather(1, low)
+    speed2 = gravity.speed2[:, i].float().gather(1, low)
+    frequency = speed2.sqrt() / distance.clamp_min(1e-3)
     # Particles of a component are in order of radius: a height of one nearby is what
     # a particle has a quarter of an oscillation later.
     near = torch.arange(distance.shape[1])
@@ -483,6 +504,12 @@ def _build_one(q, gravity, i, count, frame, generator):
     velocity[..., 2] += torch.where(is_flat, sign * frequency * height, 0.0)
     dispersion[..., 2] *= ~is_flat
     dispersion[:, count:] = 0
+    # The virial theorem holds for spheroids in the round gravity, too.
+    weight = galaxy.mass * ~is_flat
+    kinetic = (velocity**2 + dispersion**2).sum(-1)
+    virial = (weight * speed2).sum(1) / (weight * kinetic).sum(1).clamp_min(1e-9)
+    slower = torch.where(is_flat, 1.0, virial.sqrt()[:, None])[..., None]
+    velocity, dispersion = slower * velocity, slower * dispersion
     galaxy = replace(galaxy, velocity=velocity, dispersion=dispersion)
     galaxy = galaxy.sampled(generator)
 
@@ -503,6 +530,7 @@ def _build_one(q, gravity, i, count, frame, generator):
         "velocity": _inserted(galaxy.velocity, motion, count) @ turn,
         "falls": torch.cat([none, torch.ones_like(chosen).bool(), flowing], 1),
         "mass": galaxy.mass,
+        "kept": (frequency * STEP * KPC_PER_GYR > FAST)[:, :count],
         "component": galaxy.component,
         "age": galaxy.age,
         "metallicity": galaxy.metallicity,
@@ -510,6 +538,17 @@ def _build_one(q, gravity, i, count, frame, generator):
         "early": torch.rand(n, n_burst, generator=generator) < EARLY_BURST,
         "delay": torch.randn(n, n_burst, generator=generator),
     }
+
+
+def _with_centers(moved, start, kept, center):
+    """Leave stars that circle a center too fast for tides to matter as they were.
+
+    The particles of one galaxy are at k times, (n, k, p, 3), as its center is,
+    (n, k, 3); their start, (n, p, 3), is about the center.
+    """
+    carried = start[:, None, : kept.shape[1]] + center[:, :, None]
+    stars = torch.where(kept[:, None, :, None], carried, moved[:, :, : kept.shape[1]])
+    return torch.cat([stars, moved[:, :, kept.shape[1] :]], 2)
 
 
 def _inserted(value, new, place):
