@@ -58,7 +58,9 @@ def _assert_same(first, second, atol=1e-5, skip=()):
         scale = 180 / np.pi if first[name].unit == u.deg else 1
         np.testing.assert_array_equal(np.isnan(one), np.isnan(two), err_msg=name)
         worst = np.nanmax(np.abs(difference), initial=0)
-        assert worst <= atol * scale * (10 if name == "latent" else 1), name
+        # Nor are angles in the flat tails of their distribution as sure.
+        loose = name in ("latent", "position_angle_samples")
+        assert worst <= atol * scale * (10 if loose else 1), name
 
 
 @pytest.fixture(scope="session")

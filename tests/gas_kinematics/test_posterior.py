@@ -137,7 +137,9 @@ def test_what_lies_at_an_end_stays_within_reach():
     probability = torch.zeros(1, 48)
     probability[0, 44:], probability[0, :44] = 0.9 / 4, 0.1 / 44
     top = [
-        kappa_quantile(widen_histogram(probability, torch.tensor([f])), torch.tensor(LEVELS[2:]))
+        kappa_quantile(
+            widen_histogram(probability, torch.tensor([f])), torch.tensor(LEVELS[2:])
+        )
         for f in (1.0, 2.0)
     ]
     assert top[1] > top[0] > 0.99
