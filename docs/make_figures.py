@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
 
 import galml
+from galml.gas_kinematics.mock_data import kinematic_angle
 from galml.gas_kinematics.plots import VELOCITY_COLORS, plot_galaxy, plot_table
 from galml.mocks import (
     build_gas,
@@ -141,7 +142,7 @@ def draw_table(name="table.png"):
         velocity = maps.velocity.numpy() * u.km / u.s
         tables.append(galml.circularity(velocity, beam=maps.beam.numpy() * u.pix))
         truth["circularity"].append(maps.truth.kappa.numpy())
-        truth["position_angle"].append(maps.truth.position_angle.numpy())
+        truth["position_angle"].append(kinematic_angle(maps.ideal).numpy())
     truth = {key: np.concatenate(values) for key, values in truth.items()}
     save(plot_table(vstack(tables, metadata_conflicts="silent"), truth), name)
 
