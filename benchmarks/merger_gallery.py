@@ -4,7 +4,8 @@
     python benchmarks/merger_gallery.py
 
 draws ``docs/images/merger_gallery.jpg``: a row for each encounter, as LSST would see
-it at redshift 0.03, and a row of nearer galaxies that only look like mergers.
+it at redshift 0.03 without noise, and a row of nearer galaxies that only look like
+mergers.
 """
 
 import matplotlib.pyplot as plt
@@ -53,6 +54,7 @@ def encounter(name, index):
     for i, angle in enumerate((first, second)):
         away = away + (p["inclination"][:, i] - angle).abs() / 90
     away = away + (p["type"][:, 0] != kind) + (p["stellar_mass"][:, 0] < 2e10)
+    away = away + 2 * (p["coalescence"] - p["first_passage"] < 0.6)
     p = {key: value[away.argmin()][None] for key, value in p.items()}
     first, last = p["first_passage"], p["coalescence"]
     times = [first + part * (last - first) for part in BEFORE]
@@ -86,11 +88,11 @@ def pictures(galaxy, generator, redshift):
         generator,
         bands=BANDS,
         binning=BINNING,
+        noisy=False,
     )
-    # About the same noise in all bands.
     data = images.data.numpy() / BINNING**2
     return [
-        make_lupton_rgb(i, r, 1.3 * g, stretch=25, Q=9, minimum=-0.3)[::-1]
+        make_lupton_rgb(i, r, 1.3 * g, stretch=30, Q=12, minimum=0)[::-1]
         for g, r, i in data
     ]
 

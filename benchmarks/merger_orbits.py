@@ -117,7 +117,7 @@ def run_back(table, parameters, start):
     found = solve_ivp(
         change, (0, times[-1]), now, t_eval=times, rtol=1e-7, atol=1e-8, method="DOP853"
     )
-    states = found.y.T[::-1].reshape(-1, 2, 2, 3)
+    states = found.y.T[::-1].copy().reshape(-1, 2, 2, 3)
     drag = [friction(x[1] - x[0], v[1] - v[0]) for x, v in states]
     drag = np.stack([np.zeros_like(drag), drag], 1)
     return states[:, 0], states[:, 1], drag

@@ -21,6 +21,7 @@ from galml.mocks.merger_dynamics import (
     KPC_PER_GYR,
     STEP,
     Gravity,
+    Orbit,
     approach,
     follow,
     grid,
@@ -87,6 +88,8 @@ FIRST_SINK = 0.25
 #: Stars go along with their center where frequency times `STEP` is larger: no tide acts
 #: as fast, and steps would not resolve their motion.
 FAST = 0.35
+#: Clumps of young stars become fewer after coalescence, over so many Gyr.
+CLUMP_LIFE = 0.3
 #: Share of the stars of the burst that form after the first passage.
 EARLY_BURST = 0.2
 
@@ -271,19 +274,13 @@ _OF_GALAXY = (
 
 
 def _start(p, gravity):
-    """Place the galaxies; the pericenter of the first two will be on the side of +x."""
-    pair = _members(gravity, [0, 1])
+    """Place the galaxies at the start, the second on the side of +x from the first."""
     position, velocity = approach(
-        pair, p["pericenter"][:, 0], p["eccentricity"][:, 0], p["distance"][:, 0]
+        _members(gravity, [0, 1]),
+        p["pericenter"][:, 0],
+        p["eccentricity"][:, 0],
+        p["distance"][:, 0],
     )
-    orbit = follow(pair, position, velocity, round(1.2 / STEP))
-    nearest = orbit.first_passage()
-    rows = torch.arange(len(nearest))
-    apart = orbit.position[nearest, rows, 1] - orbit.position[nearest, rows, 0]
-    turn = -torch.atan2(apart[:, 1], apart[:, 0])
-    axis = torch.tensor([0, 0, 1.0], dtype=torch.float64).expand(len(turn), 3)
-    matrix = rotation_matrix(axis, turn).transpose(-1, -2)
-    position, velocity = position @ matrix, velocity @ matrix
     if p["size"].shape[1] == 3:
         outer = _members(gravity, [0, 2])
         place, motion = approach(
@@ -297,6 +294,18 @@ def _start(p, gravity):
         position = torch.cat([position, (position[:, 0] + place)[:, None]], 1)
         velocity = torch.cat([velocity, (velocity[:, 0] + motion)[:, None]], 1)
     return position, velocity
+
+
+def _from_pericenter(orbit):
+    """Turn orbits so that the second galaxy is on the side of +x when it is nearest."""
+    nearest = orbit.first_passage()
+    rows = torch.arange(len(nearest))
+    apart = orbit.position[nearest, rows, 1] - orbit.position[nearest, rows, 0]
+    axis = torch.tensor([0, 0, 1.0], dtype=apart.dtype).expand_as(apart)
+    matrix = rotation_matrix(axis, torch.atan2(apart[:, 1], apart[:, 0]))
+    return Orbit(
+        orbit.position @ matrix, orbit.velocity @ matrix, orbit.friction @ matrix
+    )
 
 
 def _members(gravity, which):
@@ -394,7 +403,7 @@ def build_mergers(p, n_particles, generator):
     n, g = p["stellar_mass"].shape
     gravity = _gravity(p)
     steps = (p["time"] / STEP).round().long()
-    orbit = follow(gravity, *_start(p, gravity), int(steps.max()))
+    orbit = _from_pericenter(follow(gravity, *_start(p, gravity), int(steps.max())))
     frames = _disk_frames(p)
     share = PARTICLES[g]
     parts = [
@@ -579,7 +588,10 @@ def _assemble(p, parts, positions, velocities, generator):
         count, n_burst = part["age"].shape[1], part["delay"].shape[1]
         young = part["component"][:, :count] == YOUNG
         age = part["age"] + young * p["quench"][:, None] * merged
-        x, age = _clumped(p, i, part["component"][:, :count], x, age, generator)
+        clumped = p["clump_fraction"][:, i, None] * torch.exp(-merged / CLUMP_LIFE)
+        x, age = _clumped(
+            p, i, clumped, part["component"][:, :count], x, age, generator
+        )
         birth = torch.where(part["early"], p["first_passage"][:, None] + 0.05, 0)
         birth = torch.where(part["early"], birth, p["coalescence"][:, None])
         birth = birth + p["burst_time"][:, None] * part["delay"]
@@ -625,13 +637,11 @@ def _assemble(p, parts, positions, velocities, generator):
     return galaxy, total
 
 
-def _clumped(p, i, component, position, age, generator):
+def _clumped(p, i, fraction, component, position, age, generator):
     """Gather a part of the young stars around others of them, as stars form."""
     young = component == YOUNG
     n, count = component.shape
-    member = young & (
-        torch.rand(n, count, generator=generator) < p["clump_fraction"][:, i, None]
-    )
+    member = young & (torch.rand(n, count, generator=generator) < fraction)
     number = p["clump_number"][:, i, None]
     which = (torch.rand(n, count, generator=generator) * number).long()
     first = (component < YOUNG).sum(1, keepdim=True)

@@ -25,13 +25,15 @@ from galml.mocks import (
     spin_truth,
     starlight,
 )
-from galml.mocks.merger_dynamics import Gravity, Orbit, move_particles
+from galml.mocks.merger_dynamics import STEP, Gravity, Orbit, follow, move_particles
 from galml.mocks.merger_recipe import (
     ABSENT,
     _build_one,
     _draw_encounters,
+    _from_pericenter,
     _gravity,
     _own,
+    _start,
     _with_centers,
 )
 
@@ -146,6 +148,18 @@ def test_equal_galaxies_can_be_exchanged():
         size = 1 + groups[0].norm(dim=-1).quantile(part)
         change = first.abs().quantile(part, dim=0) - second.abs().quantile(part, dim=0)
         assert (change.abs() < 0.25 * size).all()
+
+
+def test_the_second_galaxy_passes_on_the_side_of_x():
+    p = draw_mergers(3, generator(19))
+    n_steps = round(float(p["first_passage"].max()) / STEP) + 20
+    gravity = _gravity(p)
+    orbit = _from_pericenter(follow(gravity, *_start(p, gravity), n_steps))
+    nearest = orbit.first_passage()
+    apart = (orbit.position[:, :, 1] - orbit.position[:, :, 0])[nearest, range(3)]
+    torch.testing.assert_close(apart[:, 0], apart.norm(dim=-1))
+    turn = torch.linalg.cross(orbit.position[:, :, 1], orbit.velocity[:, :, 1])
+    assert (turn[nearest, range(3), 2] > 0).all()
 
 
 def test_masses_are_kept_and_gas_becomes_stars(built):
