@@ -88,6 +88,8 @@ FIRST_SINK = 0.25
 #: Stars go along with their center where frequency times `STEP` is larger: no tide acts
 #: as fast, and steps would not resolve their motion.
 FAST = 0.35
+#: The dust of a remnant is higher than that of its galaxies by this times its height.
+STIRRED = 4.0
 #: Clumps of young stars become fewer after coalescence, over so many Gyr.
 CLUMP_LIFE = 0.3
 #: Share of the stars of the burst that form after the first passage.
@@ -658,16 +660,16 @@ def _clumped(p, i, fraction, component, position, age, generator):
 
 
 def _dust(p, center, frames):
-    """Place the dust of each galaxy; where gas flows in, it follows."""
+    """Place the dust of each galaxy; where gas flows in, it follows, and is stirred."""
     since = p["time"] - p["coalescence"]
     settled = torch.sigmoid(since / (COALESCENCE / 2))
     shrunk = 1 - 0.6 * settled * p["inflow"]
-    risen = 1 + settled * p["burst"] * torch.exp(-since.clamp_min(0) / 0.7)
+    left = 1 + settled * ((1 + p["burst"]) * torch.exp(-since.clamp_min(0) / 0.7) - 1)
     return tuple(
         DustDisk(
-            p["dust_depth"][:, i] * risen,
+            p["dust_depth"][:, i] * left,
             p["dust_length"][:, i] * shrunk,
-            p["dust_height"][:, i],
+            p["dust_height"][:, i] * (1 + STIRRED * settled),
             center[:, i] - center[:, 0],
             frames[:, i],
         )

@@ -80,6 +80,11 @@ def test_encounters_are_drawn_as_documented(drawn):
     assert all(torch.equal(drawn[key], again[key]) for key in drawn)
 
 
+def test_encounters_of_clumpy_disks():
+    p = draw_mergers(2, generator(20), clumpy=1.0)
+    assert (p["gas_dispersion"] >= 25).all() and (p["type"] == 4).all()
+
+
 def test_bad_numbers_are_refused():
     with pytest.raises(InputError, match="n_galaxies"):
         draw_mergers(1, generator(), n_galaxies=4)
