@@ -98,8 +98,8 @@ def test_every_ingredient_is_drawn_with_and_without():
         assert 0.05 < share < 0.6, name
     assert set(p["second"].tolist()) == {0, 1, 2, 3}
     assert set(p["curve"].tolist()) == {0, 1, 2}
-    assert p["dispersion"].min() >= 5
-    assert p["dispersion"].max() <= 150
+    assert 1.99 < p["dispersion"].min() < 3
+    assert 150 < p["dispersion"].max() < 200
     assert 0.4 < (p["dispersion"] <= 30).float().mean() < 0.6
     # Cold and hot gas alike rotates slowly and fast.
     ratio = p["dispersion"] / p["speed"]
@@ -109,17 +109,18 @@ def test_every_ingredient_is_drawn_with_and_without():
 
 
 def test_stars_are_as_hot_as_gravity_lets_them_be():
-    p = draw_gas(800, generator(1), hot=True)
+    p = draw_gas(800, generator(1), hot=True, plain=0.0)
     ratio = p["dispersion"] / p["speed"]
-    assert ratio.min() > 0.19
-    assert ratio.max() < 2
-    assert 0.5 < ratio.median() < 0.8
+    assert 0.09 < ratio.min() < 0.12
+    assert 2 < ratio.max() < 2.6
+    assert 0.4 < ratio.median() < 0.6
 
 
 def test_plain_disks_do_nothing_but_rotate():
     p = draw_gas(400, generator(1), plain=1.0)
     assert not any(p[name].any() for name in OFF)
-    assert (p["dispersion"] > 60).float().mean() > 0.25
+    assert (p["dispersion"] > 60).float().mean() > 0.4
+    assert (p["dispersion"] < 10).float().mean() > 0.15
     none = draw_gas(400, generator(1), plain=0.0)
     some = draw_gas(400, generator(1))
     same = torch.isclose(some["turbulence"], none["turbulence"])
