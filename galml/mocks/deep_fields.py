@@ -49,8 +49,9 @@ DEEP_DEPTHS = {
 DEEP_FIELDS = tuple(DEEP_DEPTHS)
 #: Galaxies brighter than F160W = 26.8 in a square arcmin, as many as catalogs of
 #: CANDELS have in the UDS (Galametz et al. 2013), and growth of the logarithm of their
-#: number with magnitude (Yan et al. 1998, ApJ 503, L19).
-GALAXIES, GALAXY_SLOPE, COUNTED_TO = 180.0, 0.31, 26.8
+#: number with magnitude, up to there (Yan et al. 1998, ApJ 503, L19) and beyond
+#: (Windhorst et al. 2011, ApJS 193, 27).
+GALAXIES, COUNTED_TO, SLOPE, FAINT_SLOPE = 180.0, 26.8, 0.31, 0.2
 #: Share of stars among the sources.
 STARS = 0.04
 #: Brightest and most sources in an image; the faintest are left out where there would
@@ -218,6 +219,12 @@ def _add_noise(data, depth, filters, generator):
     return torch.stack(noisy, 1), torch.stack(sigma, 1)
 
 
+def _excess(magnitude):
+    """Logarithm of how many galaxies are brighter, over those brighter than 26.8."""
+    step = magnitude - COUNTED_TO
+    return step * (SLOPE if step < 0 else FAINT_SLOPE)
+
+
 def draw_deep_field(n, width, bands, depth, generator):
     """Draw what else lies in a deep field.
 
@@ -243,15 +250,16 @@ def draw_deep_field(n, width, bands, depth, generator):
     def draw(*last):
         return torch.rand(n, MOST, *last, generator=generator)
 
-    faint = depth.amax().item()
     area = (width / 60) ** 2 * GALAXIES * (1 + STARS)
-    crowded = COUNTED_TO + math.log10(MOST / 2 / area) / GALAXY_SLOPE
-    faint = min(faint, crowded)
-    mean = torch.full((n,), area * 10 ** (GALAXY_SLOPE * (faint - COUNTED_TO)))
+    excess = min(_excess(depth.amax().item()), math.log10(MOST / 2 / area))
+    mean = torch.full((n,), area * 10**excess)
     number = torch.poisson(mean, generator=generator)
     exists = torch.arange(MOST) < number[:, None]
     is_star = draw() < STARS / (1 + STARS)
-    magnitude = (faint + draw().log10() / GALAXY_SLOPE).clamp_min(BRIGHTEST)
+    # The logarithm of how many are brighter, over those that are counted.
+    brighter = excess + draw().log10()
+    magnitude = COUNTED_TO + brighter / torch.where(brighter < 0, SLOPE, FAINT_SLOPE)
+    magnitude = magnitude.clamp_min(BRIGHTEST)
     scatter = torch.randn(2, n, MOST, 1, generator=generator)
     ratio = torch.tensor([PIVOT_WAVELENGTHS[band] for band in bands])
     ratio = (ratio / PIVOT_WAVELENGTHS["F160W"]).log()

@@ -82,12 +82,13 @@ class DeepFilter:
 
 
 #: ACS and WFC3 as in CANDELS (Koekemoer et al. 2011, ApJS 197, 36), NIRCam as in CEERS
-#: (Bagley et al. 2023, ApJL 946, L12). Pixels of WFC3 and NIRCam share charge with
-#: their neighbors.
+#: (Bagley et al. 2023, ApJL 946, L12). Drops and blur of ACS are fitted to the noise of
+#: AEGIS and to point spread functions of COSMOS. Pixels of WFC3 and NIRCam share charge
+#: with their neighbors.
 DEEP_FILTERS = {
     one.name: one
     for one in (
-        DeepFilter("F814W", "HST", (0.70, 0.93), 0.03, 0.05, 0.8, 0.030, 0.09, 22.3),
+        DeepFilter("F814W", "HST", (0.70, 0.93), 0.03, 0.05, 0.93, 0.029, 0.09, 22.3),
         DeepFilter("F125W", "HST", (1.10, 1.40), 0.06, 0.128, 0.8, 0.022, 0.17, 22.4),
         DeepFilter("F160W", "HST", (1.40, 1.69), 0.06, 0.128, 0.8, 0.022, 0.17, 22.4),
         DeepFilter("F200W", "JWST", (1.755, 2.227), 0.03, 0.031, 1.0, 0.008, 0.1, 22.5),
