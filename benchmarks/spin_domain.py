@@ -33,6 +33,7 @@ SETS = {
     "other galaxies, larger faults": {"alter": OTHER, "disturbance": STRESS},
 }
 EDGES = (0.0, 0.5, 0.65, 0.8, 1.0, 1.3, np.inf)
+TICKS = (0.3, 0.5, 0.7, 1, 2, 4)
 FEWEST = 50
 COLUMNS = ("spin", "spin_lo", "spin_hi")
 IMAGE = ROOT / "docs" / "images" / "spin_domain.png"
@@ -87,6 +88,8 @@ def plot(tables, truths):
             right.plot(places, scatter, "o", color=color)
     left.axvline(1, color="0.6", lw=0.8)
     left.set(xscale="log", xlabel="novelty", ylabel="density")
+    left.minorticks_off()
+    left.set_xticks(TICKS, map(str, TICKS))
     left.legend(fontsize=8)
     right.set(xlabel="novelty", ylabel="error of the spin (dots: scatter, 68 %)")
     figure.savefig(IMAGE, dpi=100)
