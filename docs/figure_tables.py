@@ -32,6 +32,22 @@ MANGA = {
     "messy_68": ("messy, 68 %", ".1f°"),
     "position_angle_coverage": ("PA in 68 %", ".1%"),
 }
+PSF = {
+    "number": ("number", ".0f"),
+    "size": ("σ, pixels", ".3f"),
+    "ellipticity": ("ellipticity", ".3f"),
+    "light inside 1.5": ("light in 1.5 pixels", ".3f"),
+    "light inside 4": ("in 4", ".3f"),
+    "light inside 10": ("in 10", ".3f"),
+}
+SKY = {
+    "number": ("stamps", ".0f"),
+    "noise": ("noise of a pixel, nJy", ".3f"),
+    "correlation 1": ("correlation of neighbors", ".2f"),
+    "correlation 2": ("two pixels away", ".2f"),
+    "correlation diagonal": ("diagonal", ".2f"),
+    "other sources per square arcmin": ("other sources / arcmin²", ".0f"),
+}
 HOT = {
     "count": ("maps", ".0f"),
     "circularity_scatter": ("κ, 68 %", ".3f"),
@@ -444,6 +460,24 @@ def lambda_r_tables(results):
     return KAPPA, rows, note
 
 
+def deep_fields(results):
+    """Point spread functions of ACS."""
+    note = (
+        "Pixels are of 0.03 arcsec; σ and ellipticity are by moments under a Gaussian "
+        "of 2 pixels, shares of light are of that inside of 15."
+    )
+    return PSF, results["psf"], note
+
+
+def deep_fields_sky(results):
+    """Noise and neighbors in stamps."""
+    note = (
+        "Neighbors are sources more than 20 pixels from the middle. Noise is measured "
+        "after waves longer than about 10 pixels are taken away."
+    )
+    return SKY, results["sky"], note
+
+
 def cutouts_speed(results):
     """Both ways to cut galaxies out, and the memory of a large file."""
     rows = {
@@ -486,6 +520,8 @@ TABLES = {
     "spin_population": spin_population,
     "lambda_r_tables": lambda_r_tables,
     "cutouts_speed": cutouts_speed,
+    "deep_fields": deep_fields,
+    "deep_fields sky": deep_fields_sky,
     **STAR_TABLES,
 }
 
