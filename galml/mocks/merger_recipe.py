@@ -9,6 +9,8 @@ import torch
 from galml.core.exceptions import InputError
 from galml.mocks import dynamics
 from galml.mocks.galaxy import (
+    COMPONENTS,
+    GAS,
     SPHEROID,
     YOUNG,
     Batch,
@@ -515,11 +517,15 @@ def _build_one(q, gravity, i, count, frame, generator):
     velocity[..., 2] += torch.where(is_flat, sign * frequency * height, 0.0)
     dispersion[..., 2] *= ~is_flat
     dispersion[:, count:] = 0
-    # The virial theorem holds for spheroids in the round gravity, too.
-    weight = galaxy.mass * ~is_flat
-    kinetic = (velocity**2 + dispersion**2).sum(-1)
-    virial = (weight * speed2).sum(1) / (weight * kinetic).sum(1).clamp_min(1e-9)
-    slower = torch.where(is_flat, 1.0, virial.sqrt()[:, None])[..., None]
+    # The virial theorem holds for each component of stars in the round gravity, too.
+    kind, kinetic = galaxy.component.long(), (velocity**2 + dispersion**2).sum(-1)
+    none = torch.zeros(n, len(COMPONENTS))
+    pulled, moving = (
+        none.scatter_add(1, kind, galaxy.mass * value) for value in (speed2, kinetic)
+    )
+    slower = (pulled / moving.clamp_min(1e-9)).sqrt()
+    slower[:, GAS] = 1
+    slower = slower.gather(1, kind)[..., None]
     velocity, dispersion = slower * velocity, slower * dispersion
     galaxy = replace(galaxy, velocity=velocity, dispersion=dispersion)
     galaxy = galaxy.sampled(generator)
