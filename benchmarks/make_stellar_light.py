@@ -16,7 +16,7 @@ be even between its half-power wavelengths (Rieke et al. 2023, PASP 135, 028001)
 
 No file of these packages goes into the table, only magnitudes that are computed from
 them. How far bilinear interpolation of the table is from the models at the ages between
-is printed.
+is printed, and of distant galaxies at the redshifts between.
 """
 
 import argparse
@@ -40,7 +40,7 @@ REDSHIFTS = (0, 0.03, 0.045, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3)
 REDSHIFTS += (0.4, 0.5, 0.6, 0.8, 1.0)
 BANDS = ("u", "g", "r", "i", "z", "F606W", "F814W")
 #: Of distant galaxies.
-DEEP_REDSHIFTS = tuple(np.arange(5, 31) / 10)
+DEEP_REDSHIFTS = tuple(np.arange(10, 61) / 20)
 DEEP_BANDS = ("F606W", "F814W", "F125W", "F160W", "F200W")
 #: Files of GalSim by the first part of their names; a band between two wavelengths, in
 #: Angstrom.
@@ -176,6 +176,14 @@ def main():
                 part[band] = np.round(part[band], 3) * u.mag
             parts.append(part)
     print(f"rms between ages: {np.std(np.concatenate(difference)):.3f} mag")
+    own = spectra[METALLICITIES.index(0.02)][rows]
+    for band in bands if args.deep else ():
+        difference = [
+            np.mean([magnitude(wavelengths, own, band, z) for z in pair], 0)
+            - magnitude(wavelengths, own, band, np.mean(pair))
+            for pair in zip(redshifts[:-1], redshifts[1:], strict=True)
+        ]
+        print(f"rms between redshifts in {band}: {np.std(difference):.3f} mag")
     table = vstack(parts)
     table.meta = {
         "source": "Bruzual & Charlot (2003), MNRAS 344, 1000, 2016 version with MILES, "

@@ -293,14 +293,7 @@ def profile_fwhm(transfer):
     `torch.Tensor`
         Shape (...), in pixels, up to 10.
     """
-    size = transfer.shape[-2]
-    ky, kx = frequencies(size)
-    radius = torch.linspace(0, 5, 101)
-    waves = torch.special.bessel_j0(
-        2 * math.pi * torch.hypot(ky, kx)[..., None] * radius
-    )
-    # Frequencies of both signs along x, of which the transform holds one.
-    waves[:, 1 : (size + 1) // 2] *= 2
+    radius, waves = _waves(transfer.shape[-2])
     profile = torch.einsum("...yx,yxr->...r", transfer.real, waves)
     ratio = profile / profile[..., :1]
     last = (ratio > 0.5).to(torch.uint8).cumprod(-1).sum(-1, keepdim=True) - 1
@@ -308,6 +301,18 @@ def profile_fwhm(transfer):
     above, below = (ratio.gather(-1, i)[..., 0] for i in (last, last + 1))
     part = ((above - 0.5) / (above - below)).clamp(max=1)
     return 2 * radius[1] * (last[..., 0] + part)
+
+
+@cache
+def _waves(size):
+    """Evaluate what each frequency adds at some radii, on average over directions."""
+    ky, kx = frequencies(size)
+    radius = torch.linspace(0, 5, 101)
+    frequency = torch.hypot(ky, kx)[..., None]
+    waves = torch.special.bessel_j0(2 * math.pi * frequency * radius)
+    # Frequencies of both signs along x, of which the transform holds one.
+    waves[:, 1 : (size + 1) // 2] *= 2
+    return radius, waves
 
 
 def noise_response(band, size):
