@@ -174,7 +174,7 @@ def test_rings_stay_circles():
 
 
 def encounter(light, eccentricity, turn, tilt=0.0, radius=None, later=0.25):
-    """Distances of rings from their galaxy, in pericenters of 25 kpc.
+    """Places of rings and of the companion from their galaxy, in pericenters of 25 kpc.
 
     Toomre & Toomre (1972), ApJ 178, 623: points on a parabola or an ellipse, and rings
     of 0.2 to 0.6 of the pericenter; ``later`` is Gyr after the passage.
@@ -191,7 +191,7 @@ def encounter(light, eccentricity, turn, tilt=0.0, radius=None, later=0.25):
     cosine, sine = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
     matrix = torch.tensor([[1.0, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
     steps = orbit.first_passage() + round(later / STEP)
-    distances = []
+    places = []
     for ring in (0.2, 0.3, 0.4, 0.5, 0.6) if radius is None else (radius,):
         place, motion = rings(gravity, orbit, ring * pericenter, turn)
         center, drift = (
@@ -202,33 +202,50 @@ def encounter(light, eccentricity, turn, tilt=0.0, radius=None, later=0.25):
         x, _ = move_particles(
             gravity, orbit, [slice(None), slice(0)], place, motion, steps[:, None]
         )
-        apart = x[0, 0] - orbit.position[steps[0], 0, 0].float()
-        distances.append(torch.linalg.vector_norm(apart, dim=-1) / pericenter)
-    return torch.cat(distances)
+        now = orbit.position[steps[0], 0].float()
+        places.append(x[0, 0] - now[0])
+    return torch.cat(places) / pericenter, (now[1] - now[0]) / pericenter
+
+
+def lengths(*arguments, **options):
+    return encounter(*arguments, **options)[0].norm(dim=-1)
+
+
+def in_between(light, turn):
+    """Share of the particles in the middle of the way to the companion."""
+    place, companion = encounter(light, 1.0, turn)
+    distance = companion.norm()
+    along = place @ companion / distance
+    across = (place - along[:, None] * companion / distance).norm(dim=-1)
+    inside = (along > 0.4 * distance) & (along < 0.7 * distance)
+    return (inside & (across < 0.3 * distance)).float().mean()
 
 
 def test_direct_passages_draw_tails_and_retrograde_ones_hardly_any():
     """Toomre & Toomre's figures 1 to 4: an equal companion on a parabola."""
-    direct, retrograde = (encounter(1.0, 1.0, turn) for turn in (1, -1))
+    direct, retrograde = (lengths(1.0, 1.0, turn) for turn in (1, -1))
     assert direct.quantile(0.95) > 2.5
     assert (direct > 1).float().mean() > 0.2
     assert retrograde.max() < 1.2
     # The innermost ring is still a ring.
-    inner = encounter(1.0, 1.0, 1, radius=0.2)
+    inner = lengths(1.0, 1.0, 1, radius=0.2)
     assert inner.max() < 0.35
 
 
 def test_light_companions_draw_a_bridge_and_a_shorter_tail():
     """Their figure for M 51 and others: a quarter of the mass."""
-    heavy, light = (encounter(mass, 1.0, 1) for mass in (1.0, 0.25))
+    heavy, light = (lengths(mass, 1.0, 1) for mass in (1.0, 0.25))
     assert (light > 1).float().mean() < (heavy > 1).float().mean()
     assert light.quantile(0.95) < heavy.quantile(0.95)
     assert light.max() > 1.2
+    # Particles on the way to the companion, of which retrograde disks have none.
+    assert in_between(0.25, 1) > 0.01
+    assert in_between(0.25, -1) == 0
 
 
 def test_antennae_have_long_tails():
     """Their figure 23: equal galaxies, both tilted by 60 degrees, e = 0.5."""
-    tilted = encounter(1.0, 0.5, 1, tilt=60.0, later=0.45)
+    tilted = lengths(1.0, 0.5, 1, tilt=60.0, later=0.45)
     assert tilted.max() > 2.5
 
 
