@@ -5,10 +5,10 @@ import numpy as np
 import torch
 
 from galml.imaging import GalaxyImages
+from galml.imaging.color_pictures import as_color_images
 from galml.mocks import galaxy_images
 from galml.physics import generator_for, pivot_wavelengths
 from galml.stellar_spin import published
-from galml.stellar_spin.color_images import as_color_images
 from galml.stellar_spin.disturbance import disturb
 from galml.stellar_spin.preparation import INPUT, prepare
 

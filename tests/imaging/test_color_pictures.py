@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from galml.stellar_spin import color_images
-from galml.stellar_spin.color_images import as_color_images, petrosian_radius
+from galml.imaging import color_pictures
+from galml.imaging.color_pictures import as_color_images, petrosian_radius
 
 #: The Petrosian radius of an exponential disk, in scale lengths.
 DISK = 3.6
@@ -30,7 +30,7 @@ PERFECT = {
 @pytest.fixture
 def perfect(monkeypatch):
     for name, value in PERFECT.items():
-        monkeypatch.setattr(color_images, name, value)
+        monkeypatch.setattr(color_pictures, name, value)
     return monkeypatch
 
 
@@ -51,9 +51,9 @@ def run(seed=0, n=3):
 
 def unmoved(monkeypatch):
     """Let images begin at the corner of a pixel, and pixels stay what they are."""
-    monkeypatch.setattr(color_images, "SIDE", 48)
-    monkeypatch.setattr(color_images, "petrosian_radius", lambda images, center: 1.0)
-    monkeypatch.setattr(color_images, "PIXEL", 1.0)
+    monkeypatch.setattr(color_pictures, "SIDE", 48)
+    monkeypatch.setattr(color_pictures, "petrosian_radius", lambda images, center: 1.0)
+    monkeypatch.setattr(color_pictures, "PIXEL", 1.0)
 
 
 def test_a_perfect_color_image_is_the_image(perfect):
@@ -76,8 +76,8 @@ def test_the_same_seed_gives_the_same_images():
 
 @pytest.mark.parametrize("side", [40, 96, 144])
 def test_enlarged_images_have_their_center_where_they_say(perfect, side):
-    perfect.setattr(color_images, "SIDE", side)
-    perfect.setattr(color_images, "PIXEL", 40 / side * PERFECT["PIXEL"])
+    perfect.setattr(color_pictures, "SIDE", side)
+    perfect.setattr(color_pictures, "PIXEL", 40 / side * PERFECT["PIXEL"])
     _, found, size, center, zoom = run()
     assert found.shape[-2:] == (side, side)
     weight = found[:, 1] ** 2
@@ -116,7 +116,7 @@ def test_petrosian_radii():
 
 def test_radii_and_centers_are_measured(perfect):
     unmoved(perfect)
-    perfect.setattr(color_images, "MEASURED", 1.0)
+    perfect.setattr(color_pictures, "MEASURED", 1.0)
     _, _, size, center, _ = run()
     error = (size / RADIUS - 1).abs()
     assert error.min() > 1e-6 and error.max() < 0.1
@@ -125,7 +125,7 @@ def test_radii_and_centers_are_measured(perfect):
 
 def test_the_sky_gets_black(perfect):
     unmoved(perfect)
-    perfect.setattr(color_images, "PEDESTAL", (2.0, 2.0))
+    perfect.setattr(color_pictures, "PEDESTAL", (2.0, 2.0))
     data, found, *_ = run()
     assert (found[data < 30] == 0).all()
     assert (found[data > 100] < data[data > 100]).all()
@@ -134,14 +134,14 @@ def test_the_sky_gets_black(perfect):
 def test_colors_are_displaced_and_tinted(perfect):
     unmoved(perfect)
     data, before, *_ = run()
-    perfect.setattr(color_images, "SHIFT", (1.0, 0.0, 1.0))
+    perfect.setattr(color_pictures, "SHIFT", (1.0, 0.0, 1.0))
     _, shifted, *_ = run()
     assert torch.equal(shifted[:, 1], before[:, 1]) or (
         (shifted[:, 1] - before[:, 1]).abs().max() < 0.05 * before[:, 1].max()
     )
     assert (shifted[:, 0] - before[:, 0]).abs().amax((1, 2)).min() > 100
-    perfect.setattr(color_images, "SHIFT", (0.0, 0.0, 0.0))
-    perfect.setattr(color_images, "TINT", (0.3, 0.0, 0.0))
+    perfect.setattr(color_pictures, "SHIFT", (0.0, 0.0, 0.0))
+    perfect.setattr(color_pictures, "TINT", (0.3, 0.0, 0.0))
     _, tinted, *_ = run()
     bright = data[:, 0] > 300
     ratio = (tinted[:, 0] / before[:, 0])[bright]
@@ -150,7 +150,7 @@ def test_colors_are_displaced_and_tinted(perfect):
 
 def test_compression_loses_detail(perfect):
     unmoved(perfect)
-    perfect.setattr(color_images, "COMPRESSED", 1.0)
+    perfect.setattr(color_pictures, "COMPRESSED", 1.0)
     data, found, *_ = run()
     bright = data > 300
     error = (found / data - 1).abs()[bright]
