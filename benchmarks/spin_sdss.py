@@ -25,9 +25,9 @@ from PIL import Image
 from spin_population import SEEING, atlas3d, sami
 
 import galml
+from galml.core.metrics import area_under_curve
 from galml.core.weights import load_model
 from galml.stellar_kinematics import correct_seeing
-from galml.stellar_spin.metrics import area_under_curve
 from galml.stellar_spin.plots import plot_gallery
 
 TYPES = {0: "early type", 1: "spiral", 2: "spiral", 3: "edge-on"}

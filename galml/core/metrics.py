@@ -8,6 +8,7 @@ import numpy as np
 from astropy.table import QTable
 
 __all__ = [
+    "area_under_curve",
     "binned",
     "calibration_curve",
     "coverage",
@@ -126,6 +127,33 @@ def reliability(probability, outcome, bins=10):
     share = binned(mean, probability, edges, np.asarray(outcome, dtype=float))
     table["outcome"] = share["value"]
     return table
+
+
+def area_under_curve(score, outcome):
+    """Give the probability that a true object has a higher score than a false one.
+
+    Parameters
+    ----------
+    score : array_like
+        Shape (n,).
+    outcome : array_like of bool
+        Shape (n,).
+
+    Returns
+    -------
+    float
+        Area under the receiver operating characteristic: 0.5 for a guess. NaN where
+        all are true or all are false.
+    """
+    from scipy.stats import rankdata
+
+    score, outcome = known(score, outcome)
+    outcome = outcome.astype(bool)
+    true, false = outcome.sum(), (~outcome).sum()
+    if not (true and false):
+        return np.nan
+    ranks = rankdata(score)[outcome].sum() - true * (true + 1) / 2
+    return float(ranks / (true * false))
 
 
 def binned(metric, values, edges, *arrays):

@@ -10,7 +10,6 @@ from galml.core.metrics import coverage, known, pit, scatter68
 
 __all__ = [
     "agreement",
-    "area_under_curve",
     "mean_square",
     "pearson",
     "spearman",
@@ -91,33 +90,6 @@ def agreement(predicted, truth):
         "spearman": spearman(predicted, truth),
         "mean_square": mean_square(predicted, truth),
     }
-
-
-def area_under_curve(score, outcome):
-    """Give the probability that a true object has a higher score than a false one.
-
-    Parameters
-    ----------
-    score : array_like
-        Shape (n,).
-    outcome : array_like of bool
-        Shape (n,).
-
-    Returns
-    -------
-    float
-        Area under the receiver operating characteristic: 0.5 for a guess. NaN where
-        all are true or all are false.
-    """
-    from scipy.stats import rankdata
-
-    score, outcome = known(score, outcome)
-    outcome = outcome.astype(bool)
-    true, false = outcome.sum(), (~outcome).sum()
-    if not (true and false):
-        return np.nan
-    ranks = rankdata(score)[outcome].sum() - true * (true + 1) / 2
-    return float(ranks / (true * false))
 
 
 def summarize(table, truth):
