@@ -61,13 +61,18 @@ _SIBLINGS = {"DATA": ("STAT", "MSE", "DQ"), "SCI": ("ERR", "RMSE", None)}
 # Spellings found in headers for which there is one reading only, whatever their case.
 _SPELLINGS = {
     name.lower(): name
-    for name in ("km", "m", "cm", "s", "Hz", "GHz", "Jy", "K", "beam")
+    for name in ("km", "m", "cm", "s", "Hz", "GHz", "Jy", "K", "beam", "adu")
 } | {
     "ang": "Angstrom",
     "angstrom": "Angstrom",
     "angstroms": "Angstrom",
+    "count": "count",
+    "counts": "count",
+    "cps": "count/s",
     "degree": "deg",
     "degrees": "deg",
+    "electron": "electron",
+    "electrons": "electron",
     "kelvin": "K",
     "kms": "km s",
     "pixel": "pix",

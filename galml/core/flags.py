@@ -31,6 +31,7 @@ class Flag(enum.IntFlag):
     SATURATED = 32768
     SIZE_MEASURED = 65536
     STANDARDIZED = 131072
+    NO_UNIT = 262144
 
 
 #: One sentence for each bit.
@@ -53,6 +54,7 @@ DESCRIPTIONS = {
     Flag.SATURATED: "Pixels reach the level of saturation.",
     Flag.SIZE_MEASURED: "The effective radius was measured on the image, not given.",
     Flag.STANDARDIZED: "The numbers have no units: those of the model are not known.",
+    Flag.NO_UNIT: "The data have no unit: only ratios of their values are known.",
 }
 
 

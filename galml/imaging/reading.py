@@ -37,7 +37,13 @@ from galml.imaging.rgb import (
     linear_images,
     read_color_file,
 )
-from galml.physics import PIVOT_WAVELENGTHS, nearest_band, pivot_wavelengths
+from galml.physics import (
+    PIVOT_WAVELENGTHS,
+    band_name,
+    field_name,
+    nearest_band,
+    pivot_wavelengths,
+)
 
 __all__ = ["GalaxyImages", "find_problems", "read_images"]
 
@@ -48,8 +54,21 @@ UNCALIBRATED = {u.adu, u.DN, u.ct, u.electron, u.ph, u.s, u.pix, u.rad}
 #: Fewest known pixels, and smallest effective radius in pixels.
 MIN_PIXELS = 64
 SMALLEST = 0.7
-#: Keys of the metadata that name the bands.
-BAND_KEYS = ("BANDS", "BAND", "FILTER")
+#: Keys of the metadata that name the bands; those together are of filters that light
+#: passes one after the other, of which one makes the band.
+BAND_KEYS = (
+    ("BANDS",),
+    ("BAND",),
+    ("FILTER", "PUPIL"),
+    ("FILTER1", "FILTER2"),
+    ("FILTNAM1", "FILTNAM2"),
+)
+#: Keys of the metadata that tell the field, and the AB magnitude of one count.
+FIELD_KEYS = ("FIELD", "TARGNAME")
+ZERO_POINT_KEYS = ("ABMAGZP", "MAGZERO", "ZEROPOINT", "PHOTZP")
+#: What may be counted; without a unit, it is a rate.
+COUNTS = (u.electron, u.ct, u.adu, u.DN, u.ph)
+RATES = (u.dimensionless_unscaled, *(one / u.s for one in COUNTS))
 #: Columns of a table that name its rows, and those that hold names of files.
 NAME_COLUMNS, FILE_COLUMNS = ("name", "id"), ("file", "filename", "path")
 #: Key of the metadata by which a color image is known after it has been read.
@@ -96,6 +115,8 @@ class GalaxyImages:
         are such.
     errors : list of Exception or None, optional
         Why a galaxy cannot be used, as far as reading told.
+    fields : list of str or None, optional
+        Deep fields that they lie in, as `galml.physics.field_name` spells them.
     """
 
     values: np.ndarray
@@ -111,6 +132,11 @@ class GalaxyImages:
     names: list
     colors: np.ndarray | None = None
     errors: list | None = None
+    fields: list | None = None
+
+    def __post_init__(self):
+        if self.fields is None:
+            self.fields = [None] * len(self)
 
     def __len__(self):
         return len(self.values)
@@ -118,7 +144,7 @@ class GalaxyImages:
     def __getitem__(self, rows):
         places = np.arange(len(self))[rows]
         chosen = {key: getattr(self, key)[rows] for key in _ARRAYS}
-        for key in ("names", "errors"):
+        for key in _LISTS:
             column = getattr(self, key)
             chosen[key] = None if column is None else [column[i] for i in places]
         colors = None if self.colors is None else self.colors[rows]
@@ -150,13 +176,14 @@ class GalaxyImages:
             return first
         keys = _ARRAYS if first.colors is None else (*_ARRAYS, "colors")
         joined = {k: np.concatenate([getattr(p, k) for p in parts]) for k in keys}
-        for key in ("names", "errors"):
+        for key in _LISTS:
             columns = [getattr(p, key) or [None] * len(p) for p in parts]
             joined[key] = [one for column in columns for one in column]
         return replace(first, **joined)
 
 
 _ARRAYS = tuple(f.name for f in fields(GalaxyImages) if f.type is np.ndarray)
+_LISTS = ("names", "errors", "fields")
 
 
 def read_images(
@@ -170,6 +197,7 @@ def read_images(
     hdu=None,
     sizes=True,
     reference=REFERENCE,
+    flag_units=False,
 ):
     """Read images of galaxies.
 
@@ -181,6 +209,8 @@ def read_images(
         Whether to measure effective radii that are not known.
     reference : float
         Wavelength (micron) of the band on which they are measured: the nearest one.
+    flag_units : bool
+        Whether images get the flag ``NO_UNIT`` whose unit nobody tells.
 
     Returns
     -------
@@ -197,6 +227,7 @@ def read_images(
         r_eff = cutouts["r_eff"]
     known = _Known(r_eff, bands, pixel_scale, psf_fwhm)
     known.reference = reference if sizes else None
+    known.flag_units = flag_units and unit is None
     unit = u.dimensionless_unscaled if unit is None else parse_unit(unit, "unit")
     if is_tensor(cutouts):
         cutouts = cutouts.numpy(force=True)
@@ -351,6 +382,8 @@ class _Known:
 
     #: Wavelength of the band on which radii are measured that are missing, or None.
     reference = None
+    #: Whether images without a unit are flagged.
+    flag_units = False
 
     def __init__(self, r_eff, bands, pixel_scale, psf_fwhm):
         self.bands = None if bands is None else _split(bands)
@@ -469,8 +502,9 @@ def _read_one(member, index, known):
     bands = _band_names(meta, known.bands, len(values), colored)
     own = _meta_angles(meta, "PIXSCALE")
     if own is None and known.scale is None:
-        own = scale_of(member.wcs)
-        own = None if own is None else [own.to_value(u.arcsec / u.pix)]
+        own = [_wcs_scale(member.wcs)]
+        if np.isnan(own[0]) and _number(meta, "PIXAR_A2"):
+            own = [math.sqrt(_number(meta, "PIXAR_A2"))]
     scale = known.scales(rows, np.array([np.nan if own is None else own[0]]))
     own = _meta_angles(meta, "R_EFF")
     radii = known.radii(rows, np.array([np.nan if own is None else own[0]]), scale)
@@ -480,15 +514,16 @@ def _read_one(member, index, known):
         values[None],
         std,
         bands,
-        member.unit,
+        _header_unit(meta, member.unit, len(values)),
         scale=scale,
         radii=radii,
         psf_fwhm=known.widths(rows, own, scale, len(values)),
         # Nothing here is counted from north.
         flags=[(member.flags | int(meta.get("FLAGS", 0))) & ~int(Flag.NO_WCS)],
         names=[member.name],
+        field=_field(meta),
         colored=colored,
-        reference=known.reference,
+        known=known,
     )
 
 
@@ -497,6 +532,7 @@ def _read_stack(stack, known):
     own_r_eff, names, n_bands = _catalog_radii(stack), stack.names, len(stack.bands)
     bands = stack.bands if known.bands is None else known.bands
     own_width = None if stack.psf_fwhm is None else stack.psf_fwhm.value
+    unit, field = _header_unit(stack.meta, stack.unit, n_bands), _field(stack.meta)
 
     def read(rows):
         std = None if stack.uncertainty is None else stack.uncertainty[rows]
@@ -512,13 +548,14 @@ def _read_stack(stack, known):
             values,
             std,
             _checked_bands(bands, n_bands),
-            stack.unit,
+            unit,
             scale=scale,
             radii=known.radii(rows, own_r_eff[rows], scale),
             psf_fwhm=known.widths(rows, width, scale, n_bands),
             flags=flags | stack.flags[rows],
             names=names[rows],
-            reference=known.reference,
+            field=field,
+            known=known,
         )
 
     return _read_blocks(stack.data.shape, names, read)
@@ -555,7 +592,7 @@ def _read_array(images, names, known, unit):
             flags=flags,
             names=names[rows],
             colored=colored,
-            reference=known.reference,
+            known=known,
         )
 
     return _read_blocks(values.shape, names, read)
@@ -611,7 +648,8 @@ def _images(
     psf_fwhm,
     flags,
     names,
-    reference,
+    known,
+    field=None,
     colored=False,
 ):
     """Scale images of one shape to fluxes, and measure radii that are missing."""
@@ -630,18 +668,20 @@ def _images(
         if (factors != 1).any():
             values = values * factors[..., None, None].astype(values.dtype)
         if std is not None:
-            known = np.isfinite(std)
-            total = np.where(known, std, 0.0).sum((2, 3), dtype=float)
-            number = known.sum((2, 3))
+            finite = np.isfinite(std)
+            total = np.where(finite, std, 0.0).sum((2, 3), dtype=float)
+            number = finite.sum((2, 3))
             noise = total / np.maximum(number, 1) * factors
             noise[number == 0] = np.nan
     r_eff, missing, errors = radii
+    if known.flag_units and not calibrated and unit == u.dimensionless_unscaled:
+        flags = np.array(flags) | int(Flag.NO_UNIT)
     center = np.full((len(values), 2), np.nan)
     flags, r_eff = np.array(flags, dtype=int), np.array(r_eff, dtype=float)
-    if reference is not None and missing.any():
+    if known.reference is not None and missing.any():
         from galml.imaging.stamps import measure_size
 
-        place = nearest_band(wavelengths, reference)
+        place = nearest_band(wavelengths, known.reference)
         for row in np.flatnonzero(missing):
             r_eff[row], center[row] = measure_size(
                 values[row, place], psf_fwhm[row, place]
@@ -661,6 +701,7 @@ def _images(
         names=list(names),
         colors=colors,
         errors=errors,
+        fields=[field] * len(values),
     )
 
 
@@ -699,8 +740,59 @@ def _band_names(meta, bands, count, colored):
     if bands is None and colored:
         bands = RGB_BANDS
     if bands is None:
-        bands = next((_split(meta[key]) for key in BAND_KEYS if meta.get(key)), None)
+        bands = _header_bands(meta)
     return _checked_bands(bands, count)
+
+
+def _header_bands(meta):
+    """Give the names of the bands in the metadata, None where there are none."""
+    for keys in BAND_KEYS:
+        values = [str(meta[key]).strip() for key in keys if meta.get(key) is not None]
+        values = [value for value in values if value]
+        if values:
+            # Behind a wide filter there may be a narrower one, or none.
+            found = [value for value in values if band_name(value) is not None]
+            return _split(found[-1] if found else values[0])
+    return None
+
+
+def _field(meta):
+    """Give the deep field that the metadata tell, None where there is none."""
+    names = (field_name(meta.get(key)) for key in FIELD_KEYS)
+    return next((name for name in names if name is not None), None)
+
+
+def _header_unit(meta, unit, n_bands):
+    """Give the flux that one count stands for, as a unit; else the unit as it is.
+
+    Metadata tell it by the sensitivity to rates in one band (in erg/s/cm2/Angstrom at
+    a wavelength in Angstrom, or in Jy), or by the AB magnitude of one count.
+    """
+    if unit not in (*RATES, *COUNTS):
+        return unit
+    keys = "PHOTFNU", "PHOTFLAM", "PHOTPLAM"
+    sensitivity, per_wavelength, pivot = (_number(meta, key) or 0.0 for key in keys)
+    flux = None
+    if n_bands == 1 and unit in RATES:
+        if sensitivity > 0:
+            flux = sensitivity * u.Jy
+        elif per_wavelength > 0 and pivot > 0:
+            flux = per_wavelength * u.Unit("erg / (s cm2 Angstrom)")
+            flux = flux.to(FLUX, u.spectral_density(pivot * u.Angstrom))
+    if flux is None:
+        zero_points = (_number(meta, key) for key in ZERO_POINT_KEYS)
+        zero_point = next((one for one in zero_points if one is not None), None)
+        flux = None if zero_point is None else (zero_point * u.ABmag).to(FLUX)
+    return unit if flux is None else u.Unit(flux)
+
+
+def _number(meta, key):
+    """Give a number of the metadata, None where there is none."""
+    try:
+        value = float(meta.get(key))
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
 
 
 @functools.lru_cache

@@ -13,9 +13,11 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "AB_ZERO",
             "PIVOT_WAVELENGTHS",
             "SOLAR_MAGNITUDES",
+            "band_name",
             "nearest_band",
             "pivot_wavelengths",
         ],
+        "fields": ["field_name"],
         "kinematics": ["FAST_ROTATOR", "lambda_sums"],
         "seeds": ["fresh_seed", "generator_for", "stable_seed"],
         "stars": [

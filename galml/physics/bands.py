@@ -8,6 +8,7 @@ __all__ = [
     "AB_ZERO",
     "PIVOT_WAVELENGTHS",
     "SOLAR_MAGNITUDES",
+    "band_name",
     "nearest_band",
     "pivot_wavelengths",
 ]
@@ -24,7 +25,9 @@ SOLAR_MAGNITUDES = {
     "F606W": 4.72,
     "F814W": 4.52,
 }
-#: Pivot wavelengths in micron.
+#: Pivot wavelengths in micron. Bands of SDSS and LSST; of Bessell; of Hubble (ACS where
+#: it has the band, else WFC3, else WFPC2); of Webb (NIRCam); of Euclid (Schirmer et al.
+#: 2022, A&A 662, A92); of Roman; of 2MASS (Cohen et al. 2003, AJ 126, 1090).
 PIVOT_WAVELENGTHS = {
     "u": 0.356,
     "g": 0.470,
@@ -48,7 +51,84 @@ PIVOT_WAVELENGTHS = {
     "F125W": 1.249,
     "F160W": 1.537,
     "F200W": 1.990,
+    "F225W": 0.237,
+    "F275W": 0.271,
+    "F336W": 0.335,
+    "F390W": 0.392,
+    "F438W": 0.433,
+    "F098M": 0.986,
+    "F105W": 1.055,
+    "F110W": 1.153,
+    "F140W": 1.392,
+    "F255W": 0.260,
+    "F300W": 0.299,
+    "F439W": 0.431,
+    "F450W": 0.456,
+    "F622W": 0.619,
+    "F675W": 0.672,
+    "F702W": 0.692,
+    "F791W": 0.788,
+    "F070W": 0.705,
+    "F090W": 0.902,
+    "F115W": 1.154,
+    "F150W": 1.501,
+    "F150W2": 1.672,
+    "F277W": 2.776,
+    "F322W2": 3.247,
+    "F356W": 3.565,
+    "F410M": 4.083,
+    "F444W": 4.402,
+    "Y_E": 1.081,
+    "J_E": 1.367,
+    "H_E": 1.771,
+    "F062": 0.628,
+    "F087": 0.872,
+    "F106": 1.062,
+    "F129": 1.284,
+    "F146": 1.434,
+    "F158": 1.580,
+    "F184": 1.838,
+    "F213": 2.131,
+    "J": 1.236,
+    "H": 1.646,
+    "Ks": 2.160,
 }
+#: Bands by their names as they are looked up: capitals matter for single letters only.
+NAMES = {n if len(n) == 1 else n.upper(): n for n in PIVOT_WAVELENGTHS}
+#: Words that stand behind a band and are none; those with digits are part numbers.
+BESIDE = {"BAND", "CLEAR", "DECAM", "FILTER", "SDSS"}
+
+
+def band_name(band):
+    """Find the band that a header or a user means.
+
+    Parameters
+    ----------
+    band : str
+        Such as ``"SDSS_r"``, ``"ACS.F814W"``, ``"f200w"``, ``"i.MP9701"``, ``"NIR_Y"``:
+        the last word counts that may be a band, where capitals matter for single
+        letters only.
+
+    Returns
+    -------
+    str or None
+        Its name in `PIVOT_WAVELENGTHS`; None where there is none.
+
+    Examples
+    --------
+    >>> from galml.physics import band_name
+    >>> band_name("r DECam SDSS c0002"), band_name("f606w")
+    ('r', 'F606W')
+    """
+    # Y, J and H of Euclid are other bands than those on the ground.
+    text = re.sub(r"(NIR|NISP)[ _-]?([YJH])\b", r"\2_E", str(band), flags=re.I)
+    for word in reversed(re.findall(r"[YJH]_E\b|[A-Z0-9]+", text, flags=re.I)):
+        word = word if len(word) == 1 else word.upper()
+        if word in NAMES:
+            return NAMES[word]
+        if word not in BESIDE and not re.search(r"\d", word):
+            break
+    return None
 
 
 def pivot_wavelengths(bands):
@@ -57,8 +137,7 @@ def pivot_wavelengths(bands):
     Parameters
     ----------
     bands : sequence of str
-        Such as ``("g", "r", "i")``, ``"SDSS_r"``, ``"ACS.F814W"``: the last word
-        counts, where capitals matter for single letters only.
+        Names that `band_name` understands.
 
     Returns
     -------
@@ -78,17 +157,11 @@ def pivot_wavelengths(bands):
     """
     if len(set(bands)) != len(bands):
         raise ValueError(f"a band twice in {list(bands)}")
-    return tuple(_wavelength(band) for band in bands)
-
-
-def _wavelength(band):
-    words = re.findall(r"[A-Za-z0-9]+", str(band)) or [""]
-    word = words[-1]
-    word = word if len(word) == 1 else word.upper()
-    if word not in PIVOT_WAVELENGTHS:
-        known = ", ".join(PIVOT_WAVELENGTHS)
+    names = [band_name(band) for band in bands]
+    if None in names:
+        band, known = bands[names.index(None)], ", ".join(PIVOT_WAVELENGTHS)
         raise ValueError(f"the unknown band {str(band)!r}; known are {known}")
-    return PIVOT_WAVELENGTHS[word]
+    return tuple(PIVOT_WAVELENGTHS[name] for name in names)
 
 
 def nearest_band(wavelengths, goal):

@@ -300,6 +300,10 @@ def test_radio_image(tmp_path):
         ("HZ", u.Hz),
         ("JY/BEAM", u.Jy / u.beam),
         ("DN", u.DN),
+        ("ADU", u.adu),
+        ("ELECTRONS/S", u.electron / u.s),
+        ("counts", u.ct),
+        ("CPS", u.ct / u.s),
         (
             "1E-17 erg/s/cm^2/ang/spaxel",
             1e-17 * u.erg / u.s / u.cm**2 / u.AA / u.pix,

@@ -3,6 +3,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.constants import c
+from astropy.io import fits
 from astropy.nddata import CCDData, NDData, StdDevUncertainty
 from astropy.table import Column, QTable, Table
 from astropy.utils.masked import Masked
@@ -13,6 +14,7 @@ from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.inputs import Failure
 from galml.cutouts import CutoutStack, sdss_rgb
 from galml.imaging import GalaxyImages, find_problems, read_images
+from galml.physics import pivot_wavelengths
 
 BANDS = ("g", "r", "i")
 ARRAYS = ("values", "r_eff", "noise", "psf_fwhm", "center", "pixel_scale", "flags")
@@ -379,3 +381,145 @@ def test_bad_objects(bad):
         read_images(bad)
     with pytest.raises(InputTypeError, match="^cutouts: got values of type complex"):
         read_images(np.zeros((2, 3, 8, 8), complex))
+
+
+def with_header(values, cards, unit=None):
+    """What is read of an image of a FITS file with these cards."""
+    hdu = fits.ImageHDU(values, name="SCI")
+    primary = fits.PrimaryHDU()
+    primary.header.update(cards)
+    if unit is not None:
+        hdu.header["BUNIT"] = unit
+    known = {"r_eff": 4 * u.pix, "flag_units": True}
+    (images,) = members(fits.HDUList([primary, hdu]), **known)
+    return images
+
+
+@pytest.mark.parametrize(
+    ("cards", "band"),
+    [
+        ({"FILTER1": "F606W", "FILTER2": "CLEAR2L"}, "F606W"),
+        ({"FILTER1": "CLEAR1L", "FILTER2": "F814W   "}, "F814W"),
+        ({"FILTER1": "F775W", "FILTER2": "POL0V"}, "F775W"),
+        ({"FILTNAM1": "F702W", "FILTNAM2": " "}, "F702W"),
+        ({"FILTER": "f160w"}, "f160w"),
+        ({"FILTER": "F200W", "PUPIL": "CLEAR"}, "F200W"),
+        ({"FILTER": "CLEAR", "PUPIL": "F150W"}, "F150W"),
+        ({"FILTER": "F444W", "PUPIL": "F410M"}, "F410M"),
+        ({"FILTER": "SDSS r", "FILTER1": "g"}, "SDSS r"),
+        ({"FILTER": "i.MP9701"}, "i.MP9701"),
+        ({}, "r"),
+    ],
+)
+def test_bands_in_headers(data, cards, band):
+    images = with_header(data[0, 1], cards)
+    assert images.bands == (band,)
+    assert images.wavelengths == pivot_wavelengths([band])
+
+
+def test_bands_in_headers_that_are_unknown(data):
+    for cards in ({"FILTER1": "CLEAR1L", "FILTER2": "FR914M"}, {"FILTER": "F164N"}):
+        with pytest.raises(InputError, match="^bands: got the unknown band"):
+            with_header(data[0, 1], cards)
+
+
+# ACS F814W of CANDELS, whose AB zero point is 25.94.
+ACS = {"FILTER1": "CLEAR1L", "FILTER2": "F814W"}
+ACS |= {"PHOTFLAM": 7.0332e-20, "PHOTPLAM": 8045.0}
+
+
+@pytest.mark.parametrize("unit", [None, "ELECTRONS/S", "electron / s", "COUNTS/S"])
+def test_sensitivities_in_headers(data, unit):
+    images = with_header(data[0, 1], ACS, unit)
+    one_count = (25.94 * u.ABmag).to_value(u.nJy)
+    assert images.calibrated and not images.flags & int(Flag.NO_UNIT)
+    np.testing.assert_allclose(images.values[0, 0], data[0, 1] * one_count, rtol=0.01)
+    cards = {"FILTER": "F160W", "PHOTFNU": 1.5187e-7} | {"PHOTFLAM": 1.0}
+    images = with_header(data[0, 1], cards, unit)
+    np.testing.assert_allclose(images.values[0, 0], data[0, 1] * 151.87, rtol=1e-5)
+
+
+@pytest.mark.parametrize("key", ["ABMAGZP", "MAGZERO", "ZEROPOINT", "PHOTZP"])
+def test_zero_points(data, key):
+    for unit in (u.adu, u.electron / u.s, u.one):
+        image = NDData(data[0], unit=unit, meta={key: 22.5, "BANDS": "g,r,i"})
+        image.uncertainty = StdDevUncertainty(np.full(image.data.shape, 0.5))
+        (images,) = members(image, r_eff=4 * u.pix)
+        np.testing.assert_allclose(images.values[0], data[0] * 3631, rtol=1e-4)
+        np.testing.assert_allclose(images.noise, 0.5 * 3631, rtol=1e-4)
+    stack = CutoutStack(
+        data * u.adu, bands=BANDS, pixel_scale=1 * u.arcsec, meta={key: 22.5}
+    )
+    (together,) = members(stack, r_eff=4 * u.pix)
+    assert together.calibrated
+    assert_same(together, joined(members(list(stack), r_eff=4 * u.pix)))
+
+
+@pytest.mark.parametrize(
+    ("cards", "unit"),
+    [
+        (ACS, "ELECTRONS"),
+        ({"PHOTFLAM": 7e-20}, "ELECTRONS/S"),
+        ({"PHOTFLAM": 0.0, "PHOTPLAM": 8045.0}, "ELECTRONS/S"),
+        ({"MAGZERO": "unknown"}, "ADU"),
+    ],
+)
+def test_what_headers_do_not_calibrate(data, cards, unit):
+    images = with_header(data[0, 1], cards, unit)
+    assert not images.calibrated and not images.flags & int(Flag.NO_UNIT)
+
+
+def test_headers_do_not_overrule_units(data):
+    images = with_header(data[0, 1], ACS, "nJy")
+    np.testing.assert_allclose(images.values[0, 0], data[0, 1], rtol=1e-6)
+
+
+def test_surface_brightness_of_webb(data):
+    cards = {"FILTER": "F200W", "PUPIL": "CLEAR", "PIXAR_A2": 0.0009}
+    images = with_header(data[0, 1], cards, "MJy/sr")
+    expected = (data[0, 1] * u.MJy / u.sr * (0.03 * u.arcsec) ** 2).to_value(u.nJy)
+    assert images.calibrated and images.pixel_scale == pytest.approx(0.03)
+    np.testing.assert_allclose(images.values[0, 0], expected, rtol=1e-5)
+
+
+def test_data_without_a_unit(data):
+    bit, known = int(Flag.NO_UNIT), {"bands": BANDS, "r_eff": 4 * u.pix}
+    stack = CutoutStack(data * u.one, bands=BANDS, pixel_scale=1 * u.arcsec)
+    for cutouts in (data, list(data), stack, [NDData(one) for one in data]):
+        images = joined(members(cutouts, flag_units=True, **known))
+        assert not images.calibrated and (images.flags & bit).all()
+        assert not (joined(members(cutouts, **known)).flags & bit).any()
+    for unit in ("nJy", "adu", ""):
+        images = joined(members(list(data), flag_units=True, unit=unit, **known))
+        assert not (images.flags & bit).any()
+    colors = np.full((2, 40, 40, 3), 9, np.uint8)
+    (images,) = members(colors, r_eff=4 * u.pix, flag_units=True)
+    assert not (images.flags & bit).any()
+
+
+def test_fields(data):
+    cards = [{"FIELD": "GOODS-S"}, {"TARGNAME": "EGS-V23"}, {"FIELD": 7}, {}]
+    cards += [{"FIELD": "", "TARGNAME": "cosmos"}, {"TARGNAME": "ANY"}]
+    expected = ["GOODS-S", "EGS", None, None, "COSMOS", None]
+    images = joined(
+        [with_header(*pair) for pair in zip(data[:, 1], cards, strict=True)]
+    )
+    assert images.fields == expected
+    assert images[[4, 0]].fields == ["COSMOS", "GOODS-S"]
+    assert images[1:3].fields == ["EGS", None]
+    (images,) = members(data, bands=BANDS, r_eff=4 * u.pix)
+    assert images.fields == [None] * 6
+    stack = CutoutStack(
+        data * u.nJy,
+        bands=BANDS,
+        pixel_scale=1 * u.arcsec,
+        meta={"FIELD": "XMM-UDS"},
+    )
+    for cutouts in (stack, list(stack)):
+        images = joined(members(cutouts, r_eff=4 * u.pix))
+        assert images.fields == ["UDS"] * 6
+
+
+def test_fields_of_blocks(make_images, data):
+    images = make_images(data, np.full(6, 4.0))
+    assert images.fields == [None] * 6 and images[:2].fields == [None] * 2
