@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "build_star_galaxies",
             "draw_star_galaxies",
         ],
+        "crowded": ["CrowdedImages", "observe_crowded"],
         "deep_fields": ["DEEP_FIELDS", "observe_deep"],
         "deep_light": ["deep_starlight"],
         "galaxy": [

@@ -7,12 +7,12 @@ import torch
 from astropy.cosmology import Planck18
 
 from galml.core.exceptions import InputError
+from galml.mocks.crowded import CrowdedImages
 from galml.mocks.images import (
     CHUNK,
     DEPTH_SCATTER,
     SKY_ERROR,
     SOFTENING,
-    LightImages,
     _spectrum,
     field_spectrum,
     particle_spacing,
@@ -65,7 +65,16 @@ RADIUS, RADIUS_SLOPE, RADIUS_SCATTER = 0.28, -0.1, 0.2
 
 
 def observe_deep(
-    galaxy, light, field, redshift, n_pixels, generator, *, bands, noisy=True
+    galaxy,
+    light,
+    field,
+    redshift,
+    n_pixels,
+    generator,
+    *,
+    bands,
+    noisy=True,
+    foreign=None,
 ):
     """Take images of galaxies in a deep field.
 
@@ -89,10 +98,12 @@ def observe_deep(
         0.03 arcsec, F125W and F160W of WFC3 at 0.06 arcsec.
     noisy : bool
         Whether to add other galaxies, stars, noise and an error of the sky level.
+    foreign : `torch.Tensor`, optional
+        Boolean, shape (n, s): particles of stars that are not the galaxy's.
 
     Returns
     -------
-    `~galml.mocks.LightImages`
+    `~galml.mocks.CrowdedImages`
         The images. ``survey`` is the index into `DEEP_FIELDS`; ``noise`` is the
         standard deviation in a pixel, and noise of neighboring pixels is correlated.
 
@@ -152,23 +163,32 @@ def observe_deep(
         place = place + shift[rows, None] + (size - 1) / 2
         width = SOFTENING * spacing[rows] / pixel[:, None]
         flux = light[rows] * dimming[rows, None, None]
-        spectrum = _spectrum(place, flux, width, size)
+        own, other = flux, torch.zeros((), dtype=torch.complex64)
+        if foreign is not None:
+            own, beside = (flux * m[rows, :, None] for m in (~foreign, foreign))
+            other = _spectrum(place, beside, width, size)
+        spectrum = _spectrum(place, own, width, size)
+        other = other.expand_as(spectrum).clone()
         if noisy:
             few = {key: value[rows] for key, value in others.items()}
             scales = torch.full_like(pixel, scale)
-            spectrum += field_spectrum(few, scales, size)
+            other += field_spectrum(few, scales, size)
         transfer = draw_transfer(filters, size, angle[rows], generator)
         fwhm.append(profile_fwhm(transfer))
-        parts.append(torch.fft.irfft2(spectrum * transfer, s=(size, size)))
-    data = torch.cat(parts)
+        seen = torch.stack([spectrum, other]) * transfer
+        parts.append(torch.fft.irfft2(seen, s=(size, size)))
+    alone, others = torch.cat(parts, 1)
+    data = alone + others
     noise = torch.zeros(n, len(bands))
     if noisy:
         depth = depth + DEPTH_SCATTER * torch.randn(n, len(bands), generator=generator)
         data, noise = _add_noise(data, depth, filters, generator)
     edge = (size - n_pixels) // 2
     inner = slice(edge, edge + n_pixels)
-    return LightImages(
+    return CrowdedImages(
         data=data[..., inner, inner],
+        galaxy=alone[..., inner, inner],
+        others=others[..., inner, inner],
         noise=noise,
         psf_fwhm=torch.cat(fwhm),
         center=(n_pixels - 1) / 2 + shift,
