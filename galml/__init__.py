@@ -21,6 +21,7 @@ _attach, __dir__, _ = lazy.attach(
         "cutouts",
         "gas_kinematics",
         "imaging",
+        "mergers",
         "mocks",
         "physics",
         "stars",

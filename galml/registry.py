@@ -12,6 +12,24 @@ MODELS = (
     "galml.core.weights:load_model",
 )
 
+#: Options of commands whose files are images of one galaxy each.
+_IMAGE_OPTIONS = {
+    "filter": {"help": "filter of the images, where the headers do not say"},
+    "pixel_scale": {
+        "type": "value",
+        "nargs": "+",
+        "metavar": "SIDE",
+        "help": "side of a pixel, such as 0.06arcsec, where the headers do not say; "
+        "one for all, or one for each file, as for the following",
+    },
+    "psf_fwhm": {
+        "type": "value",
+        "nargs": "+",
+        "metavar": "FWHM",
+        "help": "width of the PSF, such as 0.18arcsec or 3pix",
+    },
+}
+
 OPERATIONS = (
     Operation(
         name="circularity",
@@ -150,6 +168,64 @@ OPERATIONS = (
                 "velocity": {"help": "maps of the velocity, unless FILE holds all"},
                 "dispersion": {"help": "maps of the velocity dispersion"},
             },
+        ),
+    ),
+    Operation(
+        name="merger",
+        function="galml.mergers.operation:merger",
+        architectures={
+            "merger": Architecture(
+                "galml.mergers.network:MergerNet",
+                "galml.mergers.operation:MergerDomain",
+            ),
+            "ferreira2022": Architecture(
+                "galml.mergers.published:Ferreira2022",
+                "galml.mergers.operation:FerreiraDomain",
+            ),
+        },
+        plots="galml.mergers.plots",
+        command=Command(
+            name="merger",
+            summary="whether galaxies have merged, from images of one band",
+            kind="objects",
+            files="FITS, JPEG or PNG images of one galaxy each",
+            options={
+                **_IMAGE_OPTIONS,
+                "field": {
+                    "help": "deep field that the images are of, such as COSMOS, where "
+                    "the headers do not say",
+                },
+                "n_samples": {
+                    "default": 50,
+                    "help": "random passes of the network (default: %(default)s)",
+                },
+            },
+            examples="merger-*.fits",
+        ),
+    ),
+    Operation(
+        name="contamination",
+        function="galml.mergers.operation:contamination",
+        models="merger",
+        command=Command(
+            name="contamination",
+            summary="how much of the light in images is not that of the galaxy",
+            kind="objects",
+            files="FITS, JPEG or PNG images of one galaxy each",
+            options={
+                **_IMAGE_OPTIONS,
+                "limit": {
+                    "type": float,
+                    "metavar": "C",
+                    "help": "largest contamination of images of good quality "
+                    "(default: 0.1)",
+                },
+                "n_samples": {
+                    "default": 50,
+                    "help": "random passes of the network (default: %(default)s)",
+                },
+            },
+            examples="merger-*.fits",
         ),
     ),
     Operation(

@@ -61,7 +61,11 @@ class Domain(Protocol):
         """Prepare members: give an object whose ``inputs`` the network takes."""
 
     def columns(self, n_samples):
-        """Give trailing shape and unit of each column of the result."""
+        """Give trailing shape and unit of each column of the result.
+
+        In place of a unit stand None for plain numbers, ``str`` and ``bool``; texts are
+        empty and truths are false where there is no result.
+        """
 
     def answer(self, outputs, prepared, members):
         """Give the columns, from what the network gave for the members' rows."""

@@ -335,7 +335,7 @@ def _ask_together(domain, pieces, keywords):
 def _merge(rows, answers, layout):
     """Put the answers into columns, with NaN where there is none."""
     columns = {
-        name: np.full((len(rows), *shape), np.nan) * (1 if unit is None else unit)
+        name: _unknown((len(rows), *shape), unit)
         for name, (shape, unit) in layout.items()
     }
     flags = np.array([failure_flags(error) for _, error in rows], dtype=int)
@@ -343,4 +343,16 @@ def _merge(rows, answers, layout):
         for name, column in values.items():
             columns[name][places] = column
         flags[places] = bits
+    for name, (_, unit) in layout.items():
+        if unit is str:
+            columns[name] = columns[name].astype(str)
     return columns, flags
+
+
+def _unknown(shape, unit):
+    """Make a column without results: NaN, or what a type stands for without one."""
+    if unit is str:
+        return np.full(shape, "", dtype=object)
+    if unit is bool:
+        return np.zeros(shape, dtype=bool)
+    return np.full(shape, np.nan) * (1 if unit is None else unit)

@@ -1,0 +1,441 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Train or fine-tune a model on one's own images of mergers and other galaxies."""
+
+from collections.abc import Mapping
+
+import astropy.units as u
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from galml.core import fitting as shared
+from galml.core.distributions import (
+    bin_centers,
+    histogram_log_density,
+    ranked_score,
+)
+from galml.core.exceptions import InputError
+from galml.core.fitting import valid_range
+from galml.core.metrics import coverage
+from galml.core.networks import standardize
+from galml.core.weights import load_model
+from galml.imaging import DIHEDRAL
+from galml.mergers import preparation, published
+from galml.mergers.metrics import expected_calibration_error, upsilon
+from galml.mergers.operation import group_of
+from galml.mergers.posterior import (
+    LATEST,
+    NON_MERGER,
+    POST_MERGER,
+    STAGES,
+    calibrate,
+    histogram_summary,
+    merger_samples,
+)
+
+__all__ = [
+    "RECIPES",
+    "FerreiraRecipe",
+    "MergerRecipe",
+    "augment",
+    "fit",
+    "judge",
+    "merger_loss",
+]
+
+#: Columns of a truth: unit and largest value.
+TRUTH = {
+    "stage": (None, float(len(STAGES) - 1)),
+    "time": (u.Gyr, None),
+    "contamination": (None, 1.0),
+}
+#: Random passes from which calibrations are made.
+PASSES = 50
+#: Shares of images that training shows without PSF and without scale.
+NO_PSF, NO_SCALE = 0.3, 0.1
+#: Widths over which truths are blurred, in Gyr and as a share, and weights of the terms
+#: of the loss.
+BLUR = {"time": 0.05, "contamination": 0.02}
+WEIGHTS = {"stage": 1.0, "time": 0.2, "contamination": 0.1, "sharpness": 4.0}
+
+
+def fit(
+    cutouts,
+    truth,
+    *,
+    field=None,
+    filter=None,
+    bands=None,
+    pixel_scale=None,
+    psf_fwhm=None,
+    unit=None,
+    hdu=None,
+    model=None,
+    network="merger",
+    validation=0.15,
+    calibration=0.15,
+    name=None,
+    seed=0,
+    epochs=None,
+    batch_size=None,
+    learning_rate=None,
+    patience=None,
+    device="auto",
+    dtype="float32",
+    checkpoint=None,
+    progress=False,
+    log_dir=None,
+):
+    """Train a model for `galml.merger` and `galml.contamination` on your own images.
+
+    Parameters
+    ----------
+    cutouts : object
+        Images, as `galml.merger` takes them; at least 20 galaxies.
+    truth : `~astropy.table.QTable` or mapping
+        One row per galaxy: ``stage``, an index into `galml.mergers.STAGES`; or
+        ``merger``, 1 for what has merged and 0 for what has not; and, if known,
+        ``time`` since coalescence (Gyr, or with a unit) and ``contamination`` (0 to
+        1). NaN is unknown.
+    field, filter, bands, pixel_scale, psf_fwhm, unit, hdu
+        As in `galml.merger`.
+    model : str, path or `~galml.core.model.GalaxyModel`, optional
+        Start from the weights of this model instead of new ones. It is not changed.
+    network : {"merger", "ferreira2022"}
+        Architecture of a new model: the default one, or the published one of Ferreira
+        et al. (2022), which tells the two classes alone.
+    validation, calibration : float
+        Shares of the galaxies that choose the best epoch, and that make the
+        probabilities right; training sees neither.
+    name : str, optional
+        Name of the model.
+    seed : int or None, optional
+        Seed of the split, the initial weights and the training; None draws a fresh
+        one. It stands in the card.
+    epochs, batch_size, learning_rate, patience, device, dtype, checkpoint, \
+progress, log_dir
+        As in `galml.core.training.train`; by default those of the network's recipe.
+
+    Returns
+    -------
+    `~galml.core.model.GalaxyModel`
+        Its ``card`` tells the training and the figures measured on the calibration
+        galaxies; ``history``, an attribute, is the table of epochs.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there are too few usable galaxies, or truths that do not fit them.
+
+    Examples
+    --------
+    Thirty galaxies of noise, of which no model can learn anything:
+
+    >>> import numpy as np
+    >>> from galml.mergers import fit
+    >>> images = np.random.default_rng(1).normal(size=(30, 1, 32, 32))
+    >>> model = fit(
+    ...     images, {"merger": np.arange(30) % 2}, filter="F814W", epochs=1, seed=1
+    ... )
+    >>> model.card["training_images"]
+    22
+    """
+    start = None if model is None else load_model(model, "merger")
+    architecture = network if start is None else start.architecture
+    if architecture not in RECIPES:
+        raise InputError("network", repr(architecture), f"one of {sorted(RECIPES)}")
+    recipe = RECIPES[architecture](
+        None if start is None else start.input_spec, field=field, filter=filter
+    )
+    options = {
+        "bands": bands,
+        "pixel_scale": pixel_scale,
+        "psf_fwhm": psf_fwhm,
+        "unit": unit,
+        "hdu": hdu,
+    }
+    return shared.fit(
+        recipe,
+        cutouts,
+        _with_stages(truth),
+        options,
+        model=start,
+        validation=validation,
+        calibration=calibration,
+        name=name,
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        device=device,
+        dtype=dtype,
+        checkpoint=checkpoint,
+        progress=progress,
+        log_dir=log_dir,
+    )
+
+
+def _with_stages(truth):
+    """Turn the column ``merger`` of a truth into stages, where these are missing."""
+    keys = truth.keys() if isinstance(truth, Mapping) else truth.colnames
+    if "stage" in keys or "merger" not in keys:
+        return truth
+    merged = shared.column_numbers(truth["merger"], "truth['merger']")
+    rest = {key: truth[key] for key in keys if key in TRUTH}
+    return {"stage": merged * POST_MERGER} | rest
+
+
+class MergerRecipe:
+    """How the default network is trained.
+
+    Parameters
+    ----------
+    input_spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
+    field, filter : str, optional
+        As in `galml.merger`.
+    """
+
+    operation, architecture, kind = "merger", "merger", "images"
+    truth, needs_truth, needs_calibration = TRUTH, True, True
+
+    def __init__(self, input_spec=None, *, field=None, filter=None):
+        self.input_spec = preparation.INPUT if input_spec is None else input_spec
+        self.asked = {"field": field, "filter": filter}
+
+    @property
+    def training(self):
+        """Keywords of the training, where the user gives none."""
+        return {"epochs": 20, "weight_decay": 1e-2, "augment": self._augment}
+
+    def start(self, network, data):
+        """Set the mean and spread of the numbers that the network will see."""
+        standardize(network, data["scalars"].float())
+
+    def targets(self, truth, prepared, members):
+        """Give the truths as tensors, and of which filter and field each row is."""
+        result = {key: torch.from_numpy(value).float() for key, value in truth.items()}
+        groups = [group_of(one, **self.asked) for one in members]
+        return result | {"group": torch.from_numpy(np.concatenate(groups)).float()}
+
+    def columns(self, data):
+        """Reduce a data set to what the training takes."""
+        keys = ("image", "scalars", *TRUTH)
+        return {key: data[key] for key in keys if key in data}
+
+    def loss(self, network, batch):
+        """Give the loss of a batch, see `merger_loss`."""
+        return merger_loss(network, batch)
+
+    def calibrate(self, model, data, calibration, *, device):
+        """Make the probabilities right, and measure how good they are."""
+        outputs = shared.evaluate(
+            model.network, calibration, DIHEDRAL, device=device, n_samples=PASSES
+        )
+        config = calibrate(outputs, calibration)
+        config["domain"] = valid_range(data["scalars"].float())
+        return config, judge(outputs, config, calibration)
+
+    def _augment(self, batch, generator):
+        return augment(batch, generator, self.input_spec)
+
+
+class FerreiraRecipe:
+    """How the published network is trained.
+
+    Adam with weight decay, on images turned at random by up to a tenth of a turn;
+    binary cross-entropy of both classes. Other stages do not count.
+
+    Parameters
+    ----------
+    input_spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
+    field, filter : str, optional
+        As in `galml.merger`.
+    """
+
+    operation, architecture, kind = "merger", "ferreira2022", "images"
+    truth, needs_truth, needs_calibration = TRUTH, True, True
+
+    def __init__(self, input_spec=None, *, field=None, filter=None):
+        self.input_spec = published.INPUT if input_spec is None else input_spec
+        self.asked = {"field": field, "filter": filter}
+
+    @property
+    def training(self):
+        """Keywords of the training, where the user gives none."""
+        return {
+            "epochs": 35,
+            "batch_size": 32,
+            "learning_rate": 1e-3,
+            "augment": published.augment_published,
+        }
+
+    def start(self, network, data):
+        """Leave the network as it is: it needs to know nothing of the data."""
+
+    targets = MergerRecipe.targets
+
+    def columns(self, data):
+        """Reduce a data set to images of the two classes."""
+        stage = data["stage"]
+        rows = (stage == NON_MERGER) | (stage == POST_MERGER)
+        return {
+            "image": data["image"][rows],
+            "merger": (stage[rows] == POST_MERGER).float(),
+        }
+
+    def loss(self, network, batch):
+        """Give the loss of a batch."""
+        return published.published_loss(network, batch)
+
+    def calibrate(self, model, data, calibration, *, device):
+        """Make the probabilities right, and measure how good they are."""
+        outputs = shared.evaluate(
+            model.network, calibration, device=device, n_samples=PASSES
+        )
+        outputs = {"stage": outputs["logits"]}
+        config = calibrate(outputs, calibration)
+        return config, judge(outputs, config, calibration)
+
+
+#: Recipes by the name of the network.
+RECIPES = {"merger": MergerRecipe, "ferreira2022": FerreiraRecipe}
+
+
+def judge(outputs, config, data):
+    """Measure how good calibrated predictions are.
+
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        What the network gave.
+    config : dict
+        What `~galml.mergers.posterior.calibrate` gave.
+    data : dict of str to `torch.Tensor`
+        Truth.
+
+    Returns
+    -------
+    dict of str to float
+        ``accuracy``, ``upsilon`` and ``calibration_error`` of the two classes, for as
+        many of both; ``contamination_error`` (68 %) and the share of contaminations
+        inside their 68.3 % intervals, ``contamination_coverage``.
+    """
+    stage, numbers = data["stage"], config["temperature"]["all"]
+    constant = torch.ones(len(stage))
+    chance = merger_samples(
+        outputs["stage"], numbers["merger"] * constant, numbers["offset"] * constant
+    ).mean(1)
+    positive = stage == POST_MERGER
+    two = positive | (stage == NON_MERGER)
+    truth, chance = positive[two].numpy(), chance[two].numpy()
+    figures = {}
+    if truth.any() and not truth.all():
+        right = (chance > 0.5) == truth
+        weights = np.where(truth, 1 / truth.sum(), 1 / (~truth).sum())
+        figures = {
+            "accuracy": float((right * weights).sum() / 2),
+            "upsilon": upsilon(truth, chance > 0.5),
+            "calibration_error": expected_calibration_error(
+                chance, truth, weights=weights
+            ),
+        }
+    if "contamination" in outputs and "contamination" in data:
+        mean, quantiles = histogram_summary(
+            "contamination", outputs["contamination"], config["contamination"]
+        )
+        known = data["contamination"].numpy()
+        error = np.abs(mean.numpy() - known)
+        low, _, high = quantiles.numpy().T
+        if np.isfinite(error).any():
+            figures["contamination_error"] = float(np.nanquantile(error, 0.683))
+            figures["contamination_coverage"] = coverage(known, low, high)
+    return figures
+
+
+def augment(batch, generator, spec=preparation.INPUT):
+    """Mirror and turn images, and forget what a user may not know.
+
+    Parameters
+    ----------
+    batch : dict of str to `torch.Tensor`
+        ``image`` and ``scalars``; the rest stays as it is.
+    generator : `torch.Generator`
+        On the device of the batch.
+    spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        A new batch: each of half of the images is mirrored left to right, top to
+        bottom and at the diagonal; some lose the PSF or the scale.
+    """
+    image, scalars = batch["image"].clone(), batch["scalars"].clone()
+    device = image.device
+
+    def chance(share):
+        draw = torch.rand(len(image), generator=generator, device=device)
+        return draw < share
+
+    for axis in (-1, -2):
+        mirrored = chance(0.5)
+        image[mirrored] = image[mirrored].flip(axis)
+    mirrored = chance(0.5)
+    image[mirrored] = image[mirrored].transpose(-1, -2)
+    for share, names in (
+        (NO_PSF, ("has_psf", "log_psf")),
+        (NO_SCALE, ("has_scale", "log_cell")),
+    ):
+        rows = chance(share)
+        for name in names:
+            scalars[rows, spec.scalars.index(name)] = 0
+    return batch | {"image": image, "scalars": scalars}
+
+
+def merger_loss(network, batch):
+    """Give the negative log-likelihood of stage, time and contamination.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        The network.
+    batch : dict of str to `torch.Tensor`
+        What it takes, and ``stage``, ``time`` and ``contamination``; what is NaN or
+        missing does not count.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``loss`` and its terms.
+    """
+    outputs = {key: value.float() for key, value in network(batch).items()}
+    stage = batch["stage"]
+    known = torch.isfinite(stage)
+    each = F.cross_entropy(
+        outputs["stage"], stage.nan_to_num(0.0).long(), reduction="none"
+    )
+    terms = {"stage": _mean(each, known)}
+    for name, upper in (("time", LATEST), ("contamination", 1.0)):
+        truth = batch.get(name, torch.full_like(stage, torch.nan))
+        known = torch.isfinite(truth) & (truth <= upper)
+        truth = truth.nan_to_num(0.0)
+        likely = histogram_log_density(outputs[name], truth, upper, BLUR[name])
+        terms[name] = -_mean(likely, known)
+        if name == "contamination":
+            terms["sharpness"] = _mean(ranked_score(outputs[name], truth), known)
+    loss = sum(WEIGHTS[key] * term for key, term in terms.items())
+    with torch.no_grad():
+        if "contamination" in batch:
+            centers = bin_centers(outputs["contamination"], 1.0)
+            mean = torch.softmax(outputs["contamination"], 1) @ centers
+            error = (mean - batch["contamination"].nan_to_num(0.0)).abs()
+            terms["contamination_error"] = _mean(error, known)
+    return {"loss": loss, **terms}
+
+
+def _mean(values, known):
+    """Mean over objects whose truth is known; zero where there is none."""
+    return (values * known).sum() / known.sum().clamp_min(1)
