@@ -23,6 +23,7 @@ from common import ROOT, in_bins, write_figures
 from sklearn.ensemble import HistGradientBoostingRegressor
 from torch.utils.flop_counter import FlopCounterMode
 
+from galml.core.fitting import evaluate
 from galml.core.model import GalaxyModel
 from galml.core.weights import load_model
 from galml.imaging import MIRRORS
@@ -38,7 +39,7 @@ from galml.mocks import (
 )
 from galml.mocks.images import redshift_of
 from galml.stellar_spin import metrics
-from galml.stellar_spin.fitting import evaluate, forget
+from galml.stellar_spin.fitting import forget
 from galml.stellar_spin.mock_data import as_galaxy_images, mock_data_set
 from galml.stellar_spin.plots import plot_table
 from galml.stellar_spin.posterior import fast_rotators, posterior

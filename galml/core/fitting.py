@@ -17,6 +17,7 @@ from galml.core.exceptions import (
     InputUnitError,
     ModelError,
 )
+from galml.core.inference import infer
 from galml.core.model import GalaxyModel
 from galml.core.running import chunks
 from galml.core.training import train
@@ -27,6 +28,7 @@ __all__ = [
     "Recipe",
     "check_shares",
     "column_numbers",
+    "evaluate",
     "fit",
     "fit_prepared",
     "new_network",
@@ -236,6 +238,45 @@ def fit_prepared(
     return trained_model(
         result, card=card, figures=figures, config=config, name=name, **described
     )
+
+
+def evaluate(
+    network, data, views=(), *, device="auto", n_samples=0, seed=0, progress=False
+):
+    """Run a network over a data set as operations do.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        The network.
+    data : dict of str to `torch.Tensor`
+        ``image`` and, where the network takes them, ``scalars``.
+    views, device, n_samples, seed, progress
+        As in `~galml.core.inference.infer`.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        The outputs.
+    """
+    keys = [key for key in ("image", "scalars") if key in data]
+    count, step = len(data["image"]), 1024
+    batches = (
+        {key: data[key][i : i + step] for key in keys} for i in range(0, count, step)
+    )
+    parts = list(
+        infer(
+            network,
+            batches,
+            views=views,
+            device=device,
+            n_samples=n_samples,
+            seed=seed,
+            progress=progress,
+            total=count,
+        )
+    )
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def untrained_model(recipe, settings=None, seed=0):

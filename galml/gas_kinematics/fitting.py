@@ -17,7 +17,6 @@ from galml.core.distributions import (
 )
 from galml.core.exceptions import InputError
 from galml.core.geometry import pixel_angle
-from galml.core.inference import infer
 from galml.core.networks import standardize
 from galml.core.weights import load_model
 from galml.gas_kinematics import preparation, published
@@ -389,14 +388,7 @@ def evaluate(network, data, *, device="auto", progress=False, views=VIEWS):
     dict of str to `torch.Tensor`
         The outputs, and the ``scalars``.
     """
-    count, step = len(data["image"]), 1024
-    batches = (
-        {key: data[key][i : i + step] for key in ("image", "scalars")}
-        for i in range(0, count, step)
-    )
-    options = {"views": views, "device": device, "progress": progress}
-    parts = list(infer(network, batches, total=count, **options))
-    outputs = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    outputs = fitting.evaluate(network, data, views, device=device, progress=progress)
     return outputs | {"scalars": data["scalars"].float()}
 
 

@@ -9,8 +9,7 @@ import torch
 from galml.core import fitting as shared
 from galml.core.distributions import bin_centers, ranked_score
 from galml.core.exceptions import InputError
-from galml.core.fitting import valid_range
-from galml.core.inference import infer
+from galml.core.fitting import evaluate, valid_range
 from galml.core.metrics import coverage
 from galml.core.networks import standardize
 from galml.core.weights import load_model
@@ -31,7 +30,6 @@ __all__ = [
     "SpinRecipe",
     "augment",
     "augment_published",
-    "evaluate",
     "fit",
     "forget",
     "published_loss",
@@ -318,36 +316,6 @@ def farthest(distance):
 
 #: Recipes by the name of the network.
 RECIPES = {"spin": SpinRecipe, "duckworth2020": DuckworthRecipe}
-
-
-def evaluate(network, data, views=(), *, device="auto", progress=False):
-    """Run a network over a data set as the operation does.
-
-    Parameters
-    ----------
-    network : `torch.nn.Module`
-        The network.
-    data : dict of str to `torch.Tensor`
-        ``image`` and, where the network takes them, ``scalars``.
-    views, device, progress
-        As in `~galml.core.inference.infer`.
-
-    Returns
-    -------
-    dict of str to `torch.Tensor`
-        The outputs.
-    """
-    keys = [key for key in ("image", "scalars") if key in data]
-    count, step = len(data["image"]), 1024
-    batches = (
-        {key: data[key][i : i + step] for key in keys} for i in range(0, count, step)
-    )
-    parts = list(
-        infer(
-            network, batches, views=views, device=device, progress=progress, total=count
-        )
-    )
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def augment(batch, generator, spec=preparation.INPUT):

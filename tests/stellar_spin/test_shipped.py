@@ -10,12 +10,12 @@ import torch
 from astropy.table import Table
 
 import galml
-from galml.core.fitting import new_network
+from galml.core.fitting import evaluate, new_network
 from galml.core.metrics import area_under_curve, coverage
 from galml.core.networks import standardize
 from galml.core.weights import list_models, load_model
 from galml.imaging import MIRRORS
-from galml.stellar_spin.fitting import evaluate, forget
+from galml.stellar_spin.fitting import forget
 from galml.stellar_spin.metrics import agreement
 from galml.stellar_spin.mock_data import mock_data_set
 from galml.stellar_spin.network import SpinNet
