@@ -25,9 +25,9 @@ import torch
 from common import ROOT, shared_data, write_figures
 from PIL import Image
 
+from galml.imaging.color_pictures import color_pictures
 from galml.mocks import galaxy_images
 from galml.physics import generator_for
-from galml.imaging.color_pictures import color_pictures
 from galml.stellar_spin.mock_data import COLOR_BANDS, COLOR_OPTIONS, COLOR_SIDES
 
 SEED, N_PARTICLES, QUANTILES = 2001, 12_000, (5, 16, 50, 84, 95)
