@@ -24,10 +24,11 @@ from galml.mergers import preparation, published
 from galml.mergers.metrics import expected_calibration_error, upsilon
 from galml.mergers.operation import group_of
 from galml.mergers.posterior import (
-    LATEST,
     NON_MERGER,
     POST_MERGER,
+    POWER,
     STAGES,
+    UPPER,
     calibrate,
     histogram_summary,
     merger_samples,
@@ -38,6 +39,7 @@ __all__ = [
     "FerreiraRecipe",
     "MergerRecipe",
     "augment",
+    "equal_numbers",
     "fit",
     "judge",
     "merger_loss",
@@ -56,7 +58,7 @@ NO_PSF, NO_SCALE = 0.3, 0.1
 #: Widths over which truths are blurred, in Gyr and as a share, and weights of the terms
 #: of the loss.
 BLUR = {"time": 0.05, "contamination": 0.02}
-WEIGHTS = {"stage": 1.0, "time": 0.2, "contamination": 0.1, "sharpness": 4.0}
+WEIGHTS = {"stage": 1.0, "time": 0.2, "contamination": 0.15, "sharpness": 4.0}
 
 
 def fit(
@@ -328,19 +330,15 @@ def judge(outputs, config, data):
     chance = merger_samples(
         outputs["stage"], numbers["merger"] * constant, numbers["offset"] * constant
     ).mean(1)
-    positive = stage == POST_MERGER
-    two = positive | (stage == NON_MERGER)
-    truth, chance = positive[two].numpy(), chance[two].numpy()
+    truth = (stage == POST_MERGER).numpy()
+    rows = equal_numbers(truth, (stage == NON_MERGER).numpy())
     figures = {}
-    if truth.any() and not truth.all():
-        right = (chance > 0.5) == truth
-        weights = np.where(truth, 1 / truth.sum(), 1 / (~truth).sum())
+    if len(rows):
+        truth, chance = truth[rows], chance.numpy()[rows]
         figures = {
-            "accuracy": float((right * weights).sum() / 2),
+            "accuracy": float(((chance > 0.5) == truth).mean()),
             "upsilon": upsilon(truth, chance > 0.5),
-            "calibration_error": expected_calibration_error(
-                chance, truth, weights=weights
-            ),
+            "calibration_error": expected_calibration_error(chance, truth),
         }
     if "contamination" in outputs and "contamination" in data:
         mean, quantiles = histogram_summary(
@@ -353,6 +351,27 @@ def judge(outputs, config, data):
             figures["contamination_error"] = float(np.nanquantile(error, 0.683))
             figures["contamination_coverage"] = coverage(known, low, high)
     return figures
+
+
+def equal_numbers(first, second, seed=0):
+    """Choose as many objects of one class as of another.
+
+    Parameters
+    ----------
+    first, second : `~numpy.ndarray` of bool
+        Shape (n,): what is of each class.
+    seed : int
+        Seed of the choice.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Indices: all of the smaller class, and some of the other.
+    """
+    rng = np.random.default_rng(seed)
+    parts = [np.flatnonzero(one) for one in (first, second)]
+    number = min(map(len, parts))
+    return np.concatenate([rng.permutation(part)[:number] for part in parts])
 
 
 def augment(batch, generator, spec=preparation.INPUT):
@@ -418,10 +437,10 @@ def merger_loss(network, batch):
         outputs["stage"], stage.nan_to_num(0.0).long(), reduction="none"
     )
     terms = {"stage": _mean(each, known)}
-    for name, upper in (("time", LATEST), ("contamination", 1.0)):
+    for name, upper in UPPER.items():
         truth = batch.get(name, torch.full_like(stage, torch.nan))
         known = torch.isfinite(truth) & (truth <= upper)
-        truth = truth.nan_to_num(0.0)
+        truth = truth.nan_to_num(0.0) ** (1 / POWER[name])
         likely = histogram_log_density(outputs[name], truth, upper, BLUR[name])
         terms[name] = -_mean(likely, known)
         if name == "contamination":
@@ -430,6 +449,7 @@ def merger_loss(network, batch):
     with torch.no_grad():
         if "contamination" in batch:
             centers = bin_centers(outputs["contamination"], 1.0)
+            centers = centers ** POWER["contamination"]
             mean = torch.softmax(outputs["contamination"], 1) @ centers
             error = (mean - batch["contamination"].nan_to_num(0.0)).abs()
             terms["contamination_error"] = _mean(error, known)

@@ -18,8 +18,10 @@ __all__ = [
     "LATEST",
     "LATEST_POSITIVE",
     "MAJOR",
+    "POWER",
     "PREVALENCE",
     "STAGES",
+    "UPPER",
     "calibrate",
     "entropies",
     "fit_temperature",
@@ -46,8 +48,10 @@ LATEST = 1.5
 PREVALENCE = 0.5
 #: Limits of temperatures, and fewest objects from which one is found.
 COLDEST, HOTTEST, FEWEST = 0.2, 5.0, 200
-#: Upper ends of histograms.
+#: Upper ends of histograms, and the power of their numbers that is told: many
+#: contaminations are near zero, where bins must be fine.
 UPPER = {"time": LATEST, "contamination": 1.0}
+POWER = {"time": 1.0, "contamination": 2.0}
 
 
 def stage_probability(logits, temperature):
@@ -138,7 +142,7 @@ def histogram_summary(name, logits, tables, widen=None):
     quantiles : `torch.Tensor`
         Shape (n, 3): the ends of the 68.3 % interval around the median.
     """
-    upper, levels = UPPER[name], torch.tensor(LEVELS)
+    upper, power, levels = UPPER[name], POWER[name], torch.tensor(LEVELS)
     raw = torch.softmax(logits, -1)
     raw = (raw.mean(1) if raw.dim() == 3 else raw) + 1e-7
     raw = raw / raw.sum(1, keepdim=True)
@@ -147,8 +151,8 @@ def histogram_summary(name, logits, tables, widen=None):
         widen = interpolate(tables, ((high - low) / 2)[:, None])
     # A power of a distribution has its width over the square root of that power.
     probability = torch.softmax(raw.log() * widen[:, None] ** -2, 1)
-    mean = probability @ bin_centers(probability, upper)
-    return mean, histogram_quantile(probability, levels, upper)
+    mean = probability @ bin_centers(probability, upper) ** power
+    return mean, histogram_quantile(probability, levels, upper) ** power
 
 
 def fit_temperature(logits, outcome):
