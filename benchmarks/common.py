@@ -28,8 +28,8 @@ def shared_data(name):
 
 def write_figures(name, figures):
     """Keep measured numbers as ``benchmarks/results/NAME.json``."""
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
     print(f"written: {path.relative_to(ROOT)}")
 
