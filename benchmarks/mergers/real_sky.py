@@ -251,14 +251,12 @@ def with_interval(figure, score, outcome, index=0):
     parts = [np.flatnonzero(outcome), np.flatnonzero(~outcome)]
     values = []
     for _ in range(DRAWS):
-        rows = np.concatenate(
-            [
-                part[
-                    torch.randint(len(part), (len(part),), generator=generator).numpy()
-                ]
-                for part in parts
-            ]
-        )
+        drawn = [torch.rand(len(part), generator=generator).numpy() for part in parts]
+        rows = [
+            part[(len(part) * draw).astype(int)]
+            for part, draw in zip(parts, drawn, strict=True)
+        ]
+        rows = np.concatenate(rows)
         values.append(figure(score[rows], outcome[rows]))
     return {
         "value": float(figure(score, outcome)),
@@ -460,16 +458,18 @@ def listed(table):
 
 
 def draw_page(path, table, images):
-    """Show the most and the least probable of Webb's and Hubble's galaxies."""
+    """Show the most and the least probable galaxies, in bands of the training."""
     order = np.argsort(-np.asarray(table["merger_probability"]))
+    order = order[np.isin(table["band"][order], ("F200W", "F814W"))]
     chosen = [*order[:SHOWN], *order[-SHOWN:]]
     figure = Figure(figsize=(SHOWN * 1.6, 4.2), layout="constrained")
     for axis, i in zip(figure.subplots(2, SHOWN).flat, chosen, strict=True):
         axis.imshow(images[i], norm=simple_norm(images[i], "asinh", percent=99.7))
         row = table[i]
-        axis.set_title(
-            f"{row['name']}\n{row['band']}, {row['merger_probability']:.2f}", size=6
+        chance = (
+            f"{row['merger_probability']:.2f} ± {row['merger_probability_err']:.2f}"
         )
+        axis.set_title(f"{row['name']}\n{row['band']}: {chance}", size=6)
         axis.set_axis_off()
         axis.invert_yaxis()
     figure.savefig(path, dpi=150)
