@@ -85,6 +85,19 @@ def pull_at(table, radius):
     return np.interp(radius, r, pull) * np.minimum(1, r[-1] / radius) ** 2
 
 
+def friction_rate(table, apart, motion, mass, coulomb=COULOMB):
+    """Find the rate at which friction ends the motion of a mass, as JSPAM does.
+
+    Places and motions, of shape (..., 3), are relative to the first galaxy.
+    """
+    r, _, density, sigma = table
+    radius, speed = (np.linalg.norm(value, axis=-1) for value in (apart, motion))
+    ratio = speed / np.interp(radius, r, sigma)
+    slower = erf(ratio) - 2 * ratio / math.sqrt(math.pi) * np.exp(-(ratio**2))
+    strength = 4 * math.pi * mass * coulomb / speed**2 * slower
+    return strength * np.interp(radius, r, density) / speed * (radius <= r[-1])
+
+
 def run_back(table, parameters, start):
     """Follow both galaxies back from now, in the units of the orbits.
 
@@ -95,14 +108,7 @@ def run_back(table, parameters, start):
     n_steps = round(-start * TIME / STEP)
 
     def friction(apart, motion):
-        radius, speed = np.linalg.norm(apart), np.linalg.norm(motion)
-        r, _, density, sigma = table
-        if radius > r[-1]:
-            return np.zeros(3)
-        ratio = speed / np.interp(radius, r, sigma)
-        slower = erf(ratio) - 2 * ratio / math.sqrt(math.pi) * math.exp(-(ratio**2))
-        strength = 4 * math.pi * second * COULOMB / speed**2 * slower
-        return -strength * np.interp(radius, r, density) * motion / speed
+        return -friction_rate(table, apart, motion, second) * motion
 
     def change(_, state):
         x, v = state.reshape(2, 2, 3)
@@ -123,6 +129,34 @@ def run_back(table, parameters, start):
     return states[:, 0], states[:, 1], drag
 
 
+def disk_frame(phi, theta):
+    """Give the rotation from a disk's own axes to those of the orbit, by its angles."""
+    theta, phi = math.radians(theta), math.radians(phi)
+    cosine, sine = math.cos(theta), math.sin(theta)
+    tilt = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+    cosine, sine = math.cos(phi), math.sin(phi)
+    return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ tilt
+
+
+def published_gravity(table, masses):
+    """Give the gravity of galaxies of masses, of shape (n, g), in kpc and km/s."""
+
+    def speed2(radius):
+        pull = pull_at(table, radius.numpy() / LENGTH)
+        unit = torch.from_numpy(pull * radius.numpy() / LENGTH)
+        return SPEED**2 * masses[..., None] * unit
+
+    return spherical_gravity(torch.full(masses.shape, 5.0), speed2)
+
+
+def read_orbits(folder):
+    """Read the orbits: name, parameters, time of the start and half width."""
+    for line in (folder / "orbits.txt").read_text().splitlines():
+        numbers, start, half, name = line.split()
+        parameters = [float(number) for number in numbers.split(",")]
+        yield name, parameters, float(start), float(half)
+
+
 def disks(table, parameters, generator):
     """Lay out the particles of both disks, of even numbers by radius."""
     places, motions = [], []
@@ -132,15 +166,11 @@ def disks(table, parameters, generator):
         radius = inner + (edge - inner) * generator.random(N_PARTICLES)
         angle = 2 * math.pi * generator.random(N_PARTICLES)
         speed = np.sqrt(mass * pull_at(table, radius) * radius)
-        theta, phi = math.radians(theta), math.radians(phi)
+        frame = disk_frame(phi, theta)
         along = np.stack([np.cos(angle), np.sin(angle), 0 * angle], -1)
         around = np.stack([-np.sin(angle), np.cos(angle), 0 * angle], -1)
-        cosine, sine = math.cos(theta), math.sin(theta)
-        tilt = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
-        cosine, sine = math.cos(phi), math.sin(phi)
-        turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
-        places.append(radius[:, None] * along @ (turn @ tilt).T)
-        motions.append(speed[:, None] * around @ (turn @ tilt).T)
+        places.append(radius[:, None] * along @ frame.T)
+        motions.append(speed[:, None] * around @ frame.T)
     return np.stack(places), np.stack(motions)
 
 
@@ -151,13 +181,8 @@ def simulate(table, parameters, start, generator):
     """
     x, v, drag = run_back(table, parameters, start)
     place, motion = disks(table, parameters, generator)
-    masses = torch.tensor(parameters[6:8], dtype=torch.float64)[None, :, None]
-
-    def speed2(radius):
-        pull = pull_at(table, radius.numpy() / LENGTH)
-        return SPEED**2 * masses * torch.from_numpy(pull * radius.numpy() / LENGTH)
-
-    gravity = spherical_gravity(torch.full((1, 2), 5.0), speed2)
+    masses = torch.tensor(parameters[6:8], dtype=torch.float64)
+    gravity = published_gravity(table, masses[None])
     tensors = [torch.from_numpy(value[:, None]) for value in (x, v, drag)]
     orbit = Orbit(
         LENGTH * tensors[0], SPEED * tensors[1], SPEED**2 / LENGTH * tensors[2]
@@ -233,18 +258,16 @@ def main():
     by_letters = {name.replace("_", "").lower(): name for name in systems}
     table = published_potential()
     runs, images, stills, figures, shown = [], [], [], {}, []
-    for line in (folder / "orbits.txt").read_text().splitlines():
-        numbers, start, half, name = line.split()
+    for name, parameters, start, half in read_orbits(folder):
         plain = ALIASES.get(name, name).replace("_", "").lower()
         image_name = by_letters.get(plain)
         if image_name is None:
             continue
-        parameters = [float(number) for number in numbers.split(",")]
         generator = np.random.default_rng(SEED)
-        found, still, separation = simulate(table, parameters, float(start), generator)
+        found, still, separation = simulate(table, parameters, start, generator)
         path = folder / "images" / f"{image_name}.jpg"
         image, cut, part = observed(path, systems[image_name])
-        width = float(half) * LENGTH * part
+        width = half * LENGTH * part
         run, control = (as_map(x, parameters[6:8], width) for x in (found, still))
         nearest = int(separation.argmin())
         figures[name] = {
