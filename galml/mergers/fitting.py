@@ -246,8 +246,9 @@ class MergerRecipe:
 class FerreiraRecipe:
     """How the published network is trained.
 
-    Adam with weight decay, on images turned at random by up to a tenth of a turn;
-    binary cross-entropy of both classes. Other stages do not count.
+    Images are turned at random by up to a tenth of a turn; the loss is the binary
+    cross-entropy of both classes and the squares of the weights of the convolutions.
+    Other stages do not count.
 
     Parameters
     ----------

@@ -46,22 +46,36 @@ __all__ = ["KINDS", "draw_systems", "mock_data_set", "stage_of"]
 #: What galaxies are, and how many of a batch, in deep fields and nearby: each of the
 #: encounters is looked at in as many moments and from as many sides.
 KINDS = ("merger", "clumpy disk", "other galaxy", "projection")
-NUMBERS = {"deep": (4, 36, 14, 22), "near": (4, 16, 34, 22)}
+NUMBERS = {"deep": (4, 36, 14, 22), "near": (4, 6, 56, 10)}
 SNAPSHOTS, VIEWS = 6, 3
 #: Share of encounters of clumpy disks, of three galaxies, and of those of a mass ratio
 #: below 1:4 that are kept.
 CLUMPY = {"deep": 0.75, "near": 0.15}
 TRIPLES, MINOR_KEPT = 0.1, 0.35
 #: Moments of an encounter: one in each of these intervals, in Gyr from the first
-#: passage (0) or from coalescence (1); the second ends at coalescence.
-MOMENTS = (
-    (0, 0.0, 0.2),
-    (0, 0.2, None),
-    (1, 0.0, 0.17),
-    (1, 0.17, 0.33),
-    (1, 0.33, 0.5),
-    (1, 0.5, 1.5),
-)
+#: passage (0) or from coalescence (1); without an end, until coalescence. Nearby, more
+#: are before it.
+MOMENTS = {
+    "deep": (
+        (0, 0.0, 0.2),
+        (0, 0.2, None),
+        (1, 0.0, 0.17),
+        (1, 0.17, 0.33),
+        (1, 0.33, 0.5),
+        (1, 0.5, 1.5),
+    ),
+    "near": (
+        (0, 0.0, 0.1),
+        (0, 0.1, 0.2),
+        (0, 0.2, None),
+        (0, 0.2, None),
+        (1, 0.0, 0.2),
+        (1, 0.2, 0.7),
+    ),
+}
+#: Shares of the types of other galaxies, nearby: those of ellipticals are as large as
+#: in samples that are limited in flux.
+NEAR_TYPES = (0.12, 0.2, 0.22, 0.22, 0.2, 0.04)
 #: Filters of a batch of deep images: one of each group, with their odds. Of bands: the
 #: filter of the training, pixels of an image, AB magnitudes, redshifts.
 GROUPS = ((("F814W", 1.0),), (("F160W", 0.6), ("F125W", 0.2), ("F200W", 0.2)))
@@ -158,7 +172,7 @@ def draw_systems(where, generator, n_particles):
     """
     n_met, *others = NUMBERS[where]
     met = 3 if float(torch.rand((), generator=generator)) < TRIPLES else 2
-    p = _draw_encounters(n_met, generator, met, CLUMPY[where])
+    p = _draw_encounters(n_met, generator, met, where)
     galaxy, known = build_mergers(p, n_particles, generator)
     galaxy = _stars_of(galaxy)
     rows = torch.arange(n_met * SNAPSHOTS * VIEWS) // VIEWS
@@ -214,12 +228,16 @@ def stage_of(known):
     return torch.where(since >= 0, torch.where(recent, 3, 4), stage)
 
 
-def _draw_encounters(n, generator, met, clumpy):
+def _draw_encounters(n, generator, met, where):
     """Draw encounters at the moments that count."""
     kept, missing = [], n
     while missing:
         p = draw_mergers(
-            2 * missing, generator, n_galaxies=met, snapshots=1, clumpy=clumpy
+            2 * missing,
+            generator,
+            n_galaxies=met,
+            snapshots=1,
+            clumpy=CLUMPY[where],
         )
         minor = p["mass_ratio"][:, 1] < MAJOR
         chance = torch.rand(2 * missing, generator=generator) < MINOR_KEPT
@@ -228,9 +246,10 @@ def _draw_encounters(n, generator, met, clumpy):
         missing -= len(rows)
     p = {key: torch.cat([part[key] for part in kept]) for key in kept[0]}
     ends = p["first_passage"], p["coalescence"]
-    draw = torch.rand(len(MOMENTS), n, generator=generator)
+    moments = MOMENTS[where]
+    draw = torch.rand(len(moments), n, generator=generator)
     times = []
-    for (end, low, high), place in zip(MOMENTS, draw, strict=True):
+    for (end, low, high), place in zip(moments, draw, strict=True):
         low = ends[end] + low
         high = ends[1] if high is None else ends[end] + high
         # First passages that end in coalescence at once have no time between.
@@ -245,7 +264,11 @@ def _draw_encounters(n, generator, met, clumpy):
 def _draw_single(kind, count, where, generator, n_particles):
     """Draw galaxies that do not merge; give their sizes and what is not theirs."""
     number = 2 * count if KINDS[kind] == "projection" else count
-    p = draw_stars(number, generator)
+    types = None
+    if where == "near":
+        shares = torch.tensor(NEAR_TYPES)
+        types = torch.multinomial(shares, number, True, generator=generator)
+    p = draw_stars(number, generator, types)
     if KINDS[kind] == "clumpy disk":
         p = draw_clumpy(number, generator)
     elif KINDS[kind] == "projection":

@@ -28,11 +28,10 @@ from galml.mergers.preparation import (
     FILTERS,
     choose_band,
     field_half_widths,
-    filter_of,
     half_width,
     prepare,
 )
-from galml.physics import field_name, pivot_wavelengths
+from galml.physics import band_name, field_name, pivot_wavelengths
 from galml.physics.fields import FIELDS
 
 __all__ = ["ContaminationDomain", "MergerDomain", "contamination", "group_of", "merger"]
@@ -487,9 +486,7 @@ class MergerDomain:
             images, band, name = _seen(member, self.filter)
             ratio = images.pixel_scale / FILTERS[name][1]
             fits = (ratio > 1 / LARGER) & (ratio < LARGER)
-            trained = filter_of(images.bands[band]) == name
-            word = images.bands[band].split(".")[-1].split("_")[-1]
-            fits &= trained and word in TRAINED
+            fits &= band_name(images.bands[band]) in TRAINED
             # Color images are shown as a whole, as in the training.
             if images.colors is not None:
                 fits |= np.isnan(ratio)

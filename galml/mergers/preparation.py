@@ -23,7 +23,7 @@ from galml.imaging.stamps import (
     sky_level,
 )
 from galml.imaging.stretch import asinh_stretch, box_mean
-from galml.physics import PIVOT_WAVELENGTHS
+from galml.physics import PIVOT_WAVELENGTHS, band_name
 
 __all__ = [
     "FILTERS",
@@ -144,20 +144,18 @@ def filter_of(band):
     Returns
     -------
     str
-        One of `FILTERS`: for names of filters in space, that of ACS in the optical, of
-        WFC3 for the infrared filters of Hubble, and of NIRCam else; r for all others.
+        One of `FILTERS`: in space, that of ACS in the optical, of WFC3 in the infrared
+        of Hubble, Euclid and Roman, and of NIRCam in that of Webb; r on the ground.
     """
-    word = band.split(".")[-1].split("_")[-1].upper()
-    if word in FILTERS:
-        return word
-    if word == "VIS":
-        return "F814W"
-    if len(word) < 4 or word[0] != "F":
+    name = band_name(band) or ""
+    if name in FILTERS:
+        return name
+    if not (name.startswith("F") or name.endswith("_E") or name == "VIS"):
         return "r"
-    if word in HUBBLE_INFRARED:
-        return "F160W"
-    wavelength = PIVOT_WAVELENGTHS.get(word, math.inf)
-    return "F814W" if wavelength < OPTICAL else "F200W"
+    if PIVOT_WAVELENGTHS[name] < OPTICAL and name not in HUBBLE_INFRARED:
+        return "F814W"
+    is_webb = name[-1] in "WM" and name not in HUBBLE_INFRARED
+    return "F200W" if is_webb else "F160W"
 
 
 def choose_band(bands, wavelengths, wanted=None):

@@ -85,7 +85,7 @@ def batch(count=8, seed=0):
         "image": torch.randn(count, 5, 64, 64, generator=generator),
         "scalars": torch.randn(count, len(INPUT.scalars), generator=generator),
         "stage": torch.arange(count).float() % 5,
-        "time": torch.full((count,), 0.3),
+        "time": torch.linspace(0.1, 1.4, count),
         "contamination": torch.linspace(0, 1, count),
     }
 
