@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from docutils import nodes
+from figure_tables_mergers import MERGER_TABLES
 from figure_tables_stars import STAR_TABLES
 from sphinx.util.docutils import SphinxDirective
 
@@ -522,6 +523,7 @@ TABLES = {
     "cutouts_speed": cutouts_speed,
     "deep_fields": deep_fields,
     "deep_fields sky": deep_fields_sky,
+    **MERGER_TABLES,
     **STAR_TABLES,
 }
 

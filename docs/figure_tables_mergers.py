@@ -1,0 +1,216 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The tables of `figure_tables` that are about mergers."""
+
+CLASSES = {
+    "count": ("galaxies", ".0f"),
+    "accuracy": ("accuracy", ".3f"),
+    "upsilon": ("Υ", ".3f"),
+    "auc": ("AUC", ".3f"),
+    "recall at 5 %": ("recall at 5 %", ".3f"),
+    "calibration error": ("calibration error", ".3f"),
+}
+CLASSICAL = {
+    "accuracy": ("accuracy", ".3f"),
+    "upsilon": ("Υ", ".3f"),
+}
+BINS = {
+    "post-mergers": ("post-mergers", ".0f"),
+    "recall": ("right among them", ".1%"),
+    "specificity": ("right among non-mergers", ".1%"),
+}
+PROPERTIES = {
+    "magnitude": "magnitude {}",
+    "mass_ratio": "mass ratio {}",
+    "time": "{} Gyr after coalescence",
+    "inclination": "inclination {}°",
+}
+PLACES = {"deep": "deep fields", "near": "SDSS"}
+CONTAMINATION = {
+    "error": ("error, 68 %", ".3f"),
+    "error below 0.2": ("where it is below 0.2", ".3f"),
+    "error of the median": ("of a constant", ".3f"),
+    "coverage": ("in 68 %", ".1%"),
+}
+FRACTIONS = {
+    "inside": ("in 68 %", ".1%"),
+    "mean": ("mean", ".4f"),
+    "scatter": ("scatter", ".4f"),
+}
+RECOVERY = {
+    "coverage": ("in 68 %", ".1%"),
+    "mean": ("mean", ".4f"),
+    "scatter": ("scatter", ".4f"),
+    "mean_error": ("mean error", ".4f"),
+}
+TRANSFER = {
+    "counts": ("mergers, others", ""),
+    "recipe": ("recipe", ""),
+    "published": ("published orbits", ""),
+    "fall": ("fall", ""),
+    "published, recipe's threshold": ("at the recipe's threshold", ""),
+    "false, recipe's threshold": ("false positives there", ""),
+}
+SKY = {"galaxies": ("mergers, others", ""), "figure": ("figure (68 %)", "")}
+SPEED = {
+    "rate": ("galaxies per second", ".0f"),
+    "ratio": ("50 passes over it", ".2f"),
+    "processor_ratio": ("in time of the processor", ".2f"),
+}
+
+
+def mocks(results):
+    """Both classes, filter by filter and field by field."""
+    note = "; ".join(
+        f"{PLACES[where]}: {row['scatter']:.2f} Gyr, of a constant "
+        f"{row['of the median']:.2f}, {row['coverage']:.0%} inside"
+        for where, row in results["time"].items()
+    )
+    note = (
+        f"Error of the time since coalescence (68 %), and share of intervals: {note}."
+    )
+    return CLASSES, results["filters"] | results["fields"], note
+
+
+def properties(results):
+    """Both classes, by what galaxies are like."""
+    rows, kinds = {}, []
+    for where, known in results["properties"].items():
+        for name, form in PROPERTIES.items():
+            for edges, row in known[name].items():
+                rows[f"{PLACES[where]}, {form.format(edges)}"] = row
+        shares = ", ".join(f"{p:.1%} of {k}s" for k, p in known["kind"].items())
+        kinds.append(f"{PLACES[where]}: {shares}")
+    return BINS, rows, f"Right among non-mergers of each kind: {'; '.join(kinds)}."
+
+
+def stages(results):
+    """Found stages of each true one."""
+    names = results["stage names"]
+    rows = {
+        f"{filter_}: {name}": dict(enumerate(shares))
+        for filter_, matrix in results["stages"].items()
+        for name, shares in zip(names, matrix, strict=True)
+    }
+    return {i: (name, ".0%") for i, name in enumerate(names)}, rows, ""
+
+
+def classical(results):
+    """The network beside classical measures of the same images."""
+    rows, counts = {}, []
+    for name, found in results["classical"].items():
+        scores = found["scores"] | {"the network": found["network"]}
+        rows |= {f"{name}: {key}": row for key, row in scores.items()}
+        counts.append(f"{sum(found['images'])} images in {name}")
+    return CLASSICAL, rows, f"{' and '.join(counts)}."
+
+
+def contamination(results):
+    """Contaminations, filter by filter."""
+    return CONTAMINATION, results["contamination"], ""
+
+
+def fractions(results):
+    """Fractions of mocks that were found."""
+    rows = {
+        f"{PLACES[where]}, true fraction {float(true):.0%}": row
+        for where, found in results["fractions"].items()
+        for true, row in found.items()
+    }
+    return FRACTIONS, rows, ""
+
+
+def recovery(results):
+    """Fractions of classifiers that are calibrated, and that are not."""
+    rows = dict(results["recovered"])
+    for key, name in (("with_passes", "passes tell"), ("without", "nothing tells")):
+        for true, found in results["shifted"].items():
+            rows[f"shifted, {true}, {name}"] = found[key]
+    wrong = ", ".join(
+        f"{name}: {row['fraction']:.1%}"
+        for name, row in results["not_calibrated"].items()
+    )
+    note = f"{results['draws']} samples a row. Where calibration is wrong, {wrong}."
+    return RECOVERY, rows, note
+
+
+def transfer(results):
+    """Recalls between two simulators."""
+    rows = {}
+    for name, row in results["filters"].items():
+        shares = {key: row[key] for key in TRANSFER if key in row}
+        rows[name] = {key: _interval(v, ends) for key, (v, *ends) in shares.items()}
+        counts = (
+            f"{row[f'{one} mergers']}, {row[f'{one} others']}"
+            for one in ("recipe", "published")
+        )
+        rows[name]["counts"] = "; ".join(counts)
+    systems = results["systems"]
+    note = (
+        f"Of {systems['orbits']} systems {systems['merge']} merge, "
+        f"{systems['major']} of these with a mass ratio of at least 1:4."
+    )
+    return TRANSFER, rows, note
+
+
+def real_sky(results):
+    """Mergers of the Galaxy Zoo and of Arp's kind against other galaxies."""
+    rows = {}
+    for half, scores in results["interacting"].items():
+        for score, figures in scores.items():
+            for kind, row in figures.items():
+                what = "" if kind.startswith("area") else ", recall at 5 %"
+                rows[f"interacting ({half}), {score}: {kind}{what}"] = _figure(row)
+    for half, scores in results["galaxy_zoo"].items():
+        for score, row in scores.items():
+            rows[f"Galaxy Zoo ({half}), {score}: area"] = _figure(row)
+    return SKY, rows, ""
+
+
+def examples(results):
+    """Examples of mergers among others, survey by survey."""
+    rows = {
+        f"{survey} ({half}), {score}: area": _figure(row)
+        for survey, found in results["examples"].items()
+        for half, scores in found.items()
+        if half != "ranking"
+        for score, row in scores.items()
+        if score != "galaxies"
+    }
+    space = results["space"]
+    note = (
+        f"Of {space['images']} images of Hubble and Webb "
+        f"{space['without_result']} have no result."
+    )
+    return SKY, rows, note
+
+
+def speed(results):
+    """Rates of the whole way and of the networks alone."""
+    note = f"{results['galaxies']} galaxies, 128 pixels a side."
+    return SPEED, results["rows"], note
+
+
+def _interval(value, ends):
+    return f"{value:.2f} ({ends[0]:.2f} to {ends[1]:.2f})"
+
+
+def _figure(row):
+    return {
+        "galaxies": ", ".join(map(str, row["galaxies"])),
+        "figure": _interval(row["value"], row["interval"]),
+    }
+
+
+MERGER_TABLES = {
+    "mergers_mocks": mocks,
+    "mergers_mocks properties": properties,
+    "mergers_mocks stages": stages,
+    "mergers_mocks classical": classical,
+    "mergers_mocks contamination": contamination,
+    "mergers_mocks fractions": fractions,
+    "merger_fractions": recovery,
+    "mergers_transfer": transfer,
+    "mergers_real_sky": real_sky,
+    "mergers_real_sky examples": examples,
+    "mergers_speed": speed,
+}
