@@ -291,14 +291,14 @@ def summarize(table, truth):
     merger = np.asarray(truth["merger"], dtype=float)
     predicted = np.asarray(table["merger_class"]) == "post-merger"
     predicted = np.where(np.isnan(probability), np.nan, predicted)
-    keys = truth.colnames if hasattr(truth, "colnames") else truth
-    nothing = np.full(len(merger), np.nan)
-    shares = np.asarray(table["stage_probability"], dtype=float)
-    stage = np.asarray(truth["stage"] if "stage" in keys else nothing, dtype=float)
+    unknown = np.full(len(merger), np.nan)
+    stage = np.asarray(_column(truth, "stage", unknown), dtype=float)
+    shares = np.asarray(_column(table, "stage_probability", unknown[:, None]))
     found = np.where(np.isnan(shares).any(axis=1), np.nan, shares.argmax(axis=1))
     right = np.where(np.isnan(found) | np.isnan(stage), np.nan, found == stage)
-    age = _gyr(truth["time_since_merger"]) if "time_since_merger" in keys else nothing
-    time, error = (_gyr(table[f"time_since_merger{end}"]) for end in ("", "_err"))
+    age = _gyr(_column(truth, "time_since_merger", unknown))
+    time = _gyr(_column(table, "time_since_merger", unknown))
+    error = _gyr(_column(table, "time_since_merger_err", unknown))
     judged, true = known(predicted, merger)
     return {
         "count": float(judged.size),
@@ -312,6 +312,12 @@ def summarize(table, truth):
         "time_scatter": scatter68(time - age),
         "time_coverage": coverage(age, time - error, time + error),
     }
+
+
+def _column(columns, key, default):
+    """Give a column of a table or mapping, or a default where there is none."""
+    keys = columns.colnames if hasattr(columns, "colnames") else columns
+    return columns[key] if key in keys else default
 
 
 def _gyr(time):

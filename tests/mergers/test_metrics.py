@@ -180,3 +180,13 @@ def test_summary_of_what_is_not_known(table):
     assert result["count"] == 9
     for key in ("area", "recall", "stage_accuracy", "stage_upsilon", "time_scatter"):
         assert np.isnan(result[key])
+
+
+def test_summary_of_two_classes_alone(table):
+    """The published network knows no other stages and no times."""
+    table.remove_columns(["stage_probability", "time_since_merger"])
+    table.remove_column("time_since_merger_err")
+    truth = {"merger": [1, 1, 1, 1, 0, 0, 0, 0, np.nan, 1], "stage": [0] * 10}
+    result = metrics.summarize(table, truth)
+    assert result["upsilon"] == 0.75
+    assert np.isnan(result["stage_accuracy"]) and np.isnan(result["time_coverage"])
