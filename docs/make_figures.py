@@ -14,6 +14,8 @@ import torch
 from astropy.nddata import CCDData
 from astropy.table import vstack
 from figures_cutouts import draw_cutouts
+from figures_mergers import draw_galaxy as draw_merger
+from figures_mergers import draw_gallery as draw_mergers
 from figures_spin import draw_galaxy as draw_spin
 from figures_spin import draw_gallery, draw_saliency
 from figures_stars import draw_stars
@@ -163,4 +165,6 @@ if __name__ == "__main__":
     save(draw_gallery(), "spins.jpg")
     save(draw_spin(), "spin_galaxy.png")
     save(draw_saliency(), "spin_saliency.png")
+    save(draw_mergers(), "mergers.jpg")
+    save(draw_merger(), "merger_galaxy.png")
     save(draw_stars(), "stars.jpg")

@@ -46,7 +46,9 @@ def run(main, folder):
         status = max(status, main(arguments))
         if output.exists():
             _show(output, command.kind)
-        print(f"Table: {output}\nFigures: {figures}")
+        print(f"Table: {output}")
+        if operation.plots:
+            print(f"Figures: {figures}")
     return status
 
 

@@ -142,6 +142,32 @@ def test_values_for_each_galaxy(operation, files, output, capsys):
 
 
 @pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [("merger", "field", "UDS"), ("contamination", "limit", 0.2)],
+)
+def test_images_of_one_galaxy_each(
+    operation, files, output, monkeypatch, command, option, value
+):
+    monkeypatch.setitem(vars(galml), command, operation)
+    known = ["--filter", "F160W", "--pixel-scale", "0.06arcsec", f"--{option}", value]
+    known += ["--psf-fwhm", "3pix", "0.18arcsec"]
+    assert run(command, *files[:2], "-o", output, *known) == 0
+    ((names, keywords),) = operation.calls
+    assert names == files[:2]
+    assert keywords.pop("model").name == "default"
+    assert keywords == {
+        "device": "auto",
+        "n_samples": 50,
+        "seed": 0,
+        "filter": "F160W",
+        "pixel_scale": 0.06 * u.arcsec,
+        "psf_fwhm": [3 * u.pix, 0.18 * u.arcsec],
+        option: value,
+    }
+    assert list(QTable.read(output)["file"]) == files[:2]
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("2", 2),
