@@ -85,15 +85,23 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     and non-mergers, the two classes that ``merger_probability`` is about; leave out of
     the table what is likely to be at another stage.
 
-    Intervals hold 68 % of true fractions if the probabilities are calibrated. Errors
-    of the network in single galaxies are in calibrated probabilities already and
+    Intervals hold 68 % of true fractions if the probabilities are calibrated: those of
+    a classifier that is right in 85 % of both classes do in 66 to 69 % of samples of
+    1000 or 3000 galaxies with 1, 5 or 20 % of mergers. Where a sample hardly tells a
+    few mergers from none, as 300 galaxies with 1 %, intervals are rather those of the
+    prior, and 81 % of them hold the truth.
+
+    Errors of the network in single galaxies are in calibrated probabilities already and
     average out; what the samples have in common in all galaxies does not, and widens
-    the distribution. `galml.merger` draws the passes of each galaxy independently:
+    the distribution. (Where the logits of whole samples of 1000 galaxies are wrong by
+    0.2 at random, and the passes tell so, 60 to 66 % of the intervals hold the truth;
+    without passes 42 to 50 %.) `galml.merger` draws the passes of each galaxy independently:
     these have nothing in common, and what the network gets wrong in all galaxies is in
-    no error. It matters most where mergers are rare: of non-mergers that are taken for
-    mergers, one in a hundred more than the calibration knew of is as much as a fraction
-    of 1 %. Fractions below the ``calibration_error`` of
-    `galml.mergers.metrics.summarize` are upper limits, whatever their errors.
+    no error. Logits that are too high by 0.1, an expected calibration error of 0.01,
+    make 1.5 % of a fraction of 1 %, 5.9 % of 5 % and 21.5 % of 20 %; if one in a
+    hundred non-mergers looks like a merger, which calibration on other mocks does not
+    tell, 2 % are found where 1 % are. Fractions of a few percent are as good as the
+    calibration on galaxies like those of the sample.
 
     References
     ----------
