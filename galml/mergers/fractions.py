@@ -82,8 +82,8 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     -----
     The fraction is that of the population of which the galaxies are a random sample:
     its error includes that of counting. It is one of post-mergers among post-mergers
-    and non-mergers, the two classes that ``merger_probability`` is about; leave out of
-    the table what is likely to be at another stage.
+    and non-mergers, the two classes that ``merger_probability`` is about; a galaxy at
+    another stage counts as which of these it looks more like.
 
     Intervals hold 68 % of true fractions if the probabilities are calibrated: those of
     a classifier that is right in 85 % of both classes do in 66 to 69 % of samples of
@@ -95,12 +95,12 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     average out; what the samples have in common in all galaxies does not, and widens
     the distribution. (Where the logits of whole samples of 1000 galaxies are wrong by
     0.2 at random, and the passes tell so, 60 to 66 % of the intervals hold the truth;
-    without passes 42 to 50 %.) `galml.merger` draws the passes of each galaxy independently:
-    these have nothing in common, and what the network gets wrong in all galaxies is in
-    no error. Logits that are too high by 0.1, an expected calibration error of 0.01,
-    make 1.5 % of a fraction of 1 %, 5.9 % of 5 % and 21.5 % of 20 %; if one in a
-    hundred non-mergers looks like a merger, which calibration on other mocks does not
-    tell, 2 % are found where 1 % are. Fractions of a few percent are as good as the
+    without passes 42 to 51 %.) `galml.merger` draws the passes of each galaxy
+    independently: these have nothing in common, and what the network gets wrong in all
+    galaxies is in no error. Logits that are too high by 0.1, an expected calibration
+    error of 0.01, make 1.5 % of a fraction of 1 %, 5.9 % of 5 % and 21.5 % of 20 %; if
+    one in a hundred non-mergers looks like a merger, which mocks do not tell,
+    2 % are found where 1 % are. Fractions of a few percent are as good as the
     calibration on galaxies like those of the sample.
 
     References
