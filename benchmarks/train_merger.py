@@ -22,14 +22,14 @@ from galml.mocks import MERGER_POPULATION
 CHUNK = 10
 #: For each set and place the number of batches; and the seeds of the sets.
 STREAMS = {
-    "training": {"deep": 150, "near": 80},
+    "training": {"deep": 150, "near": 60},
     "validation": {"deep": 10, "near": 10},
     "calibration": {"deep": 30, "near": 20},
 }
 SEEDS = {"training": 3001, "validation": 3002, "calibration": 3003}
 OPTIONS = {"n_particles": 8000}
 TRAINING = {"batch_size": 128, "dtype": "bfloat16", "seed": 1}
-EPOCHS, RATE = 10, 2e-3
+EPOCHS, RATE = 12, 2e-3
 KEYS = ("image", "scalars", "stage", "time", "contamination", "group")
 #: What the mocks depend on.
 CODE = (
