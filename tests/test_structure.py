@@ -23,7 +23,7 @@ LAYERS = (
     {"core"},
     {"mocks", "cutouts"},
     {"imaging"},
-    {"gas_kinematics", "stellar_spin", "stellar_kinematics", "stars"},
+    {"gas_kinematics", "mergers", "stellar_spin", "stellar_kinematics", "stars"},
     {"registry"},
     {"cli"},
 )

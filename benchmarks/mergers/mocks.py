@@ -50,8 +50,8 @@ from common import cached, in_bins, show, write_figures
 
 #: Batches, the first seed, batches at a time, and how many of these have cutouts that
 #: classical measures are made on.
-BATCHES, SEED, CHUNK = {"deep": 50, "near": 30}, 4001, 10
-CLASSICAL = {"deep": 20, "near": 20}
+BATCHES, SEED, CHUNK = {"deep": 40, "near": 20}, 4001, 10
+CLASSICAL = {"deep": 20, "near": 0}
 #: Of the fractions that are recovered: the truth, galaxies of a sample, and samples.
 FRACTIONS, COUNT, DRAWS = (0.01, 0.05, 0.2), 2000, 300
 BINS = {
