@@ -45,7 +45,7 @@ from galml.mergers.mock_data import (
     _stars_of,
     stage_of,
 )
-from galml.mergers.posterior import MAJOR
+from galml.mergers.posterior import LATEST_POSITIVE, MAJOR
 from galml.mergers.preparation import FILTERS, INPUT
 from galml.mocks import build_mergers, merger_recipe, random_orientation
 from galml.mocks.lookalikes import LENGTHS
@@ -89,7 +89,7 @@ FAR = 4000.0
 #: two galaxies that do not, and from how many sides galaxies are seen alone and as
 #: chance projections.
 BATCHES, SEED, N_PARTICLES, N_ALONE, ALONE, PAIRS = (
-    {"deep": 3, "near": 2},
+    {"deep": 2, "near": 2},
     4101,
     8000,
     12_000,
@@ -208,14 +208,27 @@ def _first_passage(orbit):
     return ((change > 0) & ((change < 0).cumsum(0) > 0)).int().argmax(0)
 
 
+def some_of(systems, rows):
+    """Choose some of the systems."""
+    orbit = systems["orbit"]
+    paths = orbit.position, orbit.velocity, orbit.friction
+    chosen = {
+        key: value[rows]
+        for key, value in systems.items()
+        if key not in ("names", "orbit")
+    }
+    names = [systems["names"][i] for i in rows.tolist()]
+    return chosen | {"names": names, "orbit": Orbit(*(x[:, rows] for x in paths))}
+
+
 def draw_galaxies(systems, where, generator):
     """Draw stars, gas and dust of the recipe's population for all systems.
 
     Returns
     -------
     dict of str to `torch.Tensor`
-        Parameters, as `galml.mocks.draw_mergers` gives them, at the `MOMENTS` up to
-        0.5 Gyr after coalescence.
+        Parameters, as `galml.mocks.draw_mergers` gives them, at the recipe's moments
+        but the last.
     """
     n = len(systems["names"])
     p = merger_recipe._draw_encounters(n, generator, 2, CLUMPY[where])
@@ -231,7 +244,9 @@ def draw_galaxies(systems, where, generator):
     ends = first, last = systems["first_passage"], systems["coalescence"]
     p |= {"first_passage": first, "coalescence": last}
     times = []
-    for end, low, high in MOMENTS[:-1]:
+    for end, low, high in MOMENTS[where]:
+        if end == 1 and low >= LATEST_POSITIVE:
+            continue
         low = ends[end] + low
         high = last if high is None else ends[end] + high
         if end == 0:
@@ -448,13 +463,14 @@ def draw_page(path, systems):
     from merger_gallery import pictures
 
     generator = generator_for(SEED, "published page", 0)
+    count = len(systems["names"])
+    systems = some_of(systems, torch.arange(SHOWN) * count // SHOWN)
     p = draw_galaxies(systems, "near", generator)
     galaxy, known = build(p, systems, systems["orbit"], PAGE_PARTICLES, generator)
     alone = build_alone(p, systems, generator)[0]
     moments = p["time"].shape[1]
     figure, axes = plt.subplots(SHOWN, moments + 1, figsize=(1.6 * moments, 10.6))
-    step = len(systems["names"]) / SHOWN
-    for line, i in zip(axes, (int(k * step) for k in range(SHOWN)), strict=True):
+    for i, line in enumerate(axes):
         rows = torch.arange(i * moments, (i + 1) * moments)
         turn = random_orientation(1, generator)
         images = pictures(
