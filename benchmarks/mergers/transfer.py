@@ -18,7 +18,9 @@ equal masses here, ln 2, as the recipe has it for these. Systems that take longe
 Stars are of the recipe's population, with motions that are scaled, place by place, by
 the ratio of the circular speeds; gas that flows in, the burst and the dust are the
 recipe's, too. Galaxies that do not merge are the same disks that never met, after as
-long a time, alone and as chance projections. Both sets are observed alike.
+long a time, alone and as chance projections. Both sets are observed alike; of the
+recipe's, each third image is taken, so that encounters are seen from one side at each
+moment.
 
 Told are the shares of mergers that are found at thresholds that 5 % of the galaxies of
 the same set that do not merge reach, and what the threshold of one set does to the
@@ -39,6 +41,7 @@ from galml.core.weights import load_model
 from galml.mergers.mock_data import (
     CLUMPY,
     MOMENTS,
+    VIEWS,
     _columns,
     _observe_deep,
     _observe_near,
@@ -516,7 +519,9 @@ def main():
         sets[where] = other
     model = load_model(args.model, "merger")
     for where, other in sets.items():
-        rows |= judge(model, (test_set(where, args.cache)[0], other), rng)
+        recipe = test_set(where, args.cache)[0]
+        recipe = {key: value[::VIEWS] for key, value in recipe.items()}
+        rows |= judge(model, (recipe, other), rng)
     values = {
         name: {key: np.ravel(value)[0] for key, value in row.items()}
         for name, row in rows.items()
