@@ -70,7 +70,7 @@ N_STARS, N_PIXELS = 16_000, 128
 MERGERS = (
     ("post-merger", 1, "F814W", "GOODS-S", 0.7),
     ("clumpy disk", 11, "F814W", "GOODS-S", 0.9),
-    ("between passages", 7, "F160W", "UDS", 1.7),
+    ("between passages", 8, "F160W", "UDS", 1.7),
     ("projection", 2, "F160W", "COSMOS", 1.7),
 )
 #: Time since coalescence of the post-merger, in Gyr; and when galaxies are seen between
