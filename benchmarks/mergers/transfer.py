@@ -99,8 +99,9 @@ BATCHES, SEED, N_PARTICLES, N_ALONE, ALONE, PAIRS = (
     3,
     2,
 )
-#: Largest share of galaxies that do not merge above a threshold; draws of systems.
-FALSE, DRAWS = 0.05, 500
+#: Largest share of galaxies that do not merge above a threshold; draws of systems; and
+#: fewest galaxies of each class in a filter.
+FALSE, DRAWS, FEWEST = 0.05, 500, 40
 #: Systems of a page, their particles, and their redshift.
 SHOWN, PAGE_PARTICLES, PAGE_REDSHIFT = 8, 16_000, 0.03
 
@@ -450,7 +451,11 @@ def judge(model, sets, rng):
                 (own == number) & ((stage == 0) | np.isin(stage, counted))
                 for own, stage in zip(filters, stages, strict=True)
             ]
-            if not all(one.any() for one in rows):
+            numbers = [
+                np.bincount(stage[row] > 0, minlength=2).min()
+                for stage, row in zip(stages, rows, strict=True)
+            ]
+            if min(numbers) < FEWEST:
                 continue
             some = (
                 [value[row] for value, row in zip(values, rows, strict=True)]
