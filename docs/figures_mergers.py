@@ -72,8 +72,8 @@ def draw_systems(generator):
         yield galaxy[rows], None, names
 
 
-def draw_gallery():
-    """Draw mocks with the probability of a post-merger, and what they are."""
+def observe():
+    """Take images: fluxes in nJy, errors of a pixel, and what galaxies are."""
     generator = generator_for(SEED, "gallery of mergers", 0)
     z = torch.full((SHOWN,), REDSHIFT)
     flux = AB_ZERO * 10 ** (-0.4 * (MAGNITUDE - Planck18.distmod(REDSHIFT).value))
@@ -94,11 +94,17 @@ def draw_gallery():
         parts.append(images.data.numpy())
         noise.append(images.noise[:, 0].numpy())
         names += kinds
-    data, noise = np.concatenate(parts), np.concatenate(noise)
+    return np.concatenate(parts), np.concatenate(noise), names
+
+
+def draw_gallery():
+    """Draw mocks with the probability of a post-merger, and what they are."""
+    data, noise, names = observe()
     known = {"filter": FILTER, "field": FIELD, "pixel_scale": SCALE * u.arcsec}
     table = galml.merger(data * u.nJy, seed=SEED, **known)
-    figure = Figure(figsize=(1.8 * len(parts), 2.2 * SHOWN), layout="constrained")
-    panels = figure.subplots(SHOWN, len(parts)).T.flat
+    columns = len(data) // SHOWN
+    figure = Figure(figsize=(1.8 * columns, 2.2 * SHOWN), layout="constrained")
+    panels = figure.subplots(SHOWN, columns).T.flat
     for panel, image, error, row, name in zip(
         panels, data[:, 0], noise, table, names, strict=True
     ):
