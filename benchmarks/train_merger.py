@@ -31,7 +31,7 @@ OPTIONS = {"n_particles": 8000}
 TRAINING = {"batch_size": 128, "dtype": "bfloat16", "seed": 1}
 EPOCHS, RATE = 12, 2e-3
 KEYS = ("image", "scalars", "stage", "time", "contamination", "group")
-#: What the mocks depend on.
+#: What the mocks and the training depend on.
 CODE = (
     "mocks/crowded.py",
     "mocks/deep_fields.py",
@@ -50,8 +50,10 @@ CODE = (
     "data/deep_light.ecsv",
     "data/stellar_light.ecsv",
     "imaging/color_pictures.py",
+    "mergers/fitting.py",
     "mergers/mock_data.py",
     "mergers/network.py",
+    "mergers/posterior.py",
     "mergers/preparation.py",
 )
 NAME = "merger-1"

@@ -9,7 +9,7 @@ and the rest are for as many post-mergers as non-mergers, after 50 passes. Fract
 measured by `galml.mergers.fraction` in samples drawn from these mocks, with
 replacement. With ``--classical`` a cut on the asymmetry and random forests on classical
 measures of shape are judged on a part of the same images, by cross-validation between
-systems, which takes a quarter of an hour; the network on the very same images stands
+systems, which takes some minutes; the network on the very same images stands
 beside them.
 """
 
@@ -51,7 +51,7 @@ from common import cached, in_bins, show, write_figures
 #: Batches, the first seed, batches at a time, and how many of these have cutouts that
 #: classical measures are made on.
 BATCHES, SEED, CHUNK = {"deep": 40, "near": 20}, 4001, 10
-CLASSICAL = {"deep": 20, "near": 0}
+CLASSICAL = {"deep": 10, "near": 0}
 #: Of the fractions that are recovered: the truth, galaxies of a sample, and samples.
 FRACTIONS, COUNT, DRAWS = (0.01, 0.05, 0.2), 2000, 300
 BINS = {
@@ -75,9 +75,11 @@ def test_set(where, cache):
         parts.append(cached(cache, f"test-{where}-{SEED}-{first}", make))
     keys = parts[-1].keys() & parts[0].keys()
     data = {key: torch.cat([part[key] for part in parts]) for key in keys}
+    shown = [part for part in parts if "cutout" in part]
     cutouts = {
-        key: torch.cat([part[key] for part in parts if key in part])
+        key: torch.cat([part[key] for part in shown])
         for key in ("cutout", "cutout_psf")
+        if shown
     }
     return data, cutouts
 
@@ -179,14 +181,12 @@ def recovered(chance, samples, positive, negative):
     return result
 
 
-def classical(cutouts, data, chance, positive, negative, name):
-    """Judge classical measures, and the network on the same images."""
+def classical(cutouts, data, chance, positive, negative, cache):
+    """Judge classical measures in F814W, and the network on the same images."""
     from classical import judge as judge_classical
 
     number = len(cutouts["cutout"])
-    rows = np.flatnonzero(
-        (positive | negative) & (data["filter"].numpy() == list(FILTERS).index(name))
-    )
+    rows = np.flatnonzero((positive | negative) & (data["filter"].numpy() == 0))
     rows = rows[rows < number]
     images = {
         "data": cutouts["cutout"][rows, 0].float(),
@@ -196,7 +196,7 @@ def classical(cutouts, data, chance, positive, negative, name):
         "label": torch.from_numpy(positive[rows]).long(),
         "group": data["system"][rows],
     }
-    result = judge_classical(images)
+    result = cached(cache, "classical", lambda: judge_classical(images))
     result["network"] = judge(chance[rows], positive[rows], negative[rows])
     return result
 
@@ -253,10 +253,9 @@ def main():
                 data["time"].numpy(), found["time_lo"], found["time_hi"]
             ),
         }
-        if args.classical:
-            name = "F814W" if where == "deep" else "r"
-            figures["classical"][name] = classical(
-                cutouts, data, chance, positive, negative, name
+        if args.classical and cutouts:
+            figures["classical"] = classical(
+                cutouts, data, chance, positive, negative, args.cache
             )
     figures["stage names"] = list(STAGES)
     show("filter", figures["filters"])
@@ -264,8 +263,8 @@ def main():
     show("filter", figures["contamination"])
     for where, rows in figures["fractions"].items():
         show(f"fraction {where}", rows)
-    for name, rows in figures["classical"].items():
-        show(f"classifier {name}", rows["scores"])
+    if figures["classical"]:
+        show("classifier", figures["classical"]["scores"])
     write_figures("mergers_mocks", figures)
 
 
