@@ -39,7 +39,7 @@ LINEAR, WHITE = 3.0, -0.7
 
 def draw_systems(generator):
     """Draw galaxies that do not merge, and some that do; with what they are."""
-    kinds = {"clumpy disk": draw_clumpy, "smooth galaxy": draw_stars}
+    kinds = {"clumpy disk": draw_clumpy, "other galaxy": draw_stars}
     for name, draw in kinds.items():
         galaxy = build_stars(draw(SHOWN, generator), N_STARS, generator, n_gas=0)
         galaxy = galaxy.rotated(random_orientation(SHOWN, generator))
@@ -98,12 +98,12 @@ def observe():
 
 
 def draw_gallery():
-    """Draw mocks with the probability of a post-merger, and what they are."""
+    """Draw mocks with what is found, and what they are."""
     data, noise, names = observe()
     known = {"filter": FILTER, "field": FIELD, "pixel_scale": SCALE * u.arcsec}
     table = galml.merger(data * u.nJy, seed=SEED, **known)
     columns = len(data) // SHOWN
-    figure = Figure(figsize=(1.8 * columns, 2.2 * SHOWN), layout="constrained")
+    figure = Figure(figsize=(1.8 * columns, 2.35 * SHOWN), layout="constrained")
     panels = figure.subplots(SHOWN, columns).T.flat
     for panel, image, error, row, name in zip(
         panels, data[:, 0], noise, table, names, strict=True
@@ -112,7 +112,9 @@ def draw_gallery():
         panel.imshow(shown, origin="lower", cmap="gray_r", vmin=np.arcsinh(WHITE))
         panel.set_axis_off()
         chance, scatter = row["merger_probability"], row["merger_probability_err"]
-        panel.set_title(f"{chance:.2f} ± {scatter:.2f}\n{name}", fontsize=8)
+        found = STAGES[np.argmax(row["stage_probability"])]
+        text = f"P = {chance:.2f} ± {scatter:.2f}\n{found}\ntrue: {name}"
+        panel.set_title(text, fontsize=8)
     return figure
 
 
