@@ -67,6 +67,8 @@ class Recipe(Protocol):
         is set aside for the calibration.
     training : dict
         Keywords of `~galml.core.training.train`, where the user gives none.
+    asked : dict, optional
+        What the domain is made for beside the model.
     """
 
     def start(self, network, data):
@@ -148,7 +150,7 @@ def fit(
     if truth is None and recipe.needs_truth:
         needed = next(iter(recipe.truth))
         raise InputError("truth", "None", f"a table with a column {needed}")
-    domain = find_domain(start)
+    domain = find_domain(start, **getattr(recipe, "asked", {}))
     source = domain.read(data, **options)
     columns = _data_set(recipe, domain, source, truth)
     count = len(next(iter(columns.values())))

@@ -213,7 +213,8 @@ class MergerRecipe:
 
     def start(self, network, data):
         """Set the mean and spread of the numbers that the network will see."""
-        standardize(network, data["scalars"].float())
+        for branch in network.branches:
+            standardize(branch, data["scalars"].float())
 
     def targets(self, truth, prepared, members):
         """Give the truths as tensors, and of which filter and field each row is."""

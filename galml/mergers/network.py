@@ -6,7 +6,7 @@ from torch import nn
 
 from galml.core.networks import MonteCarloDropout, RandomNetwork, Residual, down
 
-__all__ = ["MergerNet"]
+__all__ = ["Branch", "MergerNet"]
 
 #: Units of the random layers.
 UNITS = 128
@@ -15,10 +15,14 @@ UNITS = 128
 class MergerNet(RandomNetwork):
     """Stage of a merger, time since it and contamination from a prepared image.
 
+    Images of space telescopes and of those on the ground go through networks of their
+    own, which are alike.
+
     Parameters
     ----------
     channels, scalars : int
-        Planes of the image, and numbers about it.
+        Planes of the image, and numbers about it, of which the last one tells whether
+        the telescope is on the ground.
     widths : sequence of int
         Channels of the convolutions at 32, 16, 8 and 4 pixels.
     stages : int
@@ -27,6 +31,8 @@ class MergerNet(RandomNetwork):
         Bins of the time since coalescence, and of the contamination.
     dropout : float
         Share of the units of the last layers that a pass forgets.
+    branches : {1, 2}
+        Number of networks: one for all images, or two.
     """
 
     def __init__(
@@ -38,7 +44,77 @@ class MergerNet(RandomNetwork):
         times=15,
         shares=40,
         dropout=0.3,
+        branches=2,
     ):
+        super().__init__()
+        options = (channels, scalars, widths, stages, times, shares, dropout)
+        self.branches = nn.ModuleList(Branch(*options) for _ in range(branches))
+
+    @property
+    def dropouts(self):
+        """Layers that forget, of which both networks have as many."""
+        return self.branches[0].dropouts
+
+    def features(self, inputs):
+        """Map ``image`` (n, channels, 64, 64) and ``scalars`` to features (n, k).
+
+        The last feature tells which network the others are of.
+        """
+        ground = inputs["scalars"][:, -1:]
+        return self._by_branch(
+            ground[:, 0],
+            lambda branch, rows: torch.cat(
+                [
+                    branch.features({key: one[rows] for key, one in inputs.items()}),
+                    ground[rows],
+                ],
+                1,
+            ),
+        )
+
+    def probabilities(self, features, noise=None):
+        """Map features to logits.
+
+        Parameters
+        ----------
+        features : `torch.Tensor`
+            Shape (n, k).
+        noise : `torch.Tensor`, optional
+            Shape (n, passes, n_noise), uniform between 0 and 1.
+
+        Returns
+        -------
+        dict of str to `torch.Tensor`
+            ``stage``, ``time`` and ``contamination``, of shape (n, stages), (n, times)
+            and (n, shares), or (n, passes, ...) with noise.
+        """
+        return self._by_branch(
+            features[:, -1],
+            lambda branch, rows: branch.probabilities(
+                features[rows, :-1], None if noise is None else noise[rows]
+            ),
+        )
+
+    def _by_branch(self, ground, evaluate):
+        """Let each network evaluate its rows, and put these in order again."""
+        which = (ground > 0.5).long().clamp(max=len(self.branches) - 1)
+        used = [i for i in range(len(self.branches)) if bool((which == i).any())]
+        rows = [(which == i).nonzero()[:, 0] for i in used]
+        parts = [
+            evaluate(self.branches[i], some) for i, some in zip(used, rows, strict=True)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        place = torch.cat(rows).argsort()
+        if isinstance(parts[0], dict):
+            return {key: torch.cat([p[key] for p in parts])[place] for key in parts[0]}
+        return torch.cat(parts)[place]
+
+
+class Branch(RandomNetwork):
+    """The network of some filters; arguments are those of `MergerNet`."""
+
+    def __init__(self, channels, scalars, widths, stages, times, shares, dropout):
         super().__init__()
         a, b, c, d = widths
         self.register_buffer("mean", torch.zeros(scalars))
@@ -75,21 +151,7 @@ class MergerNet(RandomNetwork):
         return torch.cat(pooled, 1)
 
     def probabilities(self, features, noise=None):
-        """Map features to logits.
-
-        Parameters
-        ----------
-        features : `torch.Tensor`
-            Shape (n, k).
-        noise : `torch.Tensor`, optional
-            Shape (n, passes, n_noise), uniform between 0 and 1.
-
-        Returns
-        -------
-        dict of str to `torch.Tensor`
-            ``stage``, ``time`` and ``contamination``, of shape (n, stages), (n, times)
-            and (n, shares), or (n, passes, ...) with noise.
-        """
+        """Map features to logits, see `MergerNet.probabilities`."""
         units = torch.relu(self.first(features))
         if noise is not None:
             units = units[:, None]

@@ -49,7 +49,7 @@ def test_fine_tuning_starts_from_a_model(few, truth, model):
     assert found.name == "mine" or found.name is None
     assert found.input_spec == model.input_spec and found is not model
     first, second = (m.network.state_dict() for m in (model, found))
-    for key in ("trunk.0.weight", "stage.weight"):
+    for key in ("branches.0.trunk.0.weight", "branches.0.stage.weight"):
         torch.testing.assert_close(first[key], second[key], rtol=0, atol=1e-3)
         assert not torch.equal(first[key], second[key])
     again = fit(few, truth, model=model, **options)

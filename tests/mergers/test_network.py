@@ -54,6 +54,24 @@ def test_only_the_last_layers_are_random(network, inputs):
         torch.testing.assert_close(many[:, number], one[:, 0])
 
 
+def test_filters_have_their_own_networks(network, inputs):
+    """Telescopes on the ground have another one, whatever else is in the batch."""
+    assert INPUT.scalars[-1] == "is_r"
+    mixed = inputs | {"scalars": inputs["scalars"].clone()}
+    mixed["scalars"][:, -1] = torch.tensor([0.0, 1, 0, 1, 1, 0])
+    both = ask(network, mixed, n_samples=3, seed=1)
+    for number in range(6):
+        alone = {key: value[number : number + 1] for key, value in mixed.items()}
+        found = ask(network, alone, n_samples=3, seed=1)
+        torch.testing.assert_close(found["stage"][0], both["stage"][number])
+        branch = network.branches[int(mixed["scalars"][number, -1])]
+        bare = branch.probabilities(branch.features(alone))["stage"]
+        whole = network(alone)["stage"]
+        torch.testing.assert_close(bare, whole)
+    first, second = (b.state_dict()["stage.weight"] for b in network.branches)
+    assert not torch.equal(first, second)
+
+
 def test_turned_images_have_the_same_answers(network, inputs):
     turned = inputs | {"image": torch.rot90(inputs["image"], 1, (-1, -2)).flip(-1)}
     options = {"views": DIHEDRAL, "n_samples": 5, "seed": 1}
