@@ -79,7 +79,7 @@ def properties(results):
         for name, form in PROPERTIES.items():
             for edges, row in known[name].items():
                 rows[f"{PLACES[where]}, {form.format(edges)}"] = row
-        shares = ", ".join(f"{p:.1%} of {k}s" for k, p in known["kind"].items())
+        shares = ", ".join(f"{k} {p:.1%}" for k, p in known["kind"].items())
         kinds.append(f"{PLACES[where]}: {shares}")
     return BINS, rows, f"Right among non-mergers of each kind: {'; '.join(kinds)}."
 
@@ -98,6 +98,8 @@ def stages(results):
 def classical(results):
     """The network beside classical measures of the same images."""
     found = results["classical"]
+    if not found:
+        return {}, {}, "Not measured: it takes the option ``--classical``."
     rows = found["scores"] | {"the network": found["network"]}
     others, mergers = found["images"]
     return CLASSICAL, rows, f"{mergers} post-mergers and {others} other galaxies."
