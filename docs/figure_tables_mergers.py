@@ -215,7 +215,7 @@ MERGER_TABLES = {
     "mergers_mocks fractions": fractions,
     "merger_fractions": recovery,
     "mergers_transfer": transfer,
-    "mergers_real_sky": real_sky,
-    "mergers_real_sky examples": examples,
+    "mergers/real_sky": real_sky,
+    "mergers/real_sky examples": examples,
     "mergers_speed": speed,
 }
