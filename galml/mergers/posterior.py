@@ -46,8 +46,9 @@ LATEST = 1.5
 #: Share of post-mergers, among these and galaxies that do not merge, for which
 #: probabilities are calibrated.
 PREVALENCE = 0.5
-#: Limits of temperatures, and fewest objects from which one is found.
-COLDEST, HOTTEST, FEWEST = 0.2, 5.0, 200
+#: Limits of temperatures; and fewest objects of a filter, or of one field in it, that
+#: have a calibration of their own. With fewer, its own noise is worse than that of all.
+COLDEST, HOTTEST, FEWEST, FEWEST_OF_FIELD = 0.2, 5.0, 200, 2000
 #: Upper ends of histograms, and the power of their numbers that is told: many
 #: contaminations are near zero, where bins must be fine.
 UPPER = {"time": LATEST, "contamination": 1.0}
@@ -209,7 +210,9 @@ def calibrate(outputs, data):
     for number in (group // 10).unique().int().tolist():
         parts[f"filter {number}"] = known & (group // 10 == number)
     for number in group.unique().int().tolist():
-        parts[str(number)] = known & (group == number)
+        rows = known & (group == number)
+        if rows.sum() >= FEWEST_OF_FIELD:
+            parts[str(number)] = rows
     result = {
         "temperature": {
             key: _temperatures(outputs["stage"][rows], stage[rows])

@@ -99,10 +99,10 @@ def test_calibration_is_right_for_equal_numbers():
 
 def test_groups_have_their_own_temperatures():
     parts = [
-        classes(2000, temperature, seed) for seed, temperature in ((1, 0.8), (2, 3))
+        classes(2500, temperature, seed) for seed, temperature in ((1, 0.8), (2, 3))
     ]
     logits, stage = (torch.cat(column) for column in zip(*parts, strict=True))
-    group = torch.arange(4000) // 2000 * 10 + 2
+    group = torch.arange(5000) // 2500 * 10 + 2
     group[:50] = 5  # too few
     found = calibrate({"stage": logits}, {"stage": stage, "group": group.float()})
     tables = found["temperature"]
