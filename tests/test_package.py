@@ -15,6 +15,7 @@ PACKAGES = [
     "cutouts",
     "gas_kinematics",
     "imaging",
+    "mergers",
     "mocks",
     "physics",
     "stars",
@@ -72,7 +73,8 @@ def test_subpackages(name):
 
 
 @pytest.mark.parametrize(
-    "package", ["gas_kinematics", "stars", "stellar_kinematics", "stellar_spin"]
+    "package",
+    ["gas_kinematics", "mergers", "stars", "stellar_kinematics", "stellar_spin"],
 )
 def test_rooms_of_domains_need_no_import(package):
     code = f"import galml; print(galml.{package}.plots.__name__)"
