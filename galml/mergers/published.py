@@ -130,8 +130,8 @@ def prepare(images, band, half, spec=INPUT):
     """Cut a field to 128 pixels, and stretch it.
 
     How brightness was scaled has not been published. Here the sky is subtracted,
-    brightness goes through `~galml.imaging.stretch.asinh_stretch` that is linear up to twice
-    the noise, and is divided by that of the brightest cell.
+    brightness goes through `~galml.imaging.stretch.asinh_stretch` that is linear up to
+    twice the noise, and is divided by that of the brightest cell.
 
     Parameters
     ----------
