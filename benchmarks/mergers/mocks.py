@@ -253,7 +253,7 @@ def main():
                 data["time"].numpy(), found["time_lo"], found["time_hi"]
             ),
         }
-        if args.classical and cutouts:
+        if args.classical and where == "deep":
             figures["classical"] = classical(
                 cutouts, data, chance, positive, negative, args.cache
             )
