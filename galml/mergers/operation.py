@@ -142,6 +142,13 @@ def merger(
     galml.core.ModelError
         When there is no such model.
 
+    Notes
+    -----
+    The default model tells post-mergers from galaxies that do not merge in deep fields,
+    at redshifts of 0.5 to 3. Of nearby galaxies, as SDSS sees them in r, it tells those
+    that interact, by one minus the first of the ``stage_probability``; its
+    ``merger_probability`` is little better than a guess there.
+
     References
     ----------
     .. [1] Ferreira et al. (2022), ApJ 931, 34.
