@@ -101,7 +101,8 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     error of 0.01, make 1.5 % of a fraction of 1 %, 5.9 % of 5 % and 21.5 % of 20 %; if
     one in a hundred non-mergers looks like a merger, which mocks do not tell,
     2 % are found where 1 % are. Fractions of a few percent are as good as the
-    calibration on galaxies like those of the sample.
+    calibration on galaxies like those of the sample. In r the default model hardly
+    tells post-mergers apart, and fractions from it mean nothing there.
 
     References
     ----------
