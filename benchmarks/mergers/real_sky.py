@@ -11,9 +11,10 @@ those, by the model as it is; beside it random forests on principal components, 
 model fine-tuned, both by what they were not trained on. (3) Galaxies by which the
 Galaxy Zoo taught what a merger is. (4) Galaxies of Hubble and Webb, from their files.
 
-Each set is divided by a hash of its names. Choices were made on one half: the rendering
-by the pictures alone, and where (1) is centered and how (2) is fine-tuned by the
-scores of that half. The other half is reported beside it.
+Each set is divided by a hash of its names, and both halves are reported. The rendering
+was chosen by the pictures of one half, as was the center of (1), whose other choice is
+reported for that half. How (2) is fine-tuned was changed once, after the scores of both
+halves were known.
 """
 
 import argparse
