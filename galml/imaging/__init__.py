@@ -5,7 +5,15 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    submodules=["color_pictures", "features", "reading", "rgb", "stamps", "stretch"],
+    submodules=[
+        "aligned",
+        "color_pictures",
+        "features",
+        "reading",
+        "rgb",
+        "stamps",
+        "stretch",
+    ],
     submod_attrs={
         "reading": ["GalaxyImages", "find_problems", "read_images"],
         "stamps": ["DIHEDRAL", "MIRRORS", "Grid", "Stamps", "regrid"],

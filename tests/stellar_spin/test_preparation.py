@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import galml
-from galml.imaging import GalaxyImages, read_images
+from galml.imaging import GalaxyImages, aligned, read_images
 from galml.stellar_spin import preparation
 from galml.stellar_spin.preparation import INPUT, bands_shown, prepare
 
@@ -129,13 +129,13 @@ def test_masked_pixels_are_not_seen(galaxies):
 @pytest.mark.parametrize("cells", [72, 60, 43])
 def test_images_that_just_hold_the_grid_are_like_others(galaxies, cells, monkeypatch):
     """Shortcuts for images that are known everywhere change nothing."""
-    images, lies_inside = galaxies.images, preparation.lies_inside
+    images, lies_inside = galaxies.images, aligned.lies_inside
     radii = np.linspace(0.9, 1.02, 24) * 24 / 4.2426
     images = replace(images, r_eff=radii)
     spec = replace(INPUT, parameters=INPUT.parameters | {"wide_cells": cells})
     first = prepare(images, spec)
     monkeypatch.setattr(
-        preparation, "lies_inside", lambda *args: lies_inside(*args) & False
+        aligned, "lies_inside", lambda *args: lies_inside(*args) & False
     )
     second = prepare(images, spec)
     torch.testing.assert_close(first.image, second.image, atol=2e-5, rtol=0)
