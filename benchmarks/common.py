@@ -7,13 +7,18 @@ import hashlib
 import json
 import os
 import sys
+import tarfile
 from pathlib import Path
 
+import numpy as np
 from astropy.table import QTable
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 DATA = ROOT / "galml" / "data"
+#: Parts of a named set: choices are made on the first one.
+HALVES = ("development", "reporting")
 
 
 def shared_data(name):
@@ -24,6 +29,47 @@ def shared_data(name):
     if not folder.is_dir():
         sys.exit(f"{folder} is missing: set GALML_SHARED to the folder of shared data")
     return folder
+
+
+def half_of(name):
+    """Tell the half, development or reporting, that a name belongs to."""
+    return HALVES[hashlib.sha256(name.encode()).digest()[0] % 2]
+
+
+def galaxy_zoo(wanted):
+    """Pictures of the Galaxy Zoo 1 whose class is among those wanted.
+
+    Parameters
+    ----------
+    wanted : collection of int
+        Classes: 0 elliptical, 1 clockwise and 2 anticlockwise spiral, 3 edge-on,
+        4 unknown, 5 merger.
+
+    Returns
+    -------
+    names, classes : `~numpy.ndarray`
+        Shape (n,).
+    pictures : `~numpy.ndarray`
+        Bytes, shape (n, 192, 192, 3).
+    """
+    folder = shared_data("gz1_sdss")
+    table = QTable.read(folder / "labels.csv", format="ascii.csv")
+    kinds = {f"{row['objid']}": int(row["class"]) for row in table}
+    names, classes, pictures = [], [], []
+    with tarfile.open(folder / "images.tar") as archive:
+        for member in archive:
+            name = Path(member.name).stem
+            if kinds.get(name) in wanted:
+                pictures.append(opened(archive.extractfile(member)))
+                names.append(name)
+                classes.append(kinds[name])
+    return np.array(names), np.array(classes), np.stack(pictures)
+
+
+def opened(file):
+    """Bytes of a picture, shape (ny, nx, 3)."""
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def write_figures(name, figures):

@@ -13,15 +13,10 @@ of their names, are for development; the other half is reported.
 """
 
 import argparse
-import hashlib
-import io
-import tarfile
 
 import numpy as np
-from astropy.table import QTable
-from common import ROOT, shared_data, write_figures
+from common import ROOT, galaxy_zoo, half_of, write_figures
 from matplotlib.figure import Figure
-from PIL import Image
 from spin_population import SEEING, atlas3d, sami
 
 import galml
@@ -47,32 +42,12 @@ EXTREMES = 12
 IMAGE = ROOT / "docs" / "images" / "spin_sdss.png"
 
 
-def is_development(name):
-    """Whether a galaxy belongs to the half that choices are made on."""
-    return hashlib.sha256(name.encode()).digest()[0] % 2 == 0
-
-
 def load(half):
     """Images with y upwards, their types and their names."""
-    folder = shared_data("gz1_sdss")
-    labels = QTable.read(folder / "labels.csv", format="ascii.csv")
-    wanted = {
-        f"{row['objid']}": TYPES[int(row["class"])]
-        for row in labels
-        if int(row["class"]) in TYPES
-        and is_development(f"{row['objid']}") == (half == "development")
-    }
-    images, kinds, names = [], [], []
-    with tarfile.open(folder / "images.tar") as archive:
-        for member in archive:
-            name = member.name.rpartition("/")[2].removesuffix(".jpg")
-            if name in wanted:
-                content = archive.extractfile(member).read()
-                with Image.open(io.BytesIO(content)) as image:
-                    images.append(np.asarray(image.convert("RGB"))[::-1].copy())
-                kinds.append(wanted[name])
-                names.append(name)
-    return images, np.array(kinds), names
+    names, classes, pictures = galaxy_zoo(TYPES)
+    rows = np.array([half_of(name) == half for name in names])
+    kinds = np.array([TYPES[each] for each in classes[rows]])
+    return list(pictures[rows, ::-1].copy()), kinds, names[rows].tolist()
 
 
 def measured():

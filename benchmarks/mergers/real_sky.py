@@ -18,10 +18,8 @@ halves were known.
 """
 
 import argparse
-import hashlib
 import io
 import sys
-import tarfile
 from pathlib import Path
 
 import astropy.units as u
@@ -50,9 +48,15 @@ from galml.physics.bands import AB_ZERO
 from galml.physics.seeds import generator_for
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from common import shared_data, write_figures
+from common import (
+    HALVES,
+    galaxy_zoo,
+    half_of,
+    opened,
+    shared_data,
+    write_figures,
+)
 
-HALVES = ("development", "reporting")
 #: Classes of the Galaxy Zoo that are no mergers, and the one of mergers.
 OTHERS, MERGERS = (0, 1, 2, 3), 5
 #: Galaxies are in contact when both nuclei lie in one area brighter than this, in r
@@ -79,33 +83,6 @@ ANSWERS = ("Merging", "Tidal debris", "Both")
 ARTIFACT = "Star or artifact"
 #: Most, and least, probable mergers on the page.
 SHOWN = 8
-
-
-def half_of(name):
-    """Tell the half, development or reporting, that a name belongs to."""
-    return HALVES[hashlib.sha256(name.encode()).digest()[0] % 2]
-
-
-def galaxy_zoo():
-    """Names, classes and pictures of the Galaxy Zoo, without artifacts."""
-    folder = shared_data("gz1_sdss")
-    table = QTable.read(folder / "labels.csv", format="ascii.csv")
-    kinds = {f"{row['objid']}": int(row["class"]) for row in table}
-    names, classes, pictures = [], [], []
-    with tarfile.open(folder / "images.tar") as archive:
-        for member in archive:
-            name = Path(member.name).stem
-            if kinds.get(name) in (*OTHERS, MERGERS):
-                pictures.append(opened(archive.extractfile(member)))
-                names.append(name)
-                classes.append(kinds[name])
-    return np.array(names), np.array(classes), np.stack(pictures)
-
-
-def opened(file):
-    """Bytes of a picture, shape (ny, nx, 3)."""
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def light_of(picture):
@@ -494,7 +471,7 @@ def main():
     parser.add_argument("--page", type=Path)
     args = parser.parse_args()
     model = load_model(args.model, "merger")
-    names, classes, pictures = zoo = galaxy_zoo()
+    names, classes, pictures = zoo = galaxy_zoo((*OTHERS, MERGERS))
     alone = classes != MERGERS
     others = scores_of(ask(same_rendering(pictures[alone]), model))
     figures = {"model": model.sha256, "interacting": {}}
