@@ -12,7 +12,7 @@ from galml.stellar_spin import published
 from galml.stellar_spin.disturbance import disturb
 from galml.stellar_spin.preparation import INPUT, prepare
 
-__all__ = ["as_galaxy_images", "mock_data_set"]
+__all__ = ["as_galaxy_images", "mock_data_set", "mock_images"]
 
 #: Scatter of effective radii (natural logarithm), and of centers in effective radii.
 SIZE_ERROR = 0.1
@@ -97,6 +97,67 @@ def mock_data_set(
         and ``redshift``; and their parameters, with names that begin with "galaxy_".
     """
     columns = {}
+    stream = mock_images(
+        n_batches,
+        seed=seed,
+        first=first,
+        bands=bands,
+        color_images=color_images,
+        batch_size=batch_size,
+        n_particles=n_particles,
+        views=views,
+        survey=survey,
+        n_pixels=n_pixels,
+        binning=binning,
+        disturbance=disturbance,
+        alter=alter,
+    )
+    for parameters, mocks, whole, seen in stream:
+        row = _columns(mocks, whole, seen, published_images, input_spec)
+        row |= {
+            f"galaxy_{key}": value.float()
+            for key, value in parameters.items()
+            if value.ndim == 1
+        }
+        for key, value in row.items():
+            columns.setdefault(key, []).append(value)
+    return {key: torch.cat(parts) for key, parts in columns.items()}
+
+
+def mock_images(
+    n_batches,
+    *,
+    seed,
+    first=0,
+    bands=None,
+    color_images=None,
+    batch_size=64,
+    n_particles=20_000,
+    views=1,
+    survey=None,
+    n_pixels=None,
+    binning=None,
+    disturbance=1.0,
+    alter=None,
+):
+    """Stream images of mocks of which not all is known.
+
+    Parameters
+    ----------
+    n_batches, seed, first, bands, color_images, batch_size, n_particles, views, \
+survey, n_pixels, binning, disturbance, alter
+        As in `mock_data_set`.
+
+    Yields
+    ------
+    parameters : dict of str to `torch.Tensor`
+        What the galaxies were made from, see `~galml.mocks.draw_stars`.
+    mocks : `~galml.mocks.LightImages`
+        The images as they were taken, with their truth.
+    whole, seen : `~galml.imaging.GalaxyImages`
+        These images, with errors of radius and center; and the same with the faults of
+        images, as color images where they are, and with what is known of them.
+    """
     if color_images is None:
         color_images = COLOR_IMAGES if bands is None else 0.0
     options = {"survey": survey, "n_pixels": n_pixels, "binning": binning}
@@ -117,17 +178,7 @@ def mock_data_set(
         stream = galaxy_images(1, seed=seed, first=index, bands=chosen, **own)
         for parameters, mocks in stream:
             faults = {"strength": disturbance, "masked": not colored}
-            row = _columns(
-                mocks, generator, colored, published_images, input_spec, faults
-            )
-            row |= {
-                f"galaxy_{key}": value.float()
-                for key, value in parameters.items()
-                if value.ndim == 1
-            }
-            for key, value in row.items():
-                columns.setdefault(key, []).append(value)
-    return {key: torch.cat(parts) for key, parts in columns.items()}
+            yield parameters, mocks, *_seen(mocks, generator, colored, faults)
 
 
 def _draw_bands(bands, generator):
@@ -144,18 +195,22 @@ def _drawn(choices, generator):
     return things[int(torch.multinomial(torch.tensor(odds), 1, generator=generator))]
 
 
-def _columns(mocks, generator, colored, published_images, spec, faults):
-    """Give what the networks see of a batch, beside its truth."""
+def _seen(mocks, generator, colored, faults):
+    """Give images as they were taken, and with their faults."""
     r_eff = mocks.truth.r_eff_pixels.double()
     error = torch.randn(len(r_eff), 3, generator=generator).double()
     center = mocks.center.double() + CENTER_ERROR * r_eff[:, None] * error[:, 1:]
     r_eff = r_eff * torch.exp(SIZE_ERROR * error[:, 0])
     data = disturb(mocks.data, mocks.noise, r_eff, center, generator, **faults)
-    seen = _as_known(mocks, data, r_eff, center, generator, colored)
+    whole = as_galaxy_images(mocks, r_eff, center)
+    return whole, _as_known(mocks, data, r_eff, center, generator, colored)
+
+
+def _columns(mocks, whole, seen, published_images, spec):
+    """Give what the networks see of a batch, beside its truth."""
     prepared = prepare(seen, spec)
     row = {"image": prepared.image.half(), "scalars": prepared.scalars}
     if published_images:
-        whole = as_galaxy_images(mocks, r_eff, center)
         row["colors"] = published.prepare(whole).image.half()
     row |= {"survey": mocks.survey, "redshift": mocks.redshift}
     return row | {key: value.float() for key, value in vars(mocks.truth).items()}
