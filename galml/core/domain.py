@@ -84,10 +84,14 @@ class Architecture:
         Where the class of the network is, as "module:class".
     domain : str, optional
         Where the class of the `Domain` is; it is made from a model.
+    recipe : str, optional
+        Where the class of the `~galml.core.fitting.Recipe` is; it is made from an
+        `~galml.core.model.InputSpec`.
     """
 
     network: str
     domain: str | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True)

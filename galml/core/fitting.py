@@ -28,6 +28,7 @@ __all__ = [
     "Recipe",
     "check_shares",
     "column_numbers",
+    "data_set",
     "evaluate",
     "fit",
     "fit_prepared",
@@ -152,7 +153,7 @@ def fit(
         raise InputError("truth", "None", f"a table with a column {needed}")
     domain = find_domain(start, **getattr(recipe, "asked", {}))
     source = domain.read(data, **options)
-    columns = _data_set(recipe, domain, source, truth)
+    columns, _ = data_set(domain, source, kind=recipe.kind, recipe=recipe, truth=truth)
     count = len(next(iter(columns.values())))
     parts = [
         select(columns, rows) for rows in split_rows(count, seed, *shares.values())
@@ -385,8 +386,36 @@ def valid_range(scalars):
     return {"low": (low - margin).tolist(), "high": (high + margin).tolist()}
 
 
-def _data_set(recipe, domain, source, truth):
-    """Prepare the usable objects chunk by chunk, beside their truth."""
+def data_set(domain, source, *, kind, recipe=None, truth=None, argument="data"):
+    """Prepare the usable objects chunk by chunk, beside their truth.
+
+    Parameters
+    ----------
+    domain : `~galml.core.domain.Domain`
+        What prepares them.
+    source : `~galml.core.inputs.Source`
+        What it read.
+    kind : str
+        What the objects are called, in the plural.
+    recipe : `Recipe`, optional
+        Whose ``truth`` and ``targets`` are asked, where there is a truth.
+    truth : `~astropy.table.QTable` or mapping, optional
+        One row per object.
+    argument : str
+        Name of the objects in errors.
+
+    Returns
+    -------
+    columns : dict of str to `torch.Tensor`
+        What the network takes, and the truth.
+    places : `~numpy.ndarray`
+        Which of the objects these are.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there are too few usable objects, or truths that do not fit them.
+    """
     known = None if truth is None else read_truth(truth, recipe.truth)
     rows, parts = [], []
     for places, members, prepared in chunks(domain, source, rows):
@@ -394,12 +423,14 @@ def _data_set(recipe, domain, source, truth):
         if known is not None:
             columns |= recipe.targets(_rows_of(known, places), prepared, members)
         parts.append(columns)
-    usable = sum(error is None for _, error in rows)
-    if source.is_single or usable < FEWEST:
-        raise InputError("data", f"{usable} usable {recipe.kind}", f"at least {FEWEST}")
-    if usable < len(rows):
-        left_out = len(rows) - usable
-        message = f"{left_out} of {len(rows)} {recipe.kind} are left out"
+    good = np.array([i for i, (_, error) in enumerate(rows) if error is None], int)
+    if source.is_single or len(good) < FEWEST:
+        got = f"{len(good)} usable {kind}"
+        raise InputError(argument, got, f"at least {FEWEST}")
+    if len(good) < len(rows):
+        left_out = len(rows) - len(good)
+        message = f"{left_out} of {len(rows)} {kind} are left out"
+        # Blame the caller of the public function, which called the one that asks.
         warnings.warn(message, GalmlWarning, stacklevel=4)
     if known is not None:
         for key, values in known.items():
@@ -407,10 +438,10 @@ def _data_set(recipe, domain, source, truth):
                 got, expected = f"shape {values.shape}", f"({len(rows)},)"
                 raise InputError(f"truth[{key!r}]", got, expected)
         needed = next(iter(recipe.truth))
-        good = [place for place, (_, error) in enumerate(rows) if error is None]
         if not np.isfinite(known[needed][good]).any():
             raise InputError(f"truth[{needed!r}]", "no number", "some known values")
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    columns = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return columns, good
 
 
 def _rows_of(known, places):

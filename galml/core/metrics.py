@@ -7,10 +7,14 @@ Plain arrays in, plain numbers out. What is NaN has no result and does not count
 import numpy as np
 from astropy.table import QTable
 
+from galml.core.exceptions import InputError
+
 __all__ = [
     "area_under_curve",
     "binned",
+    "c2st",
     "calibration_curve",
+    "conformal_quantile",
     "coverage",
     "known",
     "mean",
@@ -154,6 +158,117 @@ def area_under_curve(score, outcome):
         return np.nan
     ranks = rankdata(score)[outcome].sum() - true * (true + 1) / 2
     return float(ranks / (true * false))
+
+
+def c2st(first, second, *, classifier="boosting", seed=0):
+    """Measure how often a classifier tells two samples apart.
+
+    A classifier two-sample test (Lopez-Paz & Oquab 2017, ICLR): accuracy over five
+    folds of rows that the classifier has not seen, as many of either sample.
+
+    Parameters
+    ----------
+    first, second : array_like
+        Shapes (n, k) and (m, k), such as latents of two sets of galaxies; at least 5
+        rows each. Rows of which something is not finite do not count. Of the larger
+        sample so many rows are drawn as the other has.
+    classifier : {"boosting", "neural"} or estimator
+        "boosting": scikit-learn's ``HistGradientBoostingClassifier`` as it comes;
+        "neural": its ``MLPClassifier`` with two layers of ten units for each column,
+        and early stopping; or any classifier of scikit-learn.
+    seed : int
+        Of the draw, the folds and the classifier.
+
+    Returns
+    -------
+    float
+        0.5 where it can only guess, 1 where it always knows.
+
+    Raises
+    ------
+    galml.core.InputError
+        For another classifier, samples of other shapes, or with too few rows.
+    ImportError
+        Without scikit-learn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from galml.core.metrics import c2st
+    >>> first, second = np.random.default_rng(0).normal(size=(2, 200, 3))
+    >>> c2st(first, second) < 0.6 and c2st(first, second + 5) > 0.99
+    True
+    """
+    try:
+        from sklearn.model_selection import StratifiedKFold, cross_val_score
+    except ImportError as error:
+        message = "c2st needs scikit-learn: pip install 'galml[all]'"
+        raise ImportError(message) from error
+
+    samples = [np.asarray(sample, dtype=float) for sample in (first, second)]
+    for name, sample in zip(("first", "second"), samples, strict=True):
+        if sample.ndim != 2 or sample.shape[1] != samples[0].shape[-1]:
+            got, expected = f"shape {sample.shape}", f"(n, {samples[0].shape[-1]})"
+            raise InputError(name, got, expected)
+    samples = [sample[np.isfinite(sample).all(1)] for sample in samples]
+    random, count = np.random.default_rng(seed), min(map(len, samples))
+    if count < 5:
+        raise InputError("first, second", f"{count} rows of one", "at least 5 of each")
+    scores = cross_val_score(
+        _classifier(classifier, samples[0].shape[1], seed),
+        np.concatenate([random.permutation(sample)[:count] for sample in samples]),
+        np.repeat((0, 1), count),
+        cv=StratifiedKFold(5, shuffle=True, random_state=seed),
+        scoring="accuracy",
+        error_score="raise",
+    )
+    return float(scores.mean())
+
+
+def _classifier(classifier, features, seed):
+    """Make a classifier by its name."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.neural_network import MLPClassifier
+
+    if hasattr(classifier, "fit"):
+        return classifier
+    if classifier == "boosting":
+        return HistGradientBoostingClassifier(random_state=seed)
+    if classifier == "neural":
+        return MLPClassifier(
+            (10 * features, 10 * features),
+            batch_size=500,
+            early_stopping=True,
+            random_state=seed,
+        )
+    expected = "'boosting', 'neural' or a classifier"
+    raise InputError("classifier", repr(classifier), expected)
+
+
+def conformal_quantile(values, share):
+    """Find the limit that at most a share of new values will exceed.
+
+    It holds for values that are drawn as the known ones, whatever their distribution
+    is (conformal prediction: Vovk et al. 2005).
+
+    Parameters
+    ----------
+    values : array_like
+        Shape (n,).
+    share : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    float
+        One of the values; the largest, where there are too few for that share. NaN
+        without any.
+    """
+    (values,) = known(values)
+    if not values.size:
+        return np.nan
+    level = np.ceil((values.size + 1) * (1 - share)) / values.size
+    return float(np.quantile(values, min(level, 1.0), method="higher"))
 
 
 def binned(metric, values, edges, *arrays):

@@ -199,7 +199,7 @@ class GalaxyModel:
         os.replace(part, path)
 
     @classmethod
-    def load(cls, path, *, operation=None):
+    def load(cls, path, *, operation=None, network=None):
         """
         Read a model, and verify that it is what was saved.
 
@@ -209,6 +209,8 @@ class GalaxyModel:
             A file written by `save`.
         operation : str, optional
             The operation that the model must be for.
+        network : `torch.nn.Module`, optional
+            Takes up the weights, where the network cannot be made from the file alone.
 
         Returns
         -------
@@ -222,7 +224,8 @@ class GalaxyModel:
         galml.core.exceptions.WeightsError
             If the file is damaged, was changed after saving, or is none of galml's.
         galml.core.exceptions.ModelError
-            If it is for another operation, or needs a newer galml.
+            If it is for another operation, needs a newer galml, or has weights of
+            another network.
         """
         name, description, tensors = _read(path)
         found = description["operation"]
@@ -231,8 +234,9 @@ class GalaxyModel:
         try:
             place = find_architecture(found, description["architecture"])
             kind = find_object(place.network)
-            with torch.random.fork_rng(devices=()):  # initial weights are random
-                network = kind(**description["options"])
+            if network is None:
+                with torch.random.fork_rng(devices=()):  # initial weights are random
+                    network = kind(**description["options"])
             network.load_state_dict(tensors)
         except (ModelError, RuntimeError, TypeError) as error:
             raise ModelError(f"{path}: {error}") from error

@@ -9,6 +9,7 @@ do not count.
 import astropy.units as u
 import numpy as np
 
+from galml.core import metrics as shared
 from galml.core.exceptions import InputError
 from galml.core.inputs import as_table
 from galml.core.metrics import binned
@@ -195,26 +196,11 @@ def c2st(sample, truth, *, classifier="boosting", seed=0, axes=None):
     ImportError
         Without scikit-learn.
     """
-    try:
-        from sklearn.model_selection import StratifiedKFold, cross_val_score
-    except ImportError as error:
-        message = "c2st needs scikit-learn: pip install 'galml[all]'"
-        raise ImportError(message) from error
-
     first, second = standardized(sample, truth, axes)
-    random, count = np.random.default_rng(seed), min(len(first), len(second))
+    count = min(len(first), len(second))
     if count < 5:
         raise InputError("sample", f"{count} stars", "at least 5")
-    stars = [random.permutation(values)[:count] for values in (first, second)]
-    scores = cross_val_score(
-        _classifier(classifier, first.shape[1], seed),
-        np.concatenate(stars),
-        np.repeat((0, 1), count),
-        cv=StratifiedKFold(5, shuffle=True, random_state=seed),
-        scoring="accuracy",
-        error_score="raise",
-    )
-    return float(scores.mean())
+    return shared.c2st(first, second, classifier=classifier, seed=seed)
 
 
 def quantile_error(sample, truth, levels=LEVELS, *, axes=None):
@@ -482,23 +468,3 @@ def _kernel_sum(first, second, width):
         squares *= -0.5
         total += np.exp(squares, out=squares).sum()
     return total
-
-
-def _classifier(classifier, features, seed):
-    """Make a classifier by its name."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.neural_network import MLPClassifier
-
-    if hasattr(classifier, "fit"):
-        return classifier
-    if classifier == "boosting":
-        return HistGradientBoostingClassifier(random_state=seed)
-    if classifier == "neural":
-        return MLPClassifier(
-            (10 * features, 10 * features),
-            batch_size=500,
-            early_stopping=True,
-            random_state=seed,
-        )
-    expected = "'boosting', 'neural' or a classifier"
-    raise InputError("classifier", repr(classifier), expected)

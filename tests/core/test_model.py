@@ -307,3 +307,11 @@ def test_weights_that_are_not_finite(tmp_path, dtype, value):
 def test_unknown_dtype(tmp_path):
     with pytest.raises(InputError, match="^dtype: got 'int4'"):
         make_model().save(tmp_path / "x.safetensors", dtype="int4")
+
+
+def test_weights_for_a_network_that_is_at_hand(path):
+    network = Tiny(width=5)
+    loaded = GalaxyModel.load(path, network=network)
+    assert loaded.network is network and loaded.sha256 == make_model().sha256
+    with pytest.raises(ModelError, match="size mismatch"):
+        GalaxyModel.load(path, network=Tiny(width=6))
