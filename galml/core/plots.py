@@ -7,7 +7,20 @@ matplotlib, which is imported on first use.
 
 import numpy as np
 
-__all__ = ["marker_size", "new_figure", "plot_history"]
+from galml.core.flags import decode_flags
+
+__all__ = [
+    "count_title",
+    "flags_text",
+    "has_column",
+    "marker_size",
+    "name_of_row",
+    "new_figure",
+    "new_grid",
+    "new_mosaic",
+    "plot_history",
+    "principal_plane",
+]
 
 
 def new_figure(figure, size):
@@ -18,6 +31,60 @@ def new_figure(figure, size):
     figure.set_size_inches(size)
     figure.set_layout_engine("constrained")
     return figure
+
+
+def new_mosaic(figure, rows, **options):
+    """Give axes by their labels, arranged as `Figure.subplot_mosaic` does."""
+    axes = figure.subplot_mosaic(rows, **options)
+    for label, panel in axes.items():
+        panel.set_label(label)
+    return axes
+
+
+def new_grid(figure, count, columns, size):
+    """Give a figure of many small panels, of this size in inch, and these without axes.
+
+    The last row is filled up with empty panels.
+    """
+    rows = -(-count // columns)
+    figure = new_figure(figure, (size[0] * columns, size[1] * rows))
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels:
+        panel.set_axis_off()
+    return figure, panels
+
+
+def has_column(row, key):
+    """Whether a table, a row of one or a mapping has a column."""
+    return key in (row.colnames if hasattr(row, "colnames") else row)
+
+
+def name_of_row(row, default):
+    """Name of a galaxy: of its row, else of its data."""
+    return str(row["name"]) if has_column(row, "name") else default
+
+
+def flags_text(row):
+    """Names of the flags of a row."""
+    return f"flags: {', '.join(decode_flags(int(row['flags']))) or 'none'}"
+
+
+def count_title(known):
+    """Say how many galaxies there are, and how many have no result."""
+    failed = int((~known).sum())
+    note = f", {failed} without a result" if failed else ""
+    return f"{len(known)} galaxies{note}"
+
+
+def principal_plane(latent, reference=None):
+    """Project latents on the first two principal components, shape (n, 2).
+
+    The components are those of the latents, or of a reference.
+    """
+    reference = latent if reference is None else reference
+    mean = reference.mean(axis=0)
+    _, _, axes = np.linalg.svd(reference - mean, full_matrices=False)
+    return (latent - mean) @ axes[:2].T
 
 
 def marker_size(count):

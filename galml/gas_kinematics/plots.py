@@ -9,9 +9,17 @@ import astropy.units as u
 import numpy as np
 
 from galml.core.exceptions import InputError
-from galml.core.flags import decode_flags
 from galml.core.geometry import angle_difference, pixel_angle
-from galml.core.plots import marker_size, new_figure, plot_history
+from galml.core.plots import (
+    count_title,
+    flags_text,
+    marker_size,
+    name_of_row,
+    new_figure,
+    new_mosaic,
+    plot_history,
+    principal_plane,
+)
 
 __all__ = ["VELOCITY_COLORS", "plot_galaxy", "plot_history", "plot_table"]
 
@@ -98,20 +106,15 @@ convention, unit, hdu, dispersion_hdu
     item = next(maps)
     prepared = prepare([item])
     figure = new_figure(figure, (11.5, 4.6))
-    axes = figure.subplot_mosaic(
-        [["map", "prepared", "circularity"]],
-        width_ratios=(1.0, 1.0, 0.42),
+    axes = new_mosaic(
+        figure, [["map", "prepared", "circularity"]], width_ratios=(1.0, 1.0, 0.42)
     )
-    for label, panel in axes.items():
-        panel.set_label(label)
     _draw_map(figure, axes["map"], item, prepared)
     _draw_prepared(figure, axes["prepared"], prepared)
     if np.isfinite(row["position_angle"]):
         _draw_angle(axes["map"], item, prepared, row)
     _draw_circularity(axes["circularity"], row)
-    names = row.colnames if hasattr(row, "colnames") else row
-    name = str(row["name"]) if "name" in names else item.names[0]
-    axes["map"].set_title(name or "velocity map")
+    axes["map"].set_title(name_of_row(row, item.names[0]) or "velocity map")
     figure.supxlabel(_describe(row), fontsize=9)
     return figure
 
@@ -139,9 +142,7 @@ def plot_table(table, truth=None, *, figure=None):
     if truth is not None:
         rows.append(["truth", "calibration", "reliability"])
     figure = new_figure(figure, (12.6, 4.0 * len(rows)))
-    axes = figure.subplot_mosaic(rows)
-    for label, panel in axes.items():
-        panel.set_label(label)
+    axes = new_mosaic(figure, rows)
     _draw_latent(figure, axes["latent"], table)
     _draw_histogram(axes["histogram"], table)
     _draw_quality(figure, axes["quality"], table)
@@ -243,7 +244,7 @@ def _draw_circularity(panel, row):
 def _describe(row):
     """Say in two lines what was found and what the flags tell."""
     angle, tilt = (_angle(row, key) for key in ("position_angle", "inclination"))
-    flags = f"flags: {', '.join(decode_flags(int(row['flags']))) or 'none'}"
+    flags = flags_text(row)
     if not np.isfinite(row["circularity"]):
         return f"no circularity,  PA = {angle}\n{flags}"
     kappa, error = row["circularity"], row["circularity_err"]
@@ -275,8 +276,7 @@ def _draw_latent(figure, panel, table):
     panel.set_title("latent plane", fontsize=10)
     if len(latent) < 2:
         return
-    _, _, axes = np.linalg.svd(latent - latent.mean(axis=0), full_matrices=False)
-    x, y = axes[:2] @ (latent - latent.mean(axis=0)).T
+    x, y = principal_plane(latent).T
     # Gray remains where there is no circularity.
     panel.scatter(x, y, marker_size(len(x)), color="0.8")
     image = panel.scatter(
@@ -290,9 +290,7 @@ def _draw_histogram(panel, table):
     panel.hist(kappa[np.isfinite(kappa)], np.linspace(0, 1, 26), color="0.6")
     panel.axvline(BOUNDARY, color="0.2", lw=0.8, ls="--")
     panel.set(xlabel="circularity κ", ylabel="galaxies", xlim=(0, 1))
-    failed = int((~np.isfinite(kappa)).sum())
-    note = f", {failed} without a result" if failed else ""
-    panel.set_title(f"{len(kappa)} galaxies{note}", fontsize=10)
+    panel.set_title(count_title(np.isfinite(kappa)), fontsize=10)
 
 
 def _draw_quality(figure, panel, table):

@@ -9,9 +9,16 @@ import astropy.units as u
 import numpy as np
 
 from galml.core.exceptions import InputError
-from galml.core.flags import decode_flags
 from galml.core.metrics import area_under_curve, reliability
-from galml.core.plots import marker_size, new_figure
+from galml.core.plots import (
+    count_title,
+    flags_text,
+    has_column,
+    marker_size,
+    name_of_row,
+    new_figure,
+    new_mosaic,
+)
 from galml.mergers.metrics import (
     expected_calibration_error,
     purity_completeness,
@@ -94,12 +101,14 @@ def plot_galaxy(
         hdu=hdu,
     )
     figure = new_figure(figure, (8.8, 4.6))
-    axes = _mosaic(figure, [["image", "stages"], ["image", "passes"]], (1.15, 1))
+    axes = new_mosaic(
+        figure, [["image", "stages"], ["image", "passes"]], width_ratios=(1.15, 1)
+    )
     _draw_image(axes["image"], image, band)
     _draw_field(axes["image"], image, row)
     _draw_stages(axes["stages"], row)
     _draw_passes(axes["passes"], row)
-    name = str(row["name"]) if _has(row, "name") else image.names[0]
+    name = name_of_row(row, image.names[0])
     title = [name or "galaxy", *(str(row[key]) for key in ("filter", "field"))]
     axes["image"].set_title(", ".join(part for part in title if part))
     figure.supxlabel(_describe(row), fontsize=9)
@@ -129,7 +138,7 @@ def plot_table(table, truth=None, *, figure=None):
     if truth is not None:
         rows.append(["roc", "calibration"])
     figure = new_figure(figure, (9.4, 4.2 * len(rows)))
-    axes = _mosaic(figure, rows)
+    axes = new_mosaic(figure, rows)
     _draw_histogram(axes["histogram"], table)
     _draw_entropy(figure, axes["entropy"], table)
     if truth is not None:
@@ -267,28 +276,15 @@ def plot_calibration(probability, outcome, bins=10, *, figure=None):
 
 def _single(cutout, filter, **options):
     """Read one image that can be used, and find the band that is seen."""
-    from galml.imaging import find_problems, read_images
+    from galml.imaging.plots import check_image, read_single
     from galml.mergers.preparation import choose_band
     from galml.physics import pivot_wavelengths
 
-    source = read_images(cutout, sizes=False, **options)
-    if not source.is_single:
-        raise InputError("cutout", "a batch of images", "one image")
-    (image,) = source.members
+    image = read_single(cutout, sizes=False, **options)
     wanted = None if filter is None else pivot_wavelengths((filter,))[0]
     band, _ = choose_band(image.bands, image.wavelengths, wanted)
-    (error,) = find_problems(image, image.wavelengths[band], sizes=False)
-    if error is not None:
-        raise error
+    check_image(image, image.wavelengths[band], sizes=False)
     return image, band
-
-
-def _mosaic(figure, rows, widths=None):
-    """Axes by their labels."""
-    axes = figure.subplot_mosaic(rows, width_ratios=widths)
-    for label, panel in axes.items():
-        panel.set_label(label)
-    return axes
 
 
 def _draw_image(panel, image, band):
@@ -338,7 +334,7 @@ def _draw_stages(panel, row):
     """Probability of each stage."""
     from galml.mergers.posterior import STAGES
 
-    if not _has(row, "stage_probability"):
+    if not has_column(row, "stage_probability"):
         panel.set_axis_off()
         return
     share = np.asarray(row["stage_probability"], dtype=float)
@@ -355,7 +351,7 @@ def _draw_passes(panel, row):
     panel.set(xlim=(0, 1), xlabel="P(post-merger) of two classes", ylabel="passes")
     panel.axvline(0.5, color="0.4", lw=0.8, ls="--")
     panel.yaxis.get_major_locator().set_params(integer=True)
-    if _has(row, "merger_probability_samples"):
+    if has_column(row, "merger_probability_samples"):
         samples = np.asarray(row["merger_probability_samples"], dtype=float)
         known = samples[np.isfinite(samples)]
         panel.hist(known, np.linspace(0, 1, 26), color="0.7")
@@ -365,13 +361,13 @@ def _draw_passes(panel, row):
 
 def _describe(row):
     """Say in two lines what was found and what the flags tell."""
-    flags = f"flags: {', '.join(decode_flags(int(row['flags']))) or 'none'}"
+    flags = flags_text(row)
     if not np.isfinite(row["merger_probability"]):
         return f"no probability\n{flags}"
     text = f"{row['merger_class']}: P = {row['merger_probability']:.2f}"
     if np.isfinite(row["merger_probability_err"]):
         text += f" ± {row['merger_probability_err']:.2f}"
-    if _has(row, "entropy_data"):
+    if has_column(row, "entropy_data"):
         text += f",  entropy {row['entropy_data']:.2f} bit of the data"
         text += f" + {row['entropy_model']:.2f} bit of the model"
         time, error = (_gyr(row[f"time_since_merger{e}"]) for e in ("", "_err"))
@@ -382,10 +378,6 @@ def _describe(row):
 
 def _gyr(time):
     return u.Quantity(time, u.Gyr).value
-
-
-def _has(row, key):
-    return key in (row.colnames if hasattr(row, "colnames") else row)
 
 
 def _draw_histogram(panel, table):
@@ -403,9 +395,7 @@ def _draw_histogram(panel, table):
             label=names,
         )
         panel.legend(frameon=False, loc="upper center")
-    failed = int((~known).sum())
-    note = f", {failed} without a result" if failed else ""
-    panel.set_title(f"{len(table)} galaxies{note}", fontsize=10)
+    panel.set_title(count_title(known), fontsize=10)
     panel.axvline(0.5, color="0.4", lw=0.8, ls="--")
     panel.set(xlabel="P(post-merger) of two classes", ylabel="galaxies", xlim=(0, 1))
 
@@ -414,7 +404,7 @@ def _draw_entropy(figure, panel, table):
     """Draw what images leave open, and what the model does, against probability."""
     panel.set(xlabel="P(post-merger) of two classes", xlim=(0, 1))
     panel.set_ylabel("entropy of the data / bit")
-    if not _has(table, "entropy_data"):
+    if not has_column(table, "entropy_data"):
         return
     drawn = panel.scatter(
         np.asarray(table["merger_probability"]),

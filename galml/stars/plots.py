@@ -8,7 +8,7 @@ matplotlib, which is imported on first use.
 import astropy.units as u
 import numpy as np
 
-from galml.core.plots import new_figure, plot_history
+from galml.core.plots import new_figure, new_mosaic, plot_history
 from galml.physics import AGE_OF_UNIVERSE, STAR_AXES
 from galml.stars.metrics import (
     age_metallicity,
@@ -75,7 +75,7 @@ def plot_maps(sample, truth=None, *, extent=None, figure=None):
     """
     tables = _named(sample, truth)
     figure = new_figure(figure, (10.5, 3.4 * len(tables)))
-    axes = _mosaic(figure, [_map_labels(name) for name in tables])
+    axes = new_mosaic(figure, [_map_labels(name) for name in tables])
     _draw_maps(figure, axes, tables, extent)
     return figure
 
@@ -142,7 +142,7 @@ def plot_curves(sample, truth=None, *, edges=None, figure=None):
         With the axes labeled ``rotation`` and ``dispersion``.
     """
     figure = new_figure(figure, (9.0, 3.8))
-    axes = _mosaic(figure, [["rotation", "dispersion"]])
+    axes = new_mosaic(figure, [["rotation", "dispersion"]])
     _draw_curves(axes, _named(sample, truth), edges)
     return figure
 
@@ -169,7 +169,7 @@ def plot_age_metallicity(sample, truth=None, *, figure=None):
     tables = _named(sample, truth)
     labels = [_plane_labels(name, tables) for name in tables]
     figure = new_figure(figure, (4.6 * len(labels[0]), 3.6 * len(tables)))
-    _draw_planes(_mosaic(figure, labels), tables)
+    _draw_planes(new_mosaic(figure, labels), tables)
     return figure
 
 
@@ -195,9 +195,9 @@ def plot_galaxy(sample, truth=None, *, extent=None, figure=None):
     tables = _named(sample, truth)
     figure = new_figure(figure, (14.0, 3.2 + 3.2 * len(tables)))
     upper, lower = figure.subfigures(2, 1, height_ratios=(len(tables), 1.15))
-    maps = _mosaic(upper, [_map_labels(name) for name in tables])
+    maps = new_mosaic(upper, [_map_labels(name) for name in tables])
     planes = [label for name in tables for label in _plane_labels(name, tables)]
-    rest = _mosaic(lower, [["rotation", "dispersion", *planes]])
+    rest = new_mosaic(lower, [["rotation", "dispersion", *planes]])
     _draw_maps(upper, maps, tables, extent)
     _draw_curves(rest, tables, None)
     _draw_planes(rest, tables)
@@ -207,14 +207,6 @@ def plot_galaxy(sample, truth=None, *, extent=None, figure=None):
 def _named(sample, truth):
     """Tables by what they are."""
     return {"sampled": sample} | ({} if truth is None else {"true": truth})
-
-
-def _mosaic(figure, rows):
-    """Axes by their labels."""
-    axes = figure.subplot_mosaic(rows)
-    for label, panel in axes.items():
-        panel.set_label(label)
-    return axes
 
 
 def _map_labels(name):

@@ -8,7 +8,7 @@ matplotlib, which is imported on first use.
 import numpy as np
 
 from galml.core.exceptions import InputError
-from galml.core.plots import marker_size, new_figure
+from galml.core.plots import marker_size, new_figure, new_mosaic
 from galml.physics import FAST_ROTATOR
 from galml.stellar_kinematics.operation import select_spaxels
 from galml.stellar_kinematics.spaxels import read_spaxels
@@ -91,9 +91,7 @@ def plot_galaxy(
     speed = spaxels.velocity - row["systemic_velocity"].to_value("km/s")
     figure = new_figure(figure, (9.5, 7.6))
     figure.set_layout_engine("compressed")
-    axes = figure.subplot_mosaic([["flux", "velocity"], ["dispersion", "profile"]])
-    for label, panel in axes.items():
-        panel.set_label(label)
+    axes = new_mosaic(figure, [["flux", "velocity"], ["dispersion", "profile"]])
     magnitudes = -2.5 * np.log10(spaxels.flux / spaxels.flux.max())
     limit = np.percentile(abs(speed), SHARE)
     low, high = np.percentile(spaxels.dispersion, [100 - SHARE, SHARE])

@@ -9,9 +9,17 @@ import math
 
 import numpy as np
 
-from galml.core.exceptions import InputError
-from galml.core.flags import decode_flags
-from galml.core.plots import marker_size, new_figure, plot_history
+from galml.core.plots import (
+    count_title,
+    flags_text,
+    has_column,
+    marker_size,
+    name_of_row,
+    new_figure,
+    new_grid,
+    new_mosaic,
+    plot_history,
+)
 from galml.physics import FAST_ROTATOR
 
 __all__ = [
@@ -68,9 +76,10 @@ def plot_galaxy(
     galml.core.InputError
         As `galml.spin` does for an image that cannot be used, and for a batch.
     """
+    from galml.imaging.plots import check_image, read_single
     from galml.stellar_spin.preparation import INPUT, prepare
 
-    image = _single(
+    image = read_single(
         cutout,
         r_eff=r_eff,
         bands=bands,
@@ -79,8 +88,11 @@ def plot_galaxy(
         unit=unit,
         hdu=hdu,
     )
+    check_image(image)
     figure = new_figure(figure, (10.5, 4.4))
-    axes = _mosaic(figure, [["image", "prepared", "spin"]], width_ratios=(1, 1, 0.42))
+    axes = new_mosaic(
+        figure, [["image", "prepared", "spin"]], width_ratios=(1, 1, 0.42)
+    )
     _draw_image(axes["image"], image)
     _draw_radius(axes["image"], image)
     shape = prepare(image).image[0, 0].numpy()
@@ -89,9 +101,7 @@ def plot_galaxy(
     axes["prepared"].set(xlabel="major axis / $R_e$", ylabel="minor axis / $R_e$")
     axes["prepared"].set_title("as the network sees it", fontsize=10)
     _draw_spin(axes["spin"], row)
-    names = row.colnames if hasattr(row, "colnames") else row
-    name = str(row["name"]) if "name" in names else image.names[0]
-    axes["image"].set_title(name or "galaxy")
+    axes["image"].set_title(name_of_row(row, image.names[0]) or "galaxy")
     figure.supxlabel(_describe(row), fontsize=9)
     return figure
 
@@ -151,11 +161,7 @@ def plot_gallery(
         failed = isinstance(member, Failure)
         rows = [member] if failed else [member[[i]] for i in range(len(member))]
         images += rows
-    rows = math.ceil(len(images) / columns)
-    figure = new_figure(figure, (1.7 * columns, 2.0 * rows))
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel in panels:
-        panel.set_axis_off()
+    figure, panels = new_grid(figure, len(images), columns, (1.7, 2.0))
     for index, (panel, image) in enumerate(zip(panels, images, strict=False)):
         if not isinstance(image, Failure):
             _draw_image(panel, image)
@@ -187,13 +193,11 @@ def plot_table(table, truth=None, *, figure=None):
     if truth is not None:
         rows.append(["regression", "calibration"])
     figure = new_figure(figure, (9.4, 4.2 * len(rows)))
-    axes = _mosaic(figure, rows)
+    axes = new_mosaic(figure, rows)
     spin = np.asarray(table["spin"])
     axes["histogram"].hist(spin[np.isfinite(spin)], np.linspace(0, 1, 26), color="0.6")
     axes["histogram"].set(xlabel="spin $λ_R$", ylabel="galaxies", xlim=(0, 1))
-    failed = int((~np.isfinite(spin)).sum())
-    note = f", {failed} without a result" if failed else ""
-    axes["histogram"].set_title(f"{len(spin)} galaxies{note}", fontsize=10)
+    axes["histogram"].set_title(count_title(np.isfinite(spin)), fontsize=10)
     _draw_plane(figure, axes["plane"], table)
     if truth is not None:
         _draw_regression(axes["regression"], spin, np.asarray(truth["spin"]))
@@ -235,8 +239,9 @@ def plot_saliency(
         With the axes labeled ``image``, ``prepared`` and ``saliency``.
     """
     from galml.core.weights import load_model
+    from galml.imaging.plots import check_image, read_single
 
-    image = _single(
+    image = read_single(
         cutout,
         r_eff=r_eff,
         bands=bands,
@@ -245,9 +250,10 @@ def plot_saliency(
         unit=unit,
         hdu=hdu,
     )
+    check_image(image)
     seen, strength = saliency(image, load_model(model, "spin"))
     figure = new_figure(figure, (10.5, 3.9))
-    axes = _mosaic(figure, [["image", "prepared", "saliency"]])
+    axes = new_mosaic(figure, [["image", "prepared", "saliency"]])
     _draw_image(axes["image"], image)
     axes["image"].set_title(image.names[0] or "galaxy")
     axes["prepared"].imshow(seen, origin="lower", cmap="gray")
@@ -306,42 +312,11 @@ def saliency(image, model):
     return seen.numpy(), strength.numpy()
 
 
-def _single(cutout, **options):
-    """Read one image that can be used."""
-    from galml.imaging import find_problems, read_images
-
-    source = read_images(cutout, **options)
-    if not source.is_single:
-        raise InputError("cutout", "a batch of images", "one image")
-    (image,) = source.members
-    (error,) = find_problems(image)
-    if error is not None:
-        raise error
-    return image
-
-
-def _mosaic(figure, rows, **options):
-    """Axes by their labels."""
-    axes = figure.subplot_mosaic(rows, **options)
-    for label, panel in axes.items():
-        panel.set_label(label)
-    return axes
-
-
 def _draw_image(panel, image):
     """Draw the image in colors, or in gray where it has one band."""
-    from galml.cutouts import lupton_rgb
-    from galml.stellar_spin.preparation import bands_shown
+    from galml.imaging.plots import color_image
 
-    if image.colors is not None:
-        colors = np.moveaxis(image.colors[0], 0, -1)
-    else:
-        values = image.values[0].astype(float)
-        sky = np.nanpercentile(values, 30, axis=(1, 2), keepdims=True)
-        places = {band for band in bands_shown(image.wavelengths) if band is not None}
-        places = sorted(places, key=image.wavelengths.__getitem__)
-        colors = lupton_rgb((values - sky)[places])
-    panel.imshow(colors, origin="lower", interpolation="nearest")
+    panel.imshow(color_image(image), origin="lower", interpolation="nearest")
     panel.set(xticks=[], yticks=[])
 
 
@@ -365,7 +340,7 @@ def _draw_spin(panel, row):
     lo, hi = row["spin_lo"], row["spin_hi"]
     panel.bar(0, hi - lo, 0.5, bottom=lo, color="tab:blue", alpha=0.35)
     panel.plot((-0.25, 0.25), (spin, spin), color="tab:blue", lw=2.5)
-    if _has(row, "ellipticity"):
+    if has_column(row, "ellipticity"):
         limit = FAST_ROTATOR * math.sqrt(max(row["ellipticity"], 0))
         panel.axhline(limit, color="0.4", lw=0.8, ls="--")
         panel.text(0.95, limit, "slow", ha="right", va="top", color="0.4", fontsize=8)
@@ -373,19 +348,15 @@ def _draw_spin(panel, row):
 
 def _describe(row):
     """Say in two lines what was found and what the flags tell."""
-    flags = f"flags: {', '.join(decode_flags(int(row['flags']))) or 'none'}"
+    flags = flags_text(row)
     if not np.isfinite(row["spin"]):
         return f"no spin\n{flags}"
     text = f"$λ_R$ = {row['spin']:.2f} ± {row['spin_err']:.2f}"
-    if _has(row, "ellipticity"):
+    if has_column(row, "ellipticity"):
         odds = row["fast_rotator_probability"]
         text += f",  ε = {row['ellipticity']:.2f} ± {row['ellipticity_err']:.2f}"
         text += f",  P(fast rotator) = {odds:.2f}"
     return f"{text}\n{flags}"
-
-
-def _has(row, key):
-    return key in (row.colnames if hasattr(row, "colnames") else row)
 
 
 def _draw_plane(figure, panel, table):
@@ -393,7 +364,7 @@ def _draw_plane(figure, panel, table):
     shape = np.linspace(0, 1, 200)
     panel.plot(shape, FAST_ROTATOR * np.sqrt(shape), color="0.2", lw=0.8)
     panel.set(xlabel="ellipticity ε", ylabel="spin $λ_R$", **LIMITS)
-    if not _has(table, "ellipticity"):
+    if not has_column(table, "ellipticity"):
         return
     drawn = panel.scatter(
         np.asarray(table["ellipticity"]),
