@@ -23,6 +23,7 @@ _attach, __dir__, _ = lazy.attach(
         "imaging",
         "mergers",
         "mocks",
+        "morphology",
         "physics",
         "stars",
         "stellar_kinematics",

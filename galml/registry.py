@@ -229,6 +229,38 @@ OPERATIONS = (
         ),
     ),
     Operation(
+        name="latents",
+        function="galml.morphology.operation:latents",
+        architectures={
+            "morphology": Architecture(
+                "galml.morphology.network:MorphologyNet",
+                "galml.morphology.operation:MorphologyDomain",
+            ),
+        },
+        plots="galml.morphology.plots",
+        command=Command(
+            name="latents",
+            summary="what galaxies look like, as a few numbers",
+            kind="objects",
+            files="FITS, JPEG or PNG images of one galaxy each",
+            options={
+                **_IMAGE_OPTIONS,
+                "r_eff": {
+                    "type": "value",
+                    "nargs": "+",
+                    "metavar": "R",
+                    "help": "effective radius, such as 3arcsec or 12pix, where the "
+                    "headers do not say",
+                },
+            },
+        ),
+    ),
+    Operation(
+        name="reconstruct",
+        function="galml.morphology.operation:reconstruct",
+        models="latents",
+    ),
+    Operation(
         name="sample_stars",
         function="galml.stars.operation:sample_stars",
         models="stars",

@@ -23,7 +23,14 @@ LAYERS = (
     {"core"},
     {"mocks", "cutouts"},
     {"imaging"},
-    {"gas_kinematics", "mergers", "stellar_spin", "stellar_kinematics", "stars"},
+    {
+        "gas_kinematics",
+        "mergers",
+        "morphology",
+        "stellar_spin",
+        "stellar_kinematics",
+        "stars",
+    },
     {"registry"},
     {"cli"},
 )

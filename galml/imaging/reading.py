@@ -9,6 +9,7 @@ import functools
 import math
 import os
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
@@ -77,6 +78,24 @@ COLORS = "RGB_IMAGE"
 REFERENCE = PIVOT_WAVELENGTHS["r"]
 
 
+class Original(NamedTuple):
+    """What an image was before it was scaled.
+
+    Attributes
+    ----------
+    unit : `~astropy.units.UnitBase`
+        Unit of its values.
+    factors : `~numpy.ndarray`
+        Shape (bands,): by which these were multiplied.
+    wcs : `~astropy.wcs.WCS` or None
+        Its celestial WCS.
+    """
+
+    unit: object
+    factors: np.ndarray
+    wcs: object
+
+
 @dataclass
 class GalaxyImages:
     """Images of n galaxies, of one shape and in the same bands.
@@ -117,6 +136,8 @@ class GalaxyImages:
         Why a galaxy cannot be used, as far as reading told.
     fields : list of str or None, optional
         Deep fields that they lie in, as `galml.physics.field_name` spells them.
+    originals : list of `Original`, optional
+        What the images were before they were scaled.
     """
 
     values: np.ndarray
@@ -133,6 +154,7 @@ class GalaxyImages:
     colors: np.ndarray | None = None
     errors: list | None = None
     fields: list | None = None
+    originals: list | None = None
 
     def __post_init__(self):
         if self.fields is None:
@@ -183,7 +205,7 @@ class GalaxyImages:
 
 
 _ARRAYS = tuple(f.name for f in fields(GalaxyImages) if f.type is np.ndarray)
-_LISTS = ("names", "errors", "fields")
+_LISTS = ("names", "errors", "fields", "originals")
 
 
 def read_images(
@@ -523,6 +545,7 @@ def _read_one(member, index, known):
         names=[member.name],
         field=_field(meta),
         colored=colored,
+        wcs=[member.wcs],
         known=known,
     )
 
@@ -555,6 +578,7 @@ def _read_stack(stack, known):
             flags=flags | stack.flags[rows],
             names=names[rows],
             field=field,
+            wcs=stack.wcs[rows],
             known=known,
         )
 
@@ -651,13 +675,15 @@ def _images(
     known,
     field=None,
     colored=False,
+    wcs=None,
 ):
     """Scale images of one shape to fluxes, and measure radii that are missing."""
     wavelengths, colors, calibrated = _wavelengths(bands), None, True
     noise = np.full(values.shape[:2], np.nan)
     if colored:
         colors = np.clip(values.astype(np.float32) / np.float32(255), 0, 1)
-        values = linear_images(colors)
+        values, unit = linear_images(colors), FLUX
+        factors = np.ones(values.shape[:2])
     else:
         factors, power, calibrated = _flux_factors(unit, wavelengths)
         # Colors need no pixel scale: without one, the unit is some area.
@@ -702,6 +728,10 @@ def _images(
         colors=colors,
         errors=errors,
         fields=[field] * len(values),
+        originals=[
+            Original(unit, *row)
+            for row in zip(factors, wcs or [None] * len(values), strict=True)
+        ],
     )
 
 

@@ -1,0 +1,290 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Train or fine-tune a model for morphology on one's own images, without labels."""
+
+import torch
+from torch.nn import functional as F
+
+from galml.core import fitting as shared
+from galml.core.exceptions import InputError
+from galml.core.fitting import valid_range
+from galml.core.networks import standardize
+from galml.core.weights import load_model
+from galml.morphology.metrics import root_mean_square, structural_similarity
+from galml.morphology.network import MIRRORED, mirrored
+from galml.morphology.preparation import INPUT, drawn, known_cells
+
+__all__ = ["MorphologyRecipe", "augment", "fit", "latent_loss"]
+
+#: Weights of the terms of the loss.
+WEIGHTS = {
+    "difference": 30.0,
+    "dissimilarity": 1.0,
+    "properties": 1.0,
+    "change": 1.0,
+    "narrowness": 10.0,
+    "correlation": 1.0,
+}
+#: Quantile of a normal distribution within one standard deviation.
+INSIDE = 0.6827
+
+
+def fit(
+    cutouts,
+    *,
+    r_eff=None,
+    bands=None,
+    pixel_scale=None,
+    psf_fwhm=None,
+    unit=None,
+    hdu=None,
+    model=None,
+    network="morphology",
+    validation=0.15,
+    calibration=0.15,
+    name=None,
+    seed=0,
+    epochs=None,
+    batch_size=None,
+    learning_rate=None,
+    patience=None,
+    device="auto",
+    dtype="float32",
+    checkpoint=None,
+    progress=False,
+    log_dir=None,
+):
+    """Train a model for `galml.latents` on your own images, without labels.
+
+    Parameters
+    ----------
+    cutouts : object
+        Images, as `galml.latents` takes them; at least 20 galaxies, and thousands for a
+        new model.
+    r_eff, bands, pixel_scale, psf_fwhm, unit, hdu
+        As in `galml.latents`.
+    model : str, path or `~galml.core.model.GalaxyModel`, optional
+        Start from the weights of this model instead of new ones. It is not changed.
+    network : {"morphology", "xu2023"}
+        Architecture of a new model: the default one, or the published one of Xu et al.
+        (2023).
+    validation, calibration : float
+        Shares of the galaxies that choose the best epoch, and that make the errors
+        right; training sees neither.
+    name : str, optional
+        Name of the model.
+    seed : int or None, optional
+        Seed of the split, the initial weights and the training; None draws a fresh
+        one. It stands in the card.
+    epochs, batch_size, learning_rate, patience, device, dtype, checkpoint, \
+progress, log_dir
+        As in `galml.core.training.train`; by default those of the network's recipe.
+
+    Returns
+    -------
+    `~galml.core.model.GalaxyModel`
+        Its ``card`` tells the training and the figures measured on the calibration
+        galaxies; ``history``, an attribute, is the table of epochs.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there are too few usable galaxies.
+
+    Examples
+    --------
+    Thirty galaxies of noise, of which no model can learn anything:
+
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> from galml.morphology import fit
+    >>> images = np.random.default_rng(1).normal(size=(30, 1, 32, 32))
+    >>> model = fit(images, r_eff=4 * u.pix, epochs=1, seed=1)
+    >>> model.card["training_images"]
+    22
+    """
+    start = None if model is None else load_model(model, "latents")
+    architecture = network if start is None else start.architecture
+    recipes = {"morphology": MorphologyRecipe}
+    if architecture not in recipes:
+        raise InputError("network", repr(architecture), f"one of {sorted(recipes)}")
+    recipe = recipes[architecture](
+        None if start is None else start.input_spec, seed=0 if seed is None else seed
+    )
+    options = {
+        "r_eff": r_eff,
+        "bands": bands,
+        "pixel_scale": pixel_scale,
+        "psf_fwhm": psf_fwhm,
+        "unit": unit,
+        "hdu": hdu,
+    }
+    return shared.fit(
+        recipe,
+        cutouts,
+        None,
+        options,
+        model=start,
+        validation=validation,
+        calibration=calibration,
+        name=name,
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        device=device,
+        dtype=dtype,
+        checkpoint=checkpoint,
+        progress=progress,
+        log_dir=log_dir,
+    )
+
+
+class MorphologyRecipe:
+    """How the default network is trained.
+
+    It sees each galaxy as it is, and as a poorer survey would have it. From the latents
+    of one or the other it draws the first; the latents of both are to be the same
+    within their errors, and neither constant nor copies of each other (Bardes et al.
+    2022, arXiv:2105.04906). Of mocks it must tell the parameters, linearly.
+
+    Parameters
+    ----------
+    input_spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
+    seed : int
+        Seed of the poorer images.
+    """
+
+    operation, architecture, kind = "latents", "morphology", "images"
+    truth, needs_truth, needs_calibration = {}, False, True
+
+    def __init__(self, input_spec=None, *, seed=0):
+        self.input_spec = INPUT if input_spec is None else input_spec
+        self.asked = {"poorer": seed}
+
+    @property
+    def training(self):
+        """Keywords of the training, where the user gives none."""
+        return {"epochs": 20, "weight_decay": 1e-2, "augment": augment}
+
+    def start(self, network, data):
+        """Set the mean and spread of the numbers that the network will see."""
+        standardize(network, data["scalars"].float())
+
+    def columns(self, data):
+        """Reduce a data set to what the training takes."""
+        return data
+
+    def loss(self, network, batch):
+        """Give the loss of a batch, see `latent_loss`."""
+        return latent_loss(network, batch)
+
+    def calibrate(self, model, data, calibration, *, device):
+        """Make the errors of latents right, and measure how good they are."""
+        first, other = (
+            shared.evaluate(
+                model.network,
+                {key: calibration[f"{prefix}{key}"] for key in ("image", "scalars")},
+                device=device,
+            )
+            for prefix in ("", "other_")
+        )
+        change = first["latent"] - other["latent"]
+        both = first["latent_scatter"].square() + other["latent_scatter"].square()
+        factor = torch.quantile(change.abs() / both.sqrt(), INSIDE, dim=0)
+        config = {
+            "scatter": factor.tolist(),
+            "domain": valid_range(data["scalars"].float()),
+        }
+        image = calibration["image"].float()
+        wanted, known = drawn(image), known_cells(image, calibration["scalars"])
+        spread = first["latent"].std(0)
+        figures = {
+            "ssim": structural_similarity(first["planes"], wanted, known).mean(),
+            "reconstruction_error": root_mean_square(
+                first["planes"], wanted, known
+            ).mean(),
+            "change": (change / spread).square().mean().sqrt(),
+            "recognized": _recognized(
+                first["latent"] / spread, other["latent"] / spread
+            ),
+        }
+        return config, {key: float(value) for key, value in figures.items()}
+
+
+def _recognized(first, other):
+    """Share of galaxies whose own poorer image is the nearest of all."""
+    nearest = torch.cdist(other, first).argmin(1)
+    return (nearest == torch.arange(len(first))).float().mean()
+
+
+def augment(batch, generator):
+    """Mirror images at random, and choose another mirror image of each.
+
+    Parameters
+    ----------
+    batch : dict of str to `torch.Tensor`
+        ``image`` and ``other_image``, shape (n, channels, y, x); the rest stays.
+    generator : `torch.Generator`
+        On the device of the batch.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        A new batch with ``mirror`` (n,), an index into
+        `~galml.morphology.network.MIRRORED` above 0.
+    """
+    device, n = batch["image"].device, len(batch["image"])
+    result = dict(batch)
+    for key in ("image", "other_image"):
+        place = torch.randint(len(MIRRORED), (n,), generator=generator, device=device)
+        result[key] = mirrored(batch[key], place)
+    place = torch.randint(1, len(MIRRORED), (n,), generator=generator, device=device)
+    return result | {"mirror": place}
+
+
+def latent_loss(network, batch):
+    """Give the loss of drawn images, of latents that change, and of properties.
+
+    Parameters
+    ----------
+    network : `~galml.morphology.network.MorphologyNet`
+        The network.
+    batch : dict of str to `torch.Tensor`
+        ``image``, ``scalars``, ``other_image`` and ``other_scalars``; in the training
+        ``mirror``, see `augment`; and ``properties`` (n, k), NaN where unknown, if any.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``loss`` and its terms.
+    """
+    outputs = {key: value.float() for key, value in network(batch).items()}
+    latent, other, planes = (outputs[key] for key in ("latent", "other", "planes"))
+    image = batch["image"].float()
+    wanted, known = drawn(image), known_cells(image, batch["scalars"])
+    both = ("log_scatter", "other_log_scatter")
+    variance = sum((2 * outputs[key]).exp() for key in both)
+    terms = {
+        "difference": root_mean_square(planes, wanted, known).square().mean(),
+        "dissimilarity": 1 - structural_similarity(planes, wanted, known).mean(),
+        "change": 0.5 * ((latent - other).square() / variance + variance.log()).mean(),
+        "narrowness": sum(F.relu(1 - one.std(0)).mean() for one in (latent, other)),
+        "correlation": _correlation(latent) + _correlation(other),
+    }
+    if "properties" in batch:
+        truth = batch["properties"].float()
+        known = torch.isfinite(truth)
+        error = (outputs["properties"] - truth.nan_to_num(0.0)).square() * known
+        terms["properties"] = error.sum() / (2 * known.sum()).clamp_min(1)
+    loss = sum(WEIGHTS[key] * term for key, term in terms.items())
+    return {"loss": loss, **terms}
+
+
+def _correlation(latent):
+    """Give the squares of covariances of different latents, over their number."""
+    centered = latent - latent.mean(0)
+    covariance = centered.T @ centered / max(len(latent) - 1, 1)
+    other = covariance - covariance.diagonal().diag()
+    return other.square().sum() / latent.shape[1]
