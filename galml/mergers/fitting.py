@@ -58,7 +58,7 @@ NO_PSF, NO_SCALE = 0.3, 0.1
 #: Widths over which truths are blurred, in Gyr and as a share, and weights of the terms
 #: of the loss.
 BLUR = {"time": 0.05, "contamination": 0.02}
-WEIGHTS = {"stage": 1.0, "time": 0.2, "contamination": 0.3, "sharpness": 8.0}
+WEIGHTS = {"stage": 1.0, "time": 0.2, "contamination": 0.6, "sharpness": 8.0}
 
 
 def fit(

@@ -41,12 +41,12 @@ from galml.physics import (
     pivot_wavelengths,
 )
 
-__all__ = ["KINDS", "draw_systems", "mock_data_set", "stage_of"]
+__all__ = ["KINDS", "draw_systems", "mock_data_set", "observe_near", "stage_of"]
 
 #: What galaxies are, and how many of a batch, in deep fields and nearby: each of the
 #: encounters is looked at in as many moments and from as many sides.
 KINDS = ("merger", "clumpy disk", "other galaxy", "projection")
-NUMBERS = {"deep": (4, 36, 14, 22), "near": (4, 6, 56, 10)}
+NUMBERS = {"deep": (4, 26, 28, 18), "near": (4, 6, 56, 10)}
 SNAPSHOTS, VIEWS = 6, 3
 #: Share of encounters of clumpy disks, of three galaxies, and of those of a mass ratio
 #: below 1:4 that are kept.
@@ -73,9 +73,16 @@ MOMENTS = {
         (1, 0.2, 0.7),
     ),
 }
-#: Shares of the types of other galaxies, nearby: those of ellipticals are as large as
-#: in samples that are limited in flux.
-NEAR_TYPES = (0.12, 0.2, 0.22, 0.22, 0.2, 0.04)
+#: Shares of the types of other galaxies. Nearby, those of ellipticals are as large as
+#: in samples that are limited in flux; in deep fields many galaxies have neither arms
+#: nor clumps, or mergers would be known by that alone.
+OTHER_TYPES = {
+    "deep": (0.22, 0.22, 0.12, 0.12, 0.27, 0.05),
+    "near": (0.12, 0.2, 0.22, 0.22, 0.2, 0.04),
+}
+#: Share of other galaxies in deep fields whose disks are smooth, and what they lack.
+SMOOTH = 0.6
+DETAILS = ("arm_strength", "bar_fraction", "ring_fraction", "clump_fraction")
 #: Filters of a batch of deep images: one of each group, with their odds. Of bands: the
 #: filter of the training, pixels of an image, AB magnitudes, redshifts.
 GROUPS = ((("F814W", 1.0),), (("F160W", 0.6), ("F125W", 0.2), ("F200W", 0.2)))
@@ -140,7 +147,7 @@ def mock_data_set(
         generator = generator_for(seed, f"mergers {where}", index)
         galaxy, truth, foreign = draw_systems(where, generator, n_particles)
         truth["system"] += 1000 * index
-        observe = _observe_deep if where == "deep" else _observe_near
+        observe = _observe_deep if where == "deep" else observe_near
         for images, extra in observe(galaxy, truth, foreign, generator):
             row = _columns(images, extra, generator, spec, cutouts) | truth
             for key, value in row.items():
@@ -264,11 +271,12 @@ def _draw_encounters(n, generator, met, where):
 def _draw_single(kind, count, where, generator, n_particles):
     """Draw galaxies that do not merge; give their sizes and what is not theirs."""
     number = 2 * count if KINDS[kind] == "projection" else count
-    types = None
-    if where == "near":
-        shares = torch.tensor(NEAR_TYPES)
-        types = torch.multinomial(shares, number, True, generator=generator)
+    shares = torch.tensor(OTHER_TYPES[where])
+    types = torch.multinomial(shares, number, True, generator=generator)
     p = draw_stars(number, generator, types)
+    if where == "deep":
+        detailed = torch.rand(number, generator=generator) >= SMOOTH
+        p |= {name: p[name] * detailed for name in DETAILS}
     if KINDS[kind] == "clumpy disk":
         p = draw_clumpy(number, generator)
     elif KINDS[kind] == "projection":
@@ -333,8 +341,24 @@ def _observe_deep(groups, truth, foreign, generator):
         )
 
 
-def _observe_near(groups, truth, foreign, generator):
-    """Take images as SDSS does."""
+def observe_near(groups, truth, foreign, generator):
+    """Take images of systems as SDSS does.
+
+    Parameters
+    ----------
+    groups, truth, foreign : list or dict
+        What `draw_systems` gave.
+    generator : `torch.Generator`
+        Source of all randomness.
+
+    Yields
+    ------
+    images : `~galml.mocks.CrowdedImages`
+        Of all systems, in r or in three bands.
+    extra : dict of str to `torch.Tensor`
+        ``filter``, ``field``, ``colored``, ``redshift`` and ``magnitude``, see
+        `mock_data_set`.
+    """
     n = len(truth["stage"])
     colored = float(torch.rand((), generator=generator)) < COLORED
     bands = COLOR_BANDS if colored else ("r",)

@@ -134,7 +134,7 @@ class Branch(RandomNetwork):
         self.numbers = nn.Sequential(
             nn.Linear(scalars, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU()
         )
-        self.first = nn.Linear(2 * d + 32, UNITS)
+        self.first = nn.Linear(3 * d + 32, UNITS)
         self.second = nn.Linear(UNITS, UNITS)
         self.dropouts = nn.ModuleList(
             MonteCarloDropout(UNITS, dropout) for _ in range(2)
@@ -147,8 +147,10 @@ class Branch(RandomNetwork):
         """Map ``image`` (n, channels, 64, 64) and ``scalars`` to features (n, k)."""
         numbers = (inputs["scalars"] - self.mean) / self.spread
         image = self.trunk(inputs["image"])
-        pooled = [image.mean((2, 3)), image.amax((2, 3)), self.numbers(numbers)]
-        return torch.cat(pooled, 1)
+        # What is in the middle is the galaxy; what is beside it may be another one.
+        middle = image[:, :, 1:-1, 1:-1].mean((2, 3))
+        pooled = [image.mean((2, 3)), image.amax((2, 3)), middle]
+        return torch.cat([*pooled, self.numbers(numbers)], 1)
 
     def probabilities(self, features, noise=None):
         """Map features to logits, see `MergerNet.probabilities`."""
