@@ -1,0 +1,162 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What latents tell: classifiers on them, and principal components to compare with."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from astropy.table import QTable
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import galml
+from galml.core.metrics import area_under_curve
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+__all__ = [
+    "COMPONENTS",
+    "FOLDS",
+    "SEED",
+    "area",
+    "balanced",
+    "components",
+    "crossed",
+    "encode",
+    "forest",
+    "linear",
+    "partners",
+]
+
+COMPONENTS, BINNING, TREES = 40, 3, 500
+FOLDS, SEED = 5, 1
+
+
+def linear():
+    """Make a linear classifier in which classes weigh the same."""
+    return make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000)
+    )
+
+
+def forest():
+    """Make a random forest in which classes weigh the same."""
+    return RandomForestClassifier(TREES, class_weight="balanced", random_state=SEED)
+
+
+def folds(classes):
+    """Divide rows into training and test, each class in equal parts."""
+    folder = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
+    return folder.split(np.zeros(len(classes)), classes)
+
+
+def crossed(make, values, classes):
+    """Probability of each class, by what was learned from other rows.
+
+    Parameters
+    ----------
+    make : callable
+        Gives a classifier.
+    values : `~numpy.ndarray`
+        Shape (n, k).
+    classes : `~numpy.ndarray`
+        Shape (n,).
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (n, classes), in order of the classes.
+    """
+    found = np.zeros((len(classes), len(np.unique(classes))))
+    for train, test in folds(classes):
+        learned = make().fit(values[train], classes[train])
+        found[test] = learned.predict_proba(values[test])
+    return found
+
+
+def balanced(classes, probability):
+    """Mean over the classes of the share that is recognized."""
+    told = np.unique(classes)[probability.argmax(1)]
+    return float(balanced_accuracy_score(classes, told))
+
+
+def area(score, outcome):
+    """Area under the curve, with the standard error of Hanley & McNeil (1982)."""
+    value = area_under_curve(score, outcome)
+    first, second = np.sum(outcome), np.sum(~outcome)
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value) + (first - 1) * (q1 - value**2)
+    variance = (variance + (second - 1) * (q2 - value**2)) / (first * second)
+    return {
+        "value": float(value),
+        "error": float(np.sqrt(variance)),
+        "galaxies": [int(first), int(second)],
+    }
+
+
+def components(pictures):
+    """Principal components of coarse pixels, in the place of latents.
+
+    Parameters
+    ----------
+    pictures : `~numpy.ndarray`
+        Bytes, shape (n, ny, nx, 3); sides are multiples of ``BINNING``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        ``latent``, and ``reconstruction_error``, the mean square of what is left.
+    """
+    n, ny, nx, bands = pictures.shape
+    cells = pictures.reshape(n, ny // BINNING, BINNING, nx // BINNING, BINNING, bands)
+    pixels = cells.mean((2, 4), dtype=np.float32).reshape(n, -1) / 255
+    found = PCA(COMPONENTS, svd_solver="randomized", random_state=SEED)
+    latent = found.fit_transform(pixels)
+    left = pixels - found.inverse_transform(latent)
+    return QTable({"latent": latent, "reconstruction_error": np.mean(left**2, axis=1)})
+
+
+def encode(cutouts, model, **options):
+    """Latents of a model; every galaxy must have them."""
+    table = galml.latents(cutouts, model=model, progress=True, **options)
+    lost = ~np.isfinite(table["latent"]).all(1)
+    if lost.any():
+        sys.exit(f"{lost.sum()} of {len(table)} galaxies have no latents")
+    return table
+
+
+def partners(first, second, scale=None):
+    """Tell whether the same galaxies, seen twice, are found by their latents.
+
+    Parameters
+    ----------
+    first, second : `~numpy.ndarray`
+        Shape (n, k): latents of the same galaxies.
+    scale : `~numpy.ndarray`, optional
+        Shape (k,): scatter of each latent between galaxies; that of ``first``.
+
+    Returns
+    -------
+    dict
+        Median ``distance`` of pairs over that of two different galaxies; ``rank`` of
+        the partner among all of ``second`` (median, 1 is the nearest), and share that
+        come ``first``.
+    """
+    scale = first.std(0) if scale is None else scale
+    one, two = first / scale, second / scale
+    square = (one**2).sum(1)[:, None] + (two**2).sum(1) - 2 * one @ two.T
+    distance = np.sqrt(np.maximum(square, 0))
+    own = distance.diagonal()
+    other = distance[~np.eye(len(one), dtype=bool)]
+    rank = 1 + (distance < own[:, None]).sum(1)
+    return {
+        "distance": float(np.median(own) / np.median(other)),
+        "rank": float(np.median(rank)),
+        "first": float(np.mean(rank == 1)),
+        "galaxies": len(one),
+    }
