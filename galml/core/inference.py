@@ -153,8 +153,10 @@ def infer(
         Number of random passes. Of a random network only the layers behind
         ``network.features`` run in each of them, and the probabilities of a pass are
         averaged over the views; of others only ``network.sample`` does. The noise, of
-        shape (objects, ``n_samples``, ``n_noise``), is uniform between 0 and 1 and
-        depends on ``seed`` and the object's tensors alone.
+        shape (objects, ``n_samples``, ``n_noise``), is uniform between 0 and 1. That of
+        random networks depends on ``seed`` and the pass alone: each pass is one
+        network, the same for all objects. That of others depends on ``seed`` and the
+        object's tensors alone.
     seed : int or None, optional
         `None` is the same as 0.
     progress : bool or callable, optional
@@ -291,7 +293,8 @@ def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed)
     with torch.no_grad():
         moved = to_device(inputs, device)
         if n_samples:
-            noise = _noise(inputs, n_samples, network.n_noise, seed).to(device)
+            draw = _pass_noise if is_random else _noise
+            noise = draw(inputs, n_samples, network.n_noise, seed).to(device)
         results = []
         for view in views:
             with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
@@ -308,6 +311,12 @@ def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed)
         if n_samples and not is_random:
             outputs |= network.sample(outputs, noise)
         return {key: tensor.float().cpu() for key, tensor in outputs.items()}
+
+
+def _pass_noise(inputs, n_samples, n_noise, seed):
+    """Draw uniform noise for each pass, the same for all objects."""
+    noise = torch.rand(n_samples, n_noise, generator=keyed_generator(seed, "passes"))
+    return noise.expand(len(next(iter(inputs.values()))), -1, -1)
 
 
 def _noise(inputs, n_samples, n_noise, seed):

@@ -95,9 +95,9 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     average out; what the samples have in common in all galaxies does not, and widens
     the distribution. (Where the logits of whole samples of 1000 galaxies are wrong by
     0.2 at random, and the passes tell so, 60 to 66 % of the intervals hold the truth;
-    without passes 42 to 51 %.) `galml.merger` draws the passes of each galaxy
-    independently: these have nothing in common, and what the network gets wrong in all
-    galaxies is in no error. Logits that are too high by 0.1, an expected calibration
+    without passes 42 to 51 %.) Each pass of `galml.merger` is one network for all
+    galaxies, so that what the passes disagree on is in the error; what all of them get
+    wrong is not. Logits that are too high by 0.1, an expected calibration
     error of 0.01, make 1.5 % of a fraction of 1 %, 5.9 % of 5 % and 21.5 % of 20 %; if
     one in a hundred non-mergers looks like a merger, which mocks do not tell,
     2 % are found where 1 % are. Fractions of a few percent are as good as the

@@ -111,8 +111,8 @@ def merger(
         Random passes of the network, whose last layers forget other units each time;
         0 for one pass that forgets nothing.
     seed : int, optional
-        Seed of these passes, which depend on it and on the image alone. By default a
-        fresh one is drawn; the table's metadata tell it as ``SEED``.
+        Seed of these passes, of which each is one network, the same for all images.
+        By default a fresh one is drawn; the table's metadata tell it as ``SEED``.
     hdu : int or str, optional
         FITS extension; its partners with errors and masks are found by its header.
     progress : bool or callable, optional

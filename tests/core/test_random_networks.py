@@ -75,6 +75,15 @@ def test_passes_do_not_depend_on_batch_or_order(network, images):
     assert_allclose(passes(network, images[:1]), result[:1], atol=1e-6)
 
 
+def test_each_pass_is_one_network_for_all_objects(network, images):
+    result = passes(network, images)
+    near = passes(network, images + 1e-4)
+    # What is as good as the same is seen by the same networks.
+    assert (near - result).abs().max() < 1e-3
+    both = passes(network, torch.cat([images[:1], images[:1] + 1e-4]))
+    assert_allclose(both[0], both[1], atol=1e-3)
+
+
 def test_passes_are_the_same_for_all_views(network, images):
     result = passes(network, images)
     for view in VIEWS[1:]:
