@@ -26,6 +26,8 @@ from galml.physics import fresh_seed
 
 __all__ = [
     "Recipe",
+    "answered",
+    "check_number",
     "check_shares",
     "column_numbers",
     "data_set",
@@ -262,10 +264,9 @@ def evaluate(
     dict of str to `torch.Tensor`
         The outputs.
     """
-    keys = [key for key in ("image", "scalars") if key in data]
-    count, step = len(data["image"]), 1024
+    data, count, step = answered(data), len(data["image"]), 1024
     batches = (
-        {key: data[key][i : i + step] for key in keys} for i in range(0, count, step)
+        {key: data[key][i : i + step] for key in data} for i in range(0, count, step)
     )
     parts = list(
         infer(
@@ -280,6 +281,22 @@ def evaluate(
         )
     )
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def answered(data):
+    """Reduce a data set to what a network takes when it answers.
+
+    Parameters
+    ----------
+    data : dict of str to `torch.Tensor`
+        ``image``, ``scalars`` if there are any, and what only trainings take.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        The first two.
+    """
+    return {key: data[key] for key in ("image", "scalars") if key in data}
 
 
 def untrained_model(recipe, settings=None, seed=0):
@@ -408,8 +425,8 @@ def data_set(domain, source, *, kind, recipe=None, truth=None, argument="data"):
     -------
     columns : dict of str to `torch.Tensor`
         What the network takes, and the truth.
-    places : `~numpy.ndarray`
-        Which of the objects these are.
+    usable : `~numpy.ndarray` of bool
+        Which of all objects these are.
 
     Raises
     ------
@@ -423,12 +440,10 @@ def data_set(domain, source, *, kind, recipe=None, truth=None, argument="data"):
         if known is not None:
             columns |= recipe.targets(_rows_of(known, places), prepared, members)
         parts.append(columns)
-    good = np.array([i for i, (_, error) in enumerate(rows) if error is None], int)
-    if source.is_single or len(good) < FEWEST:
-        got = f"{len(good)} usable {kind}"
-        raise InputError(argument, got, f"at least {FEWEST}")
-    if len(good) < len(rows):
-        left_out = len(rows) - len(good)
+    good = np.array([error is None for _, error in rows], dtype=bool)
+    check_number(argument, good.sum(), kind)
+    if not good.all():
+        left_out = int((~good).sum())
         message = f"{left_out} of {len(rows)} {kind} are left out"
         # Blame the caller of the public function, which called the one that asks.
         warnings.warn(message, GalmlWarning, stacklevel=4)
@@ -453,6 +468,27 @@ def _rows_of(known, places):
         result[key] = np.full(len(rows), np.nan)
         result[key][inside] = values[rows[inside]]
     return result
+
+
+def check_number(argument, count, kind):
+    """Raise where there are too few objects to train on.
+
+    Parameters
+    ----------
+    argument : str
+        Name of the objects.
+    count : int
+        How many can be used.
+    kind : str
+        What they are called, in the plural.
+
+    Raises
+    ------
+    galml.core.InputError
+        If these are fewer than 20.
+    """
+    if count < FEWEST:
+        raise InputError(argument, f"{count} usable {kind}", f"at least {FEWEST}")
 
 
 def check_shares(**shares):
