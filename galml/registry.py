@@ -7,6 +7,7 @@ __all__ = ["MODELS", "OPERATIONS"]
 
 #: Public functions about models, which no single operation has.
 MODELS = (
+    "galml.core.adaptation:adapt",
     "galml.core.weights:import_weights",
     "galml.core.weights:list_models",
     "galml.core.weights:load_model",
@@ -38,10 +39,12 @@ OPERATIONS = (
             "kinematic": Architecture(
                 "galml.gas_kinematics.network:KinematicNet",
                 "galml.gas_kinematics.kinematic:KinematicDomain",
+                "galml.gas_kinematics.fitting:KinematicRecipe",
             ),
             "merlin": Architecture(
                 "galml.gas_kinematics.published:MerlinAutoencoder",
                 "galml.gas_kinematics.published:MerlinDomain",
+                "galml.gas_kinematics.fitting:MerlinRecipe",
             ),
         },
         importers={"merlin": "galml.gas_kinematics.published:import_weights"},
@@ -94,10 +97,12 @@ OPERATIONS = (
             "spin": Architecture(
                 "galml.stellar_spin.network:SpinNet",
                 "galml.stellar_spin.operation:SpinDomain",
+                "galml.stellar_spin.fitting:SpinRecipe",
             ),
             "duckworth2020": Architecture(
                 "galml.stellar_spin.published:Duckworth2020",
                 "galml.stellar_spin.published:DuckworthDomain",
+                "galml.stellar_spin.fitting:DuckworthRecipe",
             ),
         },
         plots="galml.stellar_spin.plots",
@@ -177,10 +182,12 @@ OPERATIONS = (
             "merger": Architecture(
                 "galml.mergers.network:MergerNet",
                 "galml.mergers.operation:MergerDomain",
+                "galml.mergers.fitting:MergerRecipe",
             ),
             "ferreira2022": Architecture(
                 "galml.mergers.published:Ferreira2022",
                 "galml.mergers.operation:FerreiraDomain",
+                "galml.mergers.fitting:FerreiraRecipe",
             ),
         },
         plots="galml.mergers.plots",
@@ -235,6 +242,16 @@ OPERATIONS = (
             "morphology": Architecture(
                 "galml.morphology.network:MorphologyNet",
                 "galml.morphology.operation:MorphologyDomain",
+                "galml.morphology.fitting:MorphologyRecipe",
+            ),
+            "xu2023": Architecture(
+                "galml.morphology.published:Xu2023",
+                "galml.morphology.published:XuDomain",
+                "galml.morphology.published:XuRecipe",
+            ),
+            "encoder": Architecture(
+                "galml.morphology.encoders:Encoder",
+                "galml.morphology.encoders:EncoderDomain",
             ),
         },
         plots="galml.morphology.plots",

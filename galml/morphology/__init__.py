@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submodules=["plots", "preparation", "published"],
     submod_attrs={
+        "encoders": ["from_encoder"],
         "fitting": ["fit"],
         "operation": ["latents", "reconstruct"],
     },
