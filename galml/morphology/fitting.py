@@ -12,6 +12,7 @@ from galml.core.weights import load_model
 from galml.morphology.metrics import root_mean_square, structural_similarity
 from galml.morphology.network import MIRRORED, mirrored
 from galml.morphology.preparation import INPUT, drawn, known_cells
+from galml.morphology.published import XuRecipe
 
 __all__ = ["MorphologyRecipe", "augment", "fit", "latent_loss"]
 
@@ -104,7 +105,7 @@ progress, log_dir
     """
     start = None if model is None else load_model(model, "latents")
     architecture = network if start is None else start.architecture
-    recipes = {"morphology": MorphologyRecipe}
+    recipes = {"morphology": MorphologyRecipe, "xu2023": XuRecipe}
     if architecture not in recipes:
         raise InputError("network", repr(architecture), f"one of {sorted(recipes)}")
     recipe = recipes[architecture](

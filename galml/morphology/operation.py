@@ -365,7 +365,7 @@ class MorphologyDomain:
             flags |= np.where(state, int(bit), 0)
         return flags
 
-    def brightness(self, planes):
+    def brightness(self, planes, prepared=None):
         """Undo the stretch of planes, shape (n, 3, y, x)."""
         stretch = self.spec.stretch
         return torch.sinh(planes * stretch["shape_scale"]) * stretch["shape_softening"]
@@ -387,7 +387,7 @@ class MorphologyDomain:
         list of `~astropy.nddata.CCDData`
             One for each galaxy.
         """
-        light, result, start = self.brightness(planes), [], 0
+        light, result, start = self.brightness(planes, prepared), [], 0
         for member in members:
             rows = slice(start, start + len(member))
             start = rows.stop
