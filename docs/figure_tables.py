@@ -6,6 +6,7 @@ from pathlib import Path
 
 from docutils import nodes
 from figure_tables_mergers import MERGER_TABLES
+from figure_tables_morphology import MORPHOLOGY_TABLES
 from figure_tables_stars import STAR_TABLES
 from sphinx.util.docutils import SphinxDirective
 
@@ -524,6 +525,7 @@ TABLES = {
     "deep_fields": deep_fields,
     "deep_fields sky": deep_fields_sky,
     **MERGER_TABLES,
+    **MORPHOLOGY_TABLES,
     **STAR_TABLES,
 }
 

@@ -167,7 +167,7 @@ def main():
     figures = {}
     for survey in np.unique(table["survey"]):
         some = table[table["survey"] == survey]
-        score = np.asarray(galml.outliers(some)["score"])
+        score = np.asarray(galml.outliers(some)["outlier_score"])
         halves = np.array([half_of(name) for name in some["name"]])
         for half in HALVES if args.report else HALVES[:1]:
             chosen = halves == half

@@ -94,26 +94,42 @@ def classify(values, classes, make):
     }, found
 
 
-def few_labels(values, classes):
+def few_labels(table, classes):
     """Balanced accuracy where few labels are known, over draws of them."""
     one = classes < UNKNOWN
-    values, kinds = values[one], KIND[classes[one]]
+    table, kinds = table[one], KIND[classes[one]]
+    values = np.asarray(table["latent"])
     draws = StratifiedShuffleSplit(DRAWS, train_size=FEW, random_state=SEED)
-    found = []
+    found = {"linear": [], "galml.classify": []}
     for train, test in draws.split(values, kinds):
         learned = linear().fit(values[train], kinds[train])
-        found.append(balanced(kinds[test], learned.predict_proba(values[test])))
+        told = {"linear": learned.predict_proba(values[test])}
+        labels = np.full(len(kinds), "", dtype=object)
+        # Classes are told in the order of their names.
+        labels[train] = [str(kind) for kind in kinds[train]]
+        told["galml.classify"] = galml.classify(table, labels)["probability"][test]
+        for key, probability in told.items():
+            found[key].append(balanced(kinds[test], probability))
     return {
-        "value": float(np.mean(found)),
-        "scatter": float(np.std(found)),
-        "labels": len(train),
+        key: {
+            "value": float(np.mean(values)),
+            "scatter": float(np.std(values)),
+            "labels": len(train),
+        }
+        for key, values in found.items()
     }
+
+
+def classified(table, classes):
+    """Balanced accuracy of `galml.classify`, by its own cross-validation."""
+    one = classes < UNKNOWN
+    return float(galml.classify(table[one], KIND[classes[one]]).meta["BALACC"])
 
 
 def oddities(table, classes):
     """Find what is no ordinary galaxy, without labels and with a few ratings."""
     odd = classes >= UNKNOWN
-    score = np.asarray(galml.outliers(table)["score"])
+    score = np.asarray(galml.outliers(table, seed=SEED)["outlier_score"])
     figures = {
         "without ratings": area(score, odd),
         "unknown alone": area(score[classes != MERGER], odd[classes != MERGER]),
@@ -122,13 +138,13 @@ def oddities(table, classes):
     order = np.argsort(-score)
     ratings = np.full(len(odd), np.nan)
     ratings[order[:RATED]] = odd[order[:RATED]]
-    again = np.asarray(galml.outliers(table, ratings=ratings)["score"])
+    again = galml.outliers(table, ratings=ratings, seed=SEED)["rank"]
     left = np.isnan(ratings)
     figures["top"] = {
         "rated": RATED,
         "seen": TOP,
         "without ratings": int(odd[order[RATED : RATED + TOP]].sum()),
-        "with ratings": int(odd[left][np.argsort(-again[left])[:TOP]].sum()),
+        "with ratings": int(odd[left][np.argsort(again[left])[:TOP]].sum()),
         "by chance": float(TOP * odd[left].mean()),
     }
     return figures
@@ -359,7 +375,8 @@ def summary(table, classes):
     return {
         "linear": told,
         "forest": trees,
-        "few labels": few_labels(latent, classes),
+        "galml.classify": classified(table, classes),
+        "few labels": few_labels(table, classes),
         "outliers": oddities(table, classes),
         "mirror": mirrored(table, classes),
     }, probability

@@ -118,7 +118,7 @@ def seen(galaxy, survey, *, light, redshift, index, sky="sky", **options):
 
 
 def joined(parts, shown):
-    """Put batches together, without galaxies that are too faint in one of the images."""
+    """Put batches together, without galaxies that are too faint in some image."""
     data = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     light = data[shown][:, BANDS.index("r")].sum((1, 2))
     bright = light > AB_ZERO * 10 ** (-0.4 * FAINTEST)
@@ -217,9 +217,7 @@ def robustness(model, count, cache):
         "larger pixels": mock_options(FIRST, BINNING),
     }
     latents = {
-        key: np.asarray(
-            encode(values.numpy() * u.nJy, model, **special.get(key, options))["latent"]
-        )
+        key: encode(values.numpy() * u.nJy, model, **special.get(key, options))
         for key, values in images.items()
     }
     first = latents.pop("first")
@@ -270,11 +268,11 @@ def across(model, source, target, kinds, options, adapting, truth=None):
     """
     learning = np.arange(len(kinds)) % 2 == 0
     judged = ~learning
-    first = np.asarray(encode(source, model, **options[0])["latent"])
-    learned = linear().fit(first[learning], kinds[learning])
+    first = encode(source, model, **options[0])
+    learned = linear().fit(first["latent"][learning], kinds[learning])
 
-    def tell(latent):
-        return balanced(kinds[judged], learned.predict_proba(latent))
+    def tell(table):
+        return balanced(kinds[judged], learned.predict_proba(table["latent"]))
 
     models = {"before": model}
     for name, pairs in {"with pairs": True, "without pairs": False}.items():
@@ -292,9 +290,7 @@ def across(model, source, target, kinds, options, adapting, truth=None):
     figures = {"on the source": {"accuracy": tell(first[judged])}}
     for name, one in models.items():
         second = encode(target[judged], one, **options[1])
-        latent = np.asarray(second["latent"])
-        figures[name] = partners(first[judged], latent, first.std(0))
-        figures[name]["accuracy"] = tell(latent)
+        figures[name] = partners(first[judged], second) | {"accuracy": tell(second)}
         if truth is not None:
             figures[name]["denoised"] = denoised(
                 one, target[judged], truth[judged], options[1]
@@ -329,14 +325,13 @@ def gama(survey):
 
 def real_pairs(model):
     """How far apart six galaxies are in SDSS and KiDS."""
-    latents = []
+    tables = []
     for survey in GAMA:
         images, options = gama(survey)
-        latents.append(np.asarray(encode(images, model, **options)["latent"]))
-    scale = np.concatenate(latents).std(0)
+        tables.append(encode(images, model, **options))
     return {
-        "SDSS to KiDS": partners(*latents, scale),
-        "KiDS to SDSS": partners(*latents[::-1], scale),
+        "SDSS to KiDS": partners(*tables),
+        "KiDS to SDSS": partners(*tables[::-1]),
     }
 
 

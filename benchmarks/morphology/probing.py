@@ -2,7 +2,6 @@
 """What latents tell: classifiers on them, and principal components to compare with."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable
@@ -16,8 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 import galml
 from galml.core.metrics import area_under_curve
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+from galml.morphology.surveys import pair_distances
 
 __all__ = [
     "COMPONENTS",
@@ -130,33 +128,26 @@ def encode(cutouts, model, **options):
     return table
 
 
-def partners(first, second, scale=None):
+def partners(first, second):
     """Tell whether the same galaxies, seen twice, are found by their latents.
 
     Parameters
     ----------
-    first, second : `~numpy.ndarray`
-        Shape (n, k): latents of the same galaxies.
-    scale : `~numpy.ndarray`, optional
-        Shape (k,): scatter of each latent between galaxies; that of ``first``.
+    first, second : `~astropy.table.QTable`
+        Latents of the same galaxies, in the same rows.
 
     Returns
     -------
     dict
         Median ``distance`` of pairs over that of two different galaxies; ``rank`` of
-        the partner among all of ``second`` (median, 1 is the nearest), and share that
-        come ``first``.
+        the partner among all of ``second`` (median, 1 is the nearest), and share of
+        partners that come ``first``.
     """
-    scale = first.std(0) if scale is None else scale
-    one, two = first / scale, second / scale
-    square = (one**2).sum(1)[:, None] + (two**2).sum(1) - 2 * one @ two.T
-    distance = np.sqrt(np.maximum(square, 0))
-    own = distance.diagonal()
-    other = distance[~np.eye(len(one), dtype=bool)]
-    rank = 1 + (distance < own[:, None]).sum(1)
+    pairs = pair_distances(first, second)
+    other = pair_distances(first, second[np.roll(np.arange(len(second)), 1)])
     return {
-        "distance": float(np.median(own) / np.median(other)),
-        "rank": float(np.median(rank)),
-        "first": float(np.mean(rank == 1)),
-        "galaxies": len(one),
+        "distance": float(np.median(pairs["distance"]) / np.median(other["distance"])),
+        "rank": float(np.median(pairs["partner_rank"])),
+        "first": float(np.mean(pairs["partner_rank"] == 1)),
+        "galaxies": len(pairs),
     }

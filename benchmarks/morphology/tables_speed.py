@@ -164,7 +164,7 @@ def main():
         figures["tables"][name] = apart(name)
         print(f"{name}: {figures['tables'][name]}", flush=True)
     if not args.skip_latents:
-        write_figures("morphology/speed", figures)
+        write_figures("morphology/tables_speed", figures)
 
 
 if __name__ == "__main__":
