@@ -32,6 +32,7 @@ __all__ = [
     "published_loss",
     "square_halves",
     "stretch",
+    "toned",
 ]
 
 #: What a new network is shown: 256 pixels of DECaLS a side.
@@ -128,25 +129,28 @@ class Xu2023(nn.Module):
         return torch.relu(self.decoder(latent))
 
     def forward(self, inputs):
-        """Evaluate the network, without noise.
+        """Evaluate the network.
 
         Parameters
         ----------
         inputs : dict of str to `torch.Tensor`
-            ``image`` (n, 3, 256, 256).
+            ``image`` (n, 3, 256, 256); and in the training ``noise`` (n, 40), see
+            `draw_noise`.
 
         Returns
         -------
         dict of str to `torch.Tensor`
             ``latent`` (n, 40), means of their distributions; ``latent_scatter``, their
-            standard deviations; and ``planes`` (n, 3, 256, 256), what the means draw.
+            standard deviations; and ``planes`` (n, 3, 256, 256), what the means draw,
+            or in the training, latents drawn from the distributions.
         """
         mean, log_variance = self.encode(inputs["image"])
-        return {
-            "latent": mean,
-            "latent_scatter": (0.5 * log_variance.float()).exp(),
-            "planes": self.decode(mean),
-        }
+        scatter = (0.5 * log_variance.float()).exp()
+        drawn = mean
+        if "noise" in inputs:
+            drawn = mean + scatter * inputs["noise"]
+        planes = self.decode(drawn)
+        return {"latent": mean, "latent_scatter": scatter, "planes": planes}
 
 
 @dataclass
@@ -320,8 +324,27 @@ def stretch(planes, numbers=INPUT.stretch):
     tones = start * bright / numbers["median"]
     tone = torch.cat([shadow, tones, median], -1)
     values = torch.where(values.isnan(), median, values.double())
-    image = midtone(((values - shadow) / (1 - shadow)).clamp(0, 1), tones)
-    return image.clamp(0, 1).float().view(planes.shape), tone
+    return toned(values.view(planes.shape), tone), tone
+
+
+def toned(planes, tone):
+    """Stretch the brightness of each channel by known numbers.
+
+    Parameters
+    ----------
+    planes : `torch.Tensor`
+        Shape (n, channels, y, x), as those that `stretch` takes.
+    tone : `torch.Tensor`
+        Shape (n, channels, 3), as `stretch` gives it.
+
+    Returns
+    -------
+    `torch.Tensor`
+        The same shape, float32, between 0 and 1.
+    """
+    shadow, tones, _ = tone[..., None, None].unbind(2)
+    values = ((planes - shadow) / (1 - shadow)).clamp(0, 1)
+    return midtone(values, tones).clamp(0, 1).float()
 
 
 def midtone(values, tone):
@@ -511,8 +534,7 @@ def published_loss(network, batch):
     network : `Xu2023`
         The network.
     batch : dict of str to `torch.Tensor`
-        ``image``, and in the training ``noise``, see `draw_noise`; without it the means
-        of latents are drawn.
+        What it takes.
 
     Returns
     -------
@@ -520,27 +542,24 @@ def published_loss(network, batch):
         ``loss``, the sum of ``squares`` of differences and ``divergence`` of a galaxy,
         mean of all.
     """
-    image = batch["image"].float()
-    mean, log_variance = (one.float() for one in network.encode(image))
-    latent = mean
-    if "noise" in batch:
-        latent = mean + (0.5 * log_variance).exp() * batch["noise"]
-    squares = (network.decode(latent).float() - image).square().sum((1, 2, 3)).mean()
-    apart = divergence(mean, log_variance).mean()
+    outputs = {key: one.float() for key, one in network(batch).items()}
+    change = outputs["planes"] - batch["image"]
+    squares = change.square().sum((1, 2, 3)).mean()
+    apart = divergence(outputs["latent"], outputs["latent_scatter"]).mean()
     return {"loss": squares + apart, "squares": squares, "divergence": apart}
 
 
-def divergence(mean, log_variance):
+def divergence(mean, scatter):
     """Give the Kullback-Leibler divergence of normal distributions from the unit one.
 
     Parameters
     ----------
-    mean, log_variance : `torch.Tensor`
-        Shape (n, k).
+    mean, scatter : `torch.Tensor`
+        Shape (n, k); standard deviations are positive.
 
     Returns
     -------
     `torch.Tensor`
         Shape (n,), summed over the k latents.
     """
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+    return (0.5 * (mean.square() + scatter.square() - 1) - scatter.log()).sum(1)

@@ -1,4 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import copy
 from dataclasses import replace
 
 import astropy.units as u
@@ -13,6 +14,7 @@ from torch import nn
 import galml
 from galml.core import Flag, GalmlWarning, InputError
 from galml.core.fitting import untrained_model
+from galml.core.training import train
 from galml.imaging import read_images
 from galml.morphology import fit
 from galml.morphology.published import (
@@ -368,13 +370,14 @@ def test_latents_are_drawn(model, network):
 def test_divergence():
     generator = torch.Generator().manual_seed(8)
     mean, log_variance = torch.randn(2, 5, 40, generator=generator, dtype=torch.float64)
-    normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    scatter = (0.5 * log_variance).exp()
+    normal = torch.distributions.Normal(mean, scatter)
     unit = torch.distributions.Normal(0.0, 1.0)
     expected = torch.distributions.kl_divergence(normal, unit).sum(1)
-    torch.testing.assert_close(divergence(mean, log_variance), expected)
+    torch.testing.assert_close(divergence(mean, scatter), expected)
     # One latent: (mu^2 + sigma^2 - 1 - ln sigma^2) / 2.
-    found = divergence(torch.tensor([[2.0]]), torch.tensor([[np.log(4.0)]]))
-    assert float(found) == pytest.approx(0.5 * (4 + 4 - 1 - np.log(4)))
+    found = divergence(torch.tensor([[3.0]]), torch.tensor([[2.0]]))
+    assert float(found) == pytest.approx(0.5 * (9 + 4 - 1 - np.log(4)))
 
 
 def test_loss(network):
@@ -390,10 +393,26 @@ def test_loss(network):
         means = (network.decode(mean) - batch["image"]).square().sum() / 3
     torch.testing.assert_close(terms["squares"], squares)
     torch.testing.assert_close(calm["squares"], means)
-    expected = divergence(mean, log_variance).mean()
+    expected = divergence(mean, (0.5 * log_variance).exp()).mean()
     torch.testing.assert_close(terms["divergence"], expected)
     torch.testing.assert_close(terms["loss"], squares + expected)
     assert not torch.equal(calm["squares"], terms["squares"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_training_lowers_the_loss(network, dtype):
+    image = torch.from_numpy(make_galaxies(8, size=32)).float()
+    image = torch.nn.functional.interpolate(image / image.max(), (SIZE, SIZE))
+    copied = copy.deepcopy(network)
+    keywords = {"epochs": 6, "batch_size": 4, "learning_rate": 2e-3, "dtype": dtype}
+    keywords["augment"] = draw_noise
+    result = train(
+        copied, published_loss, {"image": image}, {"image": image}, **keywords
+    )
+    losses = result.history["validation_loss"]
+    assert losses[-1] < 0.9 * losses[0]
+    names = {f"train_{key}" for key in ("loss", "squares", "divergence")}
+    assert names <= set(result.history.colnames)
 
 
 def test_published_training():
