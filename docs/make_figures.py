@@ -16,6 +16,8 @@ from astropy.table import vstack
 from figures_cutouts import draw_cutouts
 from figures_mergers import draw_galaxy as draw_merger
 from figures_mergers import draw_gallery as draw_mergers
+from figures_morphology import draw_again, draw_plane
+from figures_morphology import draw_similar as draw_alike
 from figures_spin import draw_galaxy as draw_spin
 from figures_spin import draw_gallery, draw_saliency
 from figures_stars import draw_stars
@@ -167,4 +169,7 @@ if __name__ == "__main__":
     save(draw_saliency(), "spin_saliency.png")
     save(draw_mergers(), "mergers.jpg")
     save(draw_merger(), "merger_galaxy.png")
+    save(draw_plane(), "morphology.jpg")
+    save(draw_again(), "morphology_drawn.jpg")
+    save(draw_alike(), "morphology_similar.jpg")
     save(draw_stars(), "stars.jpg")

@@ -201,10 +201,11 @@ def changed(count, cache):
 def mock_options(name, binning=1):
     """Keywords of the operation for mocks of a survey."""
     survey = SURVEYS[name]
+    seeing = [survey.seeing[survey.bands.index(band)] for band in BANDS]
     return {
         "bands": BANDS,
         "pixel_scale": binning * survey.pixel_scale * u.arcsec,
-        "psf_fwhm": survey.seeing * u.arcsec,
+        "psf_fwhm": seeing * u.arcsec,
     }
 
 
@@ -339,7 +340,7 @@ def main():
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="default")
-    parser.add_argument("--galaxies", type=int, default=512)
+    parser.add_argument("--galaxies", type=int, default=1024)
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--skip-adaptation", action="store_true")
     parser.add_argument("--cache", type=Path)
