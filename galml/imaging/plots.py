@@ -11,7 +11,14 @@ from galml.cutouts import lupton_rgb
 from galml.imaging.features import choose_bands
 from galml.imaging.reading import find_problems, read_images
 
-__all__ = ["check_image", "color_image", "color_images", "read_single", "shown_bands"]
+__all__ = [
+    "check_image",
+    "color_images",
+    "colors_of",
+    "read_single",
+    "shown_bands",
+    "sky_level",
+]
 
 #: Wavelengths (micron) of what is shown green, blue and red, where there is a choice,
 #: and the relative difference in wavelength below which there is no color.
@@ -71,24 +78,42 @@ def shown_bands(wavelengths):
     return sorted(places, key=wavelengths.__getitem__)
 
 
-def color_image(image):
-    """Turn one image to colors, or to gray where it has one band.
+def colors_of(images):
+    """Turn images to colors, or to gray where they have one band.
 
     Parameters
     ----------
-    image : `GalaxyImages`
-        With one row.
+    images : `GalaxyImages`
+        Images of one shape.
 
     Returns
     -------
     `~numpy.ndarray`
-        Shape (ny, nx, 3), from 0 to 1.
+        Shape (n, ny, nx, 3), from 0 to 1.
     """
-    if image.colors is not None:
-        return np.moveaxis(image.colors[0], 0, -1)
-    values = image.values[0].astype(float)
-    sky = np.nanpercentile(values, SKY, axis=(1, 2), keepdims=True)
-    return lupton_rgb((values - sky)[shown_bands(image.wavelengths)])
+    if images.colors is not None:
+        return np.moveaxis(images.colors, 1, -1)
+    values = images.values[:, shown_bands(images.wavelengths)].astype(float)
+    return lupton_rgb(values - sky_level(values))
+
+
+def sky_level(values):
+    """Give the brightness of the sky in each band.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Shape (..., ny, nx); NaN where unknown.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (..., 1, 1).
+    """
+    # What knows NaN is slow.
+    complete = np.isfinite(values).all()
+    percentile = np.percentile if complete else np.nanpercentile
+    return percentile(values, SKY, axis=(-2, -1), keepdims=True)
 
 
 def color_images(
@@ -135,15 +160,15 @@ def color_images(
         raise InputError(argument, got, "images of all rows")
     several = isinstance(cutouts, list | tuple)
     chosen = [cutouts[row] for row in rows] if several else cutouts[rows]
-    return _colors_of(read_images(chosen, **options).members) if rows else iter(())
+    return _each(read_images(chosen, **options).members) if rows else iter(())
 
 
-def _colors_of(members):
+def _each(members):
     """Give the colors of each image that was read."""
     for member in members:
         if isinstance(member, Failure):
             yield None
             continue
-        for row in range(len(member)):
-            known = np.isfinite(member.values[row]).any()
-            yield color_image(member[[row]]) if known else None
+        known = np.isfinite(member.values).any((2, 3)).all(1)
+        colors = iter(colors_of(member[known]) if known.any() else ())
+        yield from (next(colors) if one else None for one in known)

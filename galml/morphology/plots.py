@@ -467,6 +467,7 @@ def plot_similar(
     """
     _check_columns(table, ("query", "neighbor", "distance"), "similar")
     _check_count("n", n, 1)
+    table = table[np.isfinite(np.asarray(table["distance"], dtype=float))]
     _check_count("table", len(table), 1)
     query = np.asarray(table["query"])
     queries = list(dict.fromkeys(query.tolist()))[:n]
@@ -676,7 +677,7 @@ def plot_galaxy(
     galml.core.InputError
         As `galml.latents` does for an image that cannot be used, and for a batch.
     """
-    from galml.imaging.plots import check_image, color_image, read_single
+    from galml.imaging.plots import check_image, colors_of, read_single
 
     image = read_single(
         cutout,
@@ -692,7 +693,7 @@ def plot_galaxy(
     right = ["latents", "pose"] if has_column(row, "pose") else ["latents"]
     figure = new_figure(figure, (8.8, 4.2))
     axes = new_mosaic(figure, [["image", key] for key in right], width_ratios=(1, 1.25))
-    _draw_picture(axes["image"], color_image(image), "")
+    _draw_picture(axes["image"], colors_of(image)[0], "")
     axes["image"].set_title(name_of_row(row, image.names[0]) or "galaxy")
     error = row["latent_err"] if has_column(row, "latent_err") else None
     _draw_values(axes["latents"], row["latent"], error, "latent")
@@ -780,7 +781,7 @@ def plane_of(points, argument="points"):
     if plane.shape[1] > 2 or names[0].startswith("principal"):
         known = np.isfinite(plane).all(axis=1)
         projected = np.full((len(plane), 2), np.nan)
-        if known.sum() > 1:
+        if known.any():
             projected[known] = principal_plane(plane[known])
         plane = projected
     return plane, names
@@ -909,9 +910,8 @@ def _draw_key(figure, panel, values, known, label):
         for name, color, rows in class_groups(values):
             colors[rows] = to_rgba(color)
             panel.scatter([], [], 30, color=color, label=name)
-        figure.legend(
-            title=label or None, loc="outside right upper", frameon=False, fontsize=9
-        )
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        panel.legend(title=label or None, frameon=False, fontsize=9, **place)
         return colors
     numbers = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
     found = np.isfinite(numbers)
@@ -1112,10 +1112,11 @@ def _sequence(images):
 def _compared(original, reconstruction, bands, unit, hdu):
     """Colors of both on one scale, the residual in errors of a pixel, and the name."""
     import astropy.units as u
-    from astropy.stats import sigma_clipped_stats
+    import torch
 
     from galml.cutouts import lupton_rgb
-    from galml.imaging.plots import SKY, read_single, shown_bands
+    from galml.imaging.plots import read_single, shown_bands, sky_level
+    from galml.morphology.preparation import pixel_noise
 
     image = read_single(original, bands=bands, unit=unit, hdu=hdu, sizes=False)
     first, own = _fluxes(original, unit or u.dimensionless_unscaled, hdu, "originals")
@@ -1129,13 +1130,11 @@ def _compared(original, reconstruction, bands, unit, hdu):
         raise InputUnitError("reconstructions", f"{other}", f"{own}") from error
     shown = shown_bands(image.wavelengths)
     first, second = first[shown], second[shown]
-    sky = np.nanpercentile(first, SKY, axis=(1, 2), keepdims=True)
     # As one image, both have one stretch.
-    colors = lupton_rgb(np.concatenate([first, second], axis=1) - sky)
+    colors = lupton_rgb(np.concatenate([first, second], axis=1) - sky_level(first))
     light = first.mean(axis=0)
-    finite = light[np.isfinite(light)]
-    _, middle, noise = sigma_clipped_stats(finite, sigma=2.5)
-    noise = max(noise, 1e-4 * np.abs(finite - middle).max())
+    noise = float(pixel_noise(torch.from_numpy(light[None, None])))
+    noise = max(noise, 1e-4 * np.nanmax(np.abs(light)))
     residual = (light - second.mean(axis=0)) / (noise or 1.0)
     height = first.shape[1]
     return colors[:height], colors[height:], residual, image.names[0]

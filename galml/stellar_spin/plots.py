@@ -314,9 +314,9 @@ def saliency(image, model):
 
 def _draw_image(panel, image):
     """Draw the image in colors, or in gray where it has one band."""
-    from galml.imaging.plots import color_image
+    from galml.imaging.plots import colors_of
 
-    panel.imshow(color_image(image), origin="lower", interpolation="nearest")
+    panel.imshow(colors_of(image)[0], origin="lower", interpolation="nearest")
     panel.set(xticks=[], yticks=[])
 
 
