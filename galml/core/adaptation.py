@@ -161,13 +161,12 @@ progress, log_dir
     >>> import astropy.units as u
     >>> import numpy as np
     >>> import galml
-    >>> from galml.core.adaptation import adapt
     >>> y, x = np.indices((48, 48)) - 23.5
     >>> radii = [np.hypot(x, y / q) / 4 for q in np.linspace(0.3, 1, 24)]
     >>> sharp = np.array([[np.exp(-r)] for r in radii]) * u.nJy
     >>> blurred = np.array([[np.exp(-np.hypot(r, 0.7))] for r in radii]) * u.nJy
     >>> options = {"bands": ("r",), "r_eff": 6 * u.pix}
-    >>> model = adapt(
+    >>> model = galml.adapt(
     ...     galml.load_model("stellar-spin-3"), sharp, blurred, pairs=True,
     ...     source_options=options, target_options=options, epochs=1, seed=1,
     ... )
