@@ -169,6 +169,7 @@ def recovered(chance, samples, positive, negative):
                 [rng.choice(places[0], COUNT - merged), rng.choice(places[1], merged)]
             )
             table = QTable({"merger_probability": chance[rows]})
+            table["merger_probability_samples"] = samples[rows]
             table.meta["PREVALEN"] = PREVALENCE
             row = fraction(table)[0]
             inside.append(row["fraction_lo"] <= true <= row["fraction_hi"])

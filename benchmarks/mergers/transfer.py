@@ -44,8 +44,8 @@ from galml.mergers.mock_data import (
     VIEWS,
     _columns,
     _observe_deep,
-    _observe_near,
     _stars_of,
+    observe_near,
     stage_of,
 )
 from galml.mergers.posterior import LATEST_POSITIVE, MAJOR
@@ -380,7 +380,7 @@ def published_set(systems, where, index):
     """Prepare a batch of the published systems, as the network sees them."""
     generator = generator_for(SEED, f"published {where}", index)
     groups, truth = draw_published(systems, where, generator)
-    observe = _observe_deep if where == "deep" else _observe_near
+    observe = _observe_deep if where == "deep" else observe_near
     rows = [
         _columns(images, extra, generator, INPUT, False) | truth
         for images, extra in observe(groups, truth, [None] * len(groups), generator)
