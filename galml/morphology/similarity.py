@@ -1,0 +1,422 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tables of latents, distances between latents, and the operation `similar`."""
+
+from dataclasses import dataclass
+from numbers import Integral
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from astropy.table import MaskedColumn, QTable, Row
+
+from galml.core.exceptions import InputError, InputTypeError
+from galml.core.flags import Flag
+from galml.core.inference import progress_updates
+from galml.core.inputs import as_table
+from galml.core.results import build_table, warn_batch
+
+__all__ = ["Latents", "Metric", "nearest", "read_latents", "result_table", "similar"]
+
+#: Rows of a table beyond which a search is approximate where nothing else is said.
+LARGEST_EXACT = 1_000_000
+#: Queries and rows whose distances are in memory at one time, and further candidates
+#: whose order single precision may have confused.
+QUERIES, ROWS, SPARE = 512, 32_768, 8
+#: Scatters from the center beyond which latents count as so far away.
+FARTHEST = 1e6
+#: Neighbors of a point in the graph of an approximate search, and points that are
+#: looked at when one is added and when one is searched.
+CONNECTIVITY, EXPANSION = 32, 256
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What a table says of latents.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        The table.
+    values : `~numpy.ndarray`
+        Latents, shape (n, k), in the precision that they had.
+    usable : `~numpy.ndarray`
+        Shape (n,), where all latents of a row are finite and not masked.
+    names : `~numpy.ndarray` or None
+        Shape (n,), text.
+    errors : `~numpy.ndarray` or None
+        Typical error of each latent, shape (k,); 0 where none is known.
+    """
+
+    table: QTable
+    values: np.ndarray
+    usable: np.ndarray
+    names: np.ndarray | None
+    errors: np.ndarray | None
+
+    @property
+    def flags(self):
+        """Bits of rows that are NaN because their latents are, shape (n,)."""
+        return np.where(self.usable, 0, int(Flag.FAILED | Flag.NONFINITE))
+
+
+@dataclass(frozen=True)
+class Metric:
+    r"""What a difference of latents is measured in.
+
+    Latents :math:`z` become :math:`(z - m) / s`, with the median :math:`m` and the
+    scatter :math:`s^2 = \sigma^2 + \epsilon^2` of each latent: of what galaxies have,
+    and of typical errors. Latents that are mostly noise hardly count.
+
+    Parameters
+    ----------
+    center, scale : `~numpy.ndarray`
+        Shape (k,).
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, *sets):
+        """Take the scatter of `Latents`, of one table or of several together."""
+        values = np.concatenate([one.values[one.usable] for one in sets])
+        center = np.median(values, axis=0)
+        # That of a normal distribution, which a few strange galaxies do not change.
+        scatter = 1.4826 * np.median(np.abs(values - center), axis=0)
+        scatter = np.where(scatter > 0, scatter, values.std(axis=0))
+        for one in sets:
+            if one.errors is not None:
+                scatter = np.hypot(scatter, one.errors / len(sets) ** 0.5)
+        return cls(center, np.where(scatter > 0, scatter, 1.0))
+
+    def __call__(self, values):
+        """Standardize latents, shape (n, k), to single precision."""
+        scaled = (values - self.center) / self.scale
+        return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
+
+
+def similar(table, query, k=10, *, approximate=None, progress=False):
+    r"""Find the galaxies that look the most like others.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        What `galml.latents` gave, or any table with a column ``latent`` of shape
+        (n, k), among which to search. Rows whose latents are NaN or masked are left
+        out.
+    query : int, str, array, table, or sequence of int or str
+        What to search for: numbers or names of rows of the table, which are not
+        neighbors of themselves; latents, shape (k,) or (m, k); or a table of latents
+        of the same model. The table itself searches for all of its rows.
+    k : int, optional
+        Number of neighbors of each query.
+    approximate : bool, optional
+        Whether a graph is searched, which misses a few neighbors; by default it is for
+        tables of more than a million galaxies. It needs usearch.
+    progress : bool or callable, optional
+        Show a progress bar, or call ``progress(done, total)``.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        For each query in order ``k`` rows, by distance: ``query``, its number (of the
+        row in the table, else among the queries); ``neighbor``, the number of a row of
+        the table; ``distance``; ``query_name`` and ``neighbor_name``, where there are
+        names; and ``flags``. Rows of a query without latents are masked and NaN, with
+        the flags ``failed`` and ``nonfinite``, and one `~galml.core.GalmlWarning` sums
+        up.
+
+    Raises
+    ------
+    galml.core.InputError
+        When the table has no latents, the query is no row of it or has another number
+        of latents, or there are fewer than ``k`` other galaxies.
+    ImportError
+        When the search is approximate, without usearch.
+
+    Notes
+    -----
+    The distance is that of latents divided by their scatter among the galaxies of the
+    table (from the median absolute deviation). Where the table has ``latent_err``, the
+    median of these errors is part of the scatter, so that latents which say little
+    count little. Unrelated galaxies are about :math:`\sqrt{2k}` apart.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.table import QTable
+    >>> import galml
+    >>> latent = np.random.default_rng(0).normal(size=(500, 8))
+    >>> latent[7] = latent[400] + 0.01
+    >>> found = galml.similar(QTable({"latent": latent}), 7, 3)
+    >>> int(found["neighbor"][0]), bool(found["distance"][0] < 0.1)
+    (400, True)
+    """
+    known = read_latents(table, "table")
+    asked, place = _read_query(query, known)
+    _check_count("k", k)
+    others = known.usable.sum() - (place >= 0).any()
+    if k > others:
+        raise InputError("k", str(k), f"at most {others}, the other galaxies")
+    rows = np.flatnonzero(known.usable)
+    wanted = np.flatnonzero(asked.usable)
+    metric = Metric.of(known)
+    points, queries = metric(known.values[rows]), metric(asked.values[wanted])
+    # Numbers among usable rows.
+    own = np.where(place[wanted] < 0, -1, np.cumsum(known.usable)[place[wanted]] - 1)
+    if approximate is None:
+        approximate = len(rows) > LARGEST_EXACT
+    search = _nearest_in_graph if approximate else nearest
+    found, distance = search(queries, points, k, skip=own, progress=progress)
+
+    neighbor = np.zeros((len(place), k), dtype=np.int64)
+    distances = np.full((len(place), k), np.nan)
+    neighbor[wanted], distances[wanted] = rows[found], distance
+    number = np.where(place < 0, np.arange(len(place)), place)
+    columns = {
+        "query": np.repeat(number, k),
+        "neighbor": neighbor.ravel(),
+        "distance": distances.ravel(),
+    }
+    if asked.names is not None:
+        columns["query_name"] = np.repeat(asked.names, k)
+    if known.names is not None:
+        columns["neighbor_name"] = known.names[columns["neighbor"]]
+    if len(wanted) < len(place):
+        missing = np.repeat(~asked.usable, k)
+        for key in {"neighbor", "neighbor_name"} & set(columns):
+            columns[key] = MaskedColumn(columns[key], mask=missing)
+    call = {"k": k, "approximate": bool(approximate)}
+    result = result_table(
+        known, "similar", columns, np.repeat(asked.flags, k), call=call, names=None
+    )
+    warn_batch(asked.flags, [InputError("query", "no latents", "finite numbers")])
+    return result
+
+
+def read_latents(table, argument, *, least=1):
+    """Read the latents of a table.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`, `~astropy.table.Row` or mapping
+        With a column ``latent`` (n, k), and optionally ``latent_err`` and ``name``.
+    argument : str
+        Name used in errors.
+    least : int
+        How many rows have to have latents.
+
+    Returns
+    -------
+    `Latents`
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        When it is no table, or the latents are no numbers.
+    galml.core.InputError
+        When it has no latents, or in too few rows.
+    """
+    if isinstance(table, Row):
+        table = table.table[table.index : table.index + 1]
+    table = as_table(table, argument)
+    if "latent" not in table.colnames:
+        got = f"the columns {', '.join(table.colnames)}"
+        raise InputError(argument, got, "a column latent, of shape (n, k)")
+    values = _matrix(table["latent"], f"{argument}['latent']")
+    usable = np.isfinite(values).all(axis=1)
+    if usable.sum() < least:
+        expected = f"at least {least}"
+        raise InputError(argument, f"{usable.sum()} rows with latents", expected)
+    names = None
+    if "name" in table.colnames:
+        names = np.ma.filled(np.ma.asarray(table["name"]), "")
+        names = np.char.decode(names) if names.dtype.kind == "S" else names.astype(str)
+    errors = None
+    if "latent_err" in table.colnames:
+        errors = _matrix(table["latent_err"], f"{argument}['latent_err']")
+        if errors.shape != values.shape:
+            got = f"shape {errors.shape}"
+            raise InputError(f"{argument}['latent_err']", got, f"{values.shape}")
+        errors = errors[np.isfinite(errors).all(axis=1)]
+        errors = np.median(errors, axis=0) if len(errors) else None
+    return Latents(table, values, usable, names, errors)
+
+
+def result_table(latents, operation, columns, flags, *, call, names, seed=None):
+    """Build a table out of what was found in `Latents`, whose model is noted."""
+    meta = latents.table.meta
+    return build_table(
+        columns,
+        operation=operation,
+        model=SimpleNamespace(name=meta.get("MODEL"), sha256=meta.get("MODELSHA")),
+        names=names,
+        flags=flags,
+        device="cpu",
+        dtype="float64",
+        seed=seed,
+        call={key: value for key, value in call.items() if value is not None},
+    )
+
+
+def nearest(queries, points, k, *, skip=None, progress=False):
+    """Find the nearest of many points, exactly, block by block.
+
+    Parameters
+    ----------
+    queries, points : `~numpy.ndarray`
+        Standardized latents, shapes (m, d) and (n, d), single precision.
+    k : int
+        Number of neighbors.
+    skip : `~numpy.ndarray`, optional
+        Shape (m,): for each query a point that is no neighbor of it, -1 for none.
+    progress : bool or callable, optional
+        Show a progress bar, or call ``progress(done, total)``.
+
+    Returns
+    -------
+    number, distance : `~numpy.ndarray`
+        Shape (m, k), by distance.
+    """
+    found = np.empty((len(queries), k), dtype=np.int64)
+    distance = np.empty((len(queries), k))
+    skip = np.full(len(queries), -1) if skip is None else skip
+    cloud = torch.from_numpy(np.ascontiguousarray(points))
+    squares = cloud.square().sum(dim=1)
+    with progress_updates(progress, len(queries)) as update:
+        for start in range(0, len(queries), QUERIES):
+            part = slice(start, start + QUERIES)
+            places = _candidates(queries[part], cloud, squares, k, skip[part])
+            found[part], distance[part] = _closest(queries[part], points, places, k)
+            update(len(places))
+    return found, distance
+
+
+def _candidates(queries, cloud, squares, k, skip):
+    """Find points of which the nearest are among the first, but for rounding."""
+    queries = torch.from_numpy(np.ascontiguousarray(queries))
+    values = places = None
+    for low in range(0, len(cloud), ROWS):
+        block = cloud[low : low + ROWS]
+        # Squared distances, but for what a query has in common with all points.
+        score = torch.addmm(squares[low : low + ROWS], queries, block.T, alpha=-2)
+        own = np.flatnonzero((skip >= low) & (skip < low + len(block)))
+        score[own, skip[own] - low] = torch.inf
+        new, which = score.topk(min(k + SPARE, len(block)), largest=False)
+        if values is None:
+            values, places = new, which
+            continue
+        values = torch.cat([values, new], dim=1)
+        places = torch.cat([places, which + low], dim=1)
+        values, which = values.topk(min(k + SPARE, values.shape[1]), largest=False)
+        places = places.gather(1, which)
+    return np.where(np.isinf(values.numpy()), -1, places.numpy())
+
+
+def _closest(queries, points, places, k):
+    """Order candidates (-1 for none) by their distances in double precision."""
+    offsets = points[places].astype(float) - queries[:, None]
+    distance = np.sqrt(np.square(offsets).sum(axis=2))
+    distance[places < 0] = np.inf
+    order = np.argsort(distance, axis=1, kind="stable")[:, :k]
+    return (
+        np.take_along_axis(places, order, axis=1),
+        np.take_along_axis(distance, order, axis=1),
+    )
+
+
+def _nearest_in_graph(queries, points, k, *, skip, progress):
+    """Do what `nearest` does by a graph of neighbors, which misses a few."""
+    try:
+        from usearch.index import Index
+    except ImportError as error:
+        raise ImportError(
+            "an approximate search needs usearch: pip install 'galml[all]'; "
+            "approximate=False searches exactly"
+        ) from error
+    index = Index(
+        ndim=points.shape[1],
+        metric="l2sq",
+        dtype="f32",
+        connectivity=CONNECTIVITY,
+        expansion_add=EXPANSION,
+        expansion_search=EXPANSION,
+    )
+    count = min(k + 1 + SPARE, len(points))
+    places = np.empty((len(queries), count), dtype=np.int64)
+    with progress_updates(progress, len(points) + len(queries)) as update:
+        for start in range(0, len(points), ROWS):
+            block = points[start : start + ROWS]
+            index.add(np.arange(start, start + len(block)), block)
+            update(len(block))
+        for start in range(0, len(queries), ROWS):
+            block = queries[start : start + ROWS]
+            places[start : start + ROWS] = index.search(block, count).keys
+            update(len(block))
+    places[places == skip[:, None]] = -1
+    return _closest(queries, points, places, k)
+
+
+def _matrix(column, argument):
+    """Read numbers of shape (n, k), NaN where masked, without a copy if possible."""
+    mask = np.asarray(getattr(column, "mask", False))
+    values = getattr(column, "unmasked", column)
+    values = np.asarray(getattr(values, "value", values))
+    if values.dtype.kind not in "iuf" or values.ndim != 2 or not values.shape[1]:
+        got = f"{values.ndim}-D values of type {values.dtype}"
+        raise InputTypeError(argument, got, "numbers of shape (n, k)")
+    if not (values.dtype.isnative and values.dtype in (np.float32, np.float64)):
+        values = values.astype(float)
+    return np.where(mask, np.nan, values) if mask.any() else values
+
+
+def _read_query(query, known):
+    """Read what is searched for, and which rows of the table that is (-1: none)."""
+    if isinstance(query, Row) and query.table is known.table:
+        query = query.index
+    if query is known.table:
+        return known, np.arange(len(known.values))
+    if hasattr(query, "colnames") or hasattr(query, "keys"):
+        asked = read_latents(query, "query")
+        place = np.full(len(asked.values), -1)
+    else:
+        values = np.asarray(getattr(query, "value", query))
+        if values.dtype.kind in "iuUS" and values.ndim <= 1 and values.size:
+            place = np.array([_row_of(one, known) for one in np.atleast_1d(values)])
+            names = None if known.names is None else known.names[place]
+            asked = Latents(
+                known.table, known.values[place], known.usable[place], names, None
+            )
+        elif values.dtype.kind == "f" and values.ndim in (1, 2) and values.size:
+            asked = read_latents({"latent": np.atleast_2d(values)}, "query", least=0)
+            place = np.full(len(asked.values), -1)
+        else:
+            got = f"{values.ndim}-D values of type {values.dtype}"
+            expected = "numbers or names of rows, latents, or a table of latents"
+            raise InputTypeError("query", got, expected)
+    if asked.values.shape[1] != known.values.shape[1]:
+        expected = f"{known.values.shape[1]} as in the table"
+        raise InputError("query", f"{asked.values.shape[1]} latents", expected)
+    if not asked.usable.any():
+        raise InputError("query", "no latents", "finite numbers")
+    return asked, place
+
+
+def _row_of(one, known):
+    """Find one row of a table, by its number or its name."""
+    if isinstance(one, Integral):
+        count = len(known.values)
+        if not -count <= one < count:
+            raise InputError("query", f"row {one}", f"one of {count} rows")
+        return one % count
+    one = one.decode() if isinstance(one, bytes) else str(one)
+    rows = [] if known.names is None else np.flatnonzero(known.names == one)
+    if len(rows) != 1:
+        raise InputError("query", f"{len(rows)} rows with the name {one}", "one")
+    return rows[0]
+
+
+def _check_count(argument, count):
+    """Raise where something is not a number above 0."""
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+        raise InputError(argument, repr(count), "an integer above 0")
