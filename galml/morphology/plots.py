@@ -318,7 +318,7 @@ def plot_reconstructions(
     table : `~astropy.table.QTable`, optional
         Results of `galml.latents`, of which ``ssim`` and ``name`` are written.
     n : int, optional
-        Number of galaxies, the first ones.
+        Number of galaxies, the first ones that have a reconstruction.
     bands, unit, hdu
         As they were given to `galml.reconstruct`.
     figure : `~matplotlib.figure.Figure`, optional
@@ -342,14 +342,15 @@ def plot_reconstructions(
         got, expected = f"{len(reconstructions)} images", f"{len(originals)}"
         raise InputError("reconstructions", got, f"{expected}, one for each original")
     _check_count("n", n, 1)
-    n = min(n, len(originals))
-    _check_count("originals", n, 1)
+    places = [i for i, one in enumerate(reconstructions) if one is not None][:n]
+    n = len(places)
+    _check_count("reconstructions", n, 1)
     figure, panels = new_grid(figure, 3 * n, n, (1.65, 1.75))
     panels = np.array(panels).reshape(3, n)
     norm = AsinhNorm(LINEAR, -DEEPEST, DEEPEST)
-    for column in range(n):
+    for column, place in enumerate(places):
         first, second, residual, name = _compared(
-            originals[column], reconstructions[column], bands, unit, hdu
+            originals[place], reconstructions[place], bands, unit, hdu
         )
         style = {"origin": "lower", "interpolation": "nearest"}
         panels[0, column].imshow(first, **style)
@@ -357,9 +358,9 @@ def plot_reconstructions(
         left = panels[2, column].imshow(residual, cmap="coolwarm", norm=norm, **style)
         lines = [name]
         if table is not None:
-            lines[0] = name_of_row(table[column], name)
+            lines[0] = name_of_row(table[place], name)
             if has_column(table, "ssim"):
-                lines.append(f"SSIM {table['ssim'][column]:.3f}")
+                lines.append(f"SSIM {table['ssim'][place]:.3f}")
         panels[0, column].set_title("\n".join(filter(None, lines)), fontsize=8)
     for row, text in enumerate(("original", "reconstruction", "residual")):
         _name_left(panels[row, 0], text)

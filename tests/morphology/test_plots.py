@@ -320,6 +320,14 @@ def test_reconstructions_of_one_band_and_of_color_images(images):
     assert figure.axes[0].images[0].get_array().shape == (40, 40, 3)
 
 
+def test_galaxies_without_reconstructions_are_left_out(images, table):
+    data = [CCDData(one, unit="nJy", meta={"BANDS": "g,r,z"}) for one in images[:3]]
+    figure = plots.plot_reconstructions(data, [None, *data[1:]], table, n=1)
+    assert len(figure.axes) == 4 and figure.axes[0].get_title().startswith("J1001")
+    with pytest.raises(InputError, match="reconstructions: got 0"):
+        plots.plot_reconstructions(data, [None] * 3)
+
+
 def test_reconstructions_that_are_of_others(images):
     data = images[:2] * u.nJy
     with pytest.raises(InputError, match="reconstructions: got 1 images, expected 2"):
