@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Errors and warnings raised by galml."""
 
+from types import MappingProxyType
+
 from astropy.units import UnitConversionError
 from astropy.utils.exceptions import AstropyUserWarning
 
@@ -59,4 +61,12 @@ class WeightsError(ModelError):
 
 
 class GalmlWarning(AstropyUserWarning):
-    """Every warning that galml issues."""
+    """Every warning that galml issues.
+
+    Attributes
+    ----------
+    reasons : mapping of int to str
+        Of a batch: why there is no result, by the number of the row.
+    """
+
+    reasons = MappingProxyType({})

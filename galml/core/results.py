@@ -10,7 +10,7 @@ from astropy.table import QTable
 from galml.core.exceptions import GalmlError, GalmlWarning
 from galml.core.flags import Flag
 
-__all__ = ["build_table", "failure_flags", "warn_batch"]
+__all__ = ["build_table", "failure_flags", "reason_of", "warn_batch"]
 
 
 def build_table(
@@ -107,14 +107,16 @@ def failure_flags(error):
 
 
 def warn_batch(flags, errors, *, stacklevel=3):
-    """Say once how many rows of a batch have no result, and why the first has none.
+    """Say once how many rows of a batch have no result, and why.
 
     Parameters
     ----------
     flags : sequence of int
         Bits of `galml.core.Flag`, one entry per row.
-    errors : sequence of Exception
-        What went wrong, in order of the rows.
+    errors : sequence of Exception or None
+        What went wrong, in order of the rows without a result: for each of them, or
+        for the first. The message tells the first, `~galml.core.GalmlWarning.reasons`
+        of the warning tells all.
     stacklevel : int
         As for `warnings.warn`; the default blames the caller of the operation.
     """
@@ -124,6 +126,17 @@ def warn_batch(flags, errors, *, stacklevel=3):
     counts = {"unreadable": unreadable.sum(), "failed": failed.sum()}
     reasons = ", ".join(f"{kind} {count}" for kind, count in counts.items() if count)
     if reasons:
-        first = f" (first: {errors[0]})" if len(errors) else ""
+        told = [reason_of(error) for error in errors if error is not None]
+        first = f" (first: {told[0]})" if told else ""
         message = f"{sum(counts.values())} of {len(flags)} rows have no result: "
-        warnings.warn(message + reasons + first, GalmlWarning, stacklevel=stacklevel)
+        warning = GalmlWarning(message + reasons + first)
+        rows = np.flatnonzero(unreadable | failed).tolist()
+        if len(errors) == len(rows):
+            pairs = zip(rows, errors, strict=True)
+            warning.reasons = {row: reason_of(e) for row, e in pairs if e is not None}
+        warnings.warn(warning, stacklevel=stacklevel)
+
+
+def reason_of(error):
+    """Say in one line why there is no result; some errors have no message."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -10,6 +10,7 @@ from threading import Lock, Thread
 import numpy as np
 import torch
 
+from galml.core.flags import Flag
 from galml.core.inference import check_samples, infer, progress_updates, resolve_device
 from galml.core.inputs import BLOCK, BLOCK_PIXELS, Failure
 from galml.core.results import build_table, failure_flags, warn_batch
@@ -111,8 +112,9 @@ def run(
         call={key: value for key, value in call.items() if value is not None},
     )
     if not source.is_single:
-        errors = [error for _, error in rows if error is not None]
-        warn_batch(flags, errors, stacklevel=4)
+        failed = np.flatnonzero(np.asarray(table["flags"]) & int(Flag.FAILED))
+        errors = [rows[row][1] for row in failed]
+        warn_batch(table["flags"], errors, stacklevel=4)
     return table
 
 

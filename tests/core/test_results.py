@@ -8,7 +8,7 @@ from astropy.table import QTable
 from astropy.time import Time
 
 from galml import __version__
-from galml.core import Flag, GalmlWarning
+from galml.core import Flag, GalmlWarning, InputError
 from galml.core.results import build_table, warn_batch
 
 SHA = "0123456789abcdef" * 4
@@ -141,3 +141,19 @@ def test_the_warning_points_at_the_caller():
 @pytest.mark.parametrize("flags", [[], [0], [512, 2048]])
 def test_no_warning_when_all_went_well(flags):
     warn_batch(flags, [])
+
+
+def test_the_warning_tells_why_row_by_row():
+    errors = [InputError("data", "a map", "a cube"), None, MemoryError()]
+    with pytest.warns(GalmlWarning, match="first: data: got a map") as caught:
+        warn_batch([1, 0, 1, 1], errors)
+    assert caught[0].message.reasons == {
+        0: "data: got a map, expected a cube",
+        3: "MemoryError",
+    }
+
+
+def test_a_single_error_is_no_reason_of_many_rows():
+    with pytest.warns(GalmlWarning, match="first: x") as caught:
+        warn_batch([1, 1], [ValueError("x")])
+    assert caught[0].message.reasons == {}
