@@ -174,7 +174,7 @@ def test_what_cannot_be_shown(galaxies, tmp_path):
     with pytest.raises(InputError, match="table: got no column latent"):
         explore(table["name", "size"], images, path, **GRZ)
     with pytest.raises(InputError, match="table: got 1 galaxies with"):
-        explore(table[:1], images[:1], path, **GRZ)
+        explore(table[:2], images[:2], path, **GRZ)
     with pytest.raises(InputTypeError, match="table: got an object of type ndarray"):
         explore(np.zeros((12, 2)), images, path, **GRZ)
     assert not path.exists()
