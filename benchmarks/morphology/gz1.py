@@ -18,6 +18,7 @@ import copy
 import sys
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 import torch
 from astropy.table import QTable
@@ -164,9 +165,18 @@ def mirrored(table, classes):
 
 
 def turned(pictures, model):
-    """Largest change of latents in mirrored and turned pictures."""
+    """Change of latents in mirrored and turned pictures, over their scatter.
+
+    Returns
+    -------
+    dict
+        By view: largest change where the effective radius is known, and share of
+        pictures that change by more than 1e-5 where it is measured.
+    """
     pictures = pictures[:TURNED]
-    first = encode(pictures, model)
+    known = {"r_eff": pictures.shape[1] / 6 * u.pix}
+    first, given = encode(pictures, model), encode(pictures, model, **known)
+    scatter = np.std(first["latent"], axis=0)
     changes = {}
     for name, view in {
         "mirrored": pictures[:, :, ::-1],
@@ -174,8 +184,13 @@ def turned(pictures, model):
         "quarter turn": np.rot90(pictures, axes=(1, 2)),
         "half turn": np.rot90(pictures, 2, axes=(1, 2)),
     }.items():
-        second = encode(np.ascontiguousarray(view), model)
-        changes[name] = float(np.abs(second["latent"] - first["latent"]).max())
+        view = np.ascontiguousarray(view)
+        largest = np.abs(encode(view, model, **known)["latent"] - given["latent"])
+        change = np.abs(encode(view, model)["latent"] - first["latent"]).max(1)
+        changes[name] = {
+            "largest": float((largest / scatter).max()),
+            "changed": float(np.mean(change > 1e-5)),
+        }
     return changes
 
 
@@ -382,6 +397,17 @@ def summary(table, classes):
     }, probability
 
 
+def latents_of(pictures, model, half, cache):
+    """Latents of a half, kept in the cache."""
+
+    def make():
+        table = encode(pictures, model)
+        return {key: torch.from_numpy(np.asarray(table[key])) for key in table.colnames}
+
+    data = cached(cache, f"latents_{model.sha256[:12]}_{half}", make)
+    return QTable({key: values.numpy() for key, values in data.items()})
+
+
 def measure(half, zoo, model, args):
     """All figures of a half."""
     rows = np.array([half_of(name) == half for name in zoo[0]])
@@ -392,7 +418,7 @@ def measure(half, zoo, model, args):
     if not args.skip_network:
         figures["network"] = trained_on_labels(pictures, classes, half, args.cache)
     if model is not None:
-        table = encode(pictures, model)
+        table = latents_of(pictures, model, half, args.cache)
         figures["latents"], probability = summary(table, classes)
         figures["turned"] = turned(pictures, model)
         for key in ("ssim", "reconstruction_error"):
