@@ -102,10 +102,10 @@ def mirror(results):
     largest = max(row["largest"] for row in views)
     changed = np.mean([row["changed"] for row in views])
     note = (
-        f"Latents of mirrored and turned pictures are the same to {largest:.0e} of their "
-        "scatter, if the effective radius is given. Where it is measured, "
-        f"{changed:.0%} of the pictures have latents that differ by more than 1e-5: the "
-        "search for galaxies in an image is not symmetric."
+        f"Latents of mirrored and turned pictures are the same to {largest:.0e} of "
+        f"their scatter where the effective radius is given. Where it is not, latents "
+        f"of {changed:.0%} of the pictures differ by more than 1e-5: the search for "
+        "galaxies in an image is not symmetric."
     )
     return MIRROR, rows, note
 

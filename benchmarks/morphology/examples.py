@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import QTable
 from matplotlib.figure import Figure
-from probing import area, encode
+from probing import area, encode, usable
 
 import galml
 from galml.core.weights import load_model
@@ -164,6 +164,7 @@ def main():
     table = encode(list(examples["path"]), model)
     for name in ("name", "path", "survey", "answers"):
         table[name] = examples[name]
+    table = table[usable(table)]
     figures = {}
     for survey in np.unique(table["survey"]):
         some = table[table["survey"] == survey]

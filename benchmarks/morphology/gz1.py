@@ -34,6 +34,7 @@ from probing import (
     folds,
     forest,
     linear,
+    usable,
 )
 from sklearn.model_selection import StratifiedShuffleSplit
 from torch import nn
@@ -176,7 +177,8 @@ def turned(pictures, model):
     pictures = pictures[:TURNED]
     known = {"r_eff": pictures.shape[1] / 6 * u.pix}
     first, given = encode(pictures, model), encode(pictures, model, **known)
-    scatter = np.std(first["latent"], axis=0)
+    good = usable(first)
+    scatter = np.std(first["latent"][good], axis=0)
     changes = {}
     for name, view in {
         "mirrored": pictures[:, :, ::-1],
@@ -188,8 +190,8 @@ def turned(pictures, model):
         largest = np.abs(encode(view, model, **known)["latent"] - given["latent"])
         change = np.abs(encode(view, model)["latent"] - first["latent"]).max(1)
         changes[name] = {
-            "largest": float((largest / scatter).max()),
-            "changed": float(np.mean(change > 1e-5)),
+            "largest": float(np.nanmax(largest / scatter)),
+            "changed": float(np.mean(change[good] > 1e-5)),
         }
     return changes
 
@@ -412,13 +414,18 @@ def measure(half, zoo, model, args):
     """All figures of a half."""
     rows = np.array([half_of(name) == half for name in zoo[0]])
     names, classes, pictures = (each[rows] for each in zoo)
+    table, lost = None, 0
+    if model is not None:
+        table = latents_of(pictures, model, half, args.cache)
+        good = usable(table)
+        table, lost = table[good], int((~good).sum())
+        names, classes, pictures = names[good], classes[good], pictures[good]
+    figures = {"galaxies": len(names), "lost": lost}
     pixels = components(pictures)
-    figures = {"galaxies": len(names)}
     figures["components"], probability = summary(pixels, classes)
     if not args.skip_network:
         figures["network"] = trained_on_labels(pictures, classes, half, args.cache)
-    if model is not None:
-        table = latents_of(pictures, model, half, args.cache)
+    if table is not None:
         figures["latents"], probability = summary(table, classes)
         figures["turned"] = turned(pictures, model)
         for key in ("ssim", "reconstruction_error"):

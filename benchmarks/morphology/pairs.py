@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from astropy.io import fits
 from PIL import Image
-from probing import SEED, balanced, encode, linear, partners
+from probing import SEED, balanced, encode, linear, partners, usable
 from scipy.ndimage import gaussian_filter
 
 import galml
@@ -267,9 +267,13 @@ def across(model, source, target, kinds, options, adapting, truth=None):
         By model: figures of `partners`, and balanced ``accuracy`` on the target, of a
         classifier that has learned from the source.
     """
+    first = encode(source, model, **options[0])
+    good = usable(first) & usable(encode(target, model, **options[1]))
+    first, source, target, kinds = (
+        each[good] for each in (first, source, target, kinds)
+    )
     learning = np.arange(len(kinds)) % 2 == 0
     judged = ~learning
-    first = encode(source, model, **options[0])
     learned = linear().fit(first["latent"][learning], kinds[learning])
 
     def tell(table):
@@ -294,7 +298,7 @@ def across(model, source, target, kinds, options, adapting, truth=None):
         figures[name] = partners(first[judged], second) | {"accuracy": tell(second)}
         if truth is not None:
             figures[name]["denoised"] = denoised(
-                one, target[judged], truth[judged], options[1]
+                one, target[judged], truth[good][judged], options[1]
             )
     return figures
 

@@ -1,8 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What latents tell: classifiers on them, and principal components to compare with."""
 
-import sys
-
 import numpy as np
 from astropy.table import QTable
 from sklearn.decomposition import PCA
@@ -29,6 +27,7 @@ __all__ = [
     "forest",
     "linear",
     "partners",
+    "usable",
 ]
 
 COMPONENTS, BINNING, TREES = 40, 3, 500
@@ -120,12 +119,13 @@ def components(pictures):
 
 
 def encode(cutouts, model, **options):
-    """Latents of a model; every galaxy must have them."""
-    table = galml.latents(cutouts, model=model, progress=True, **options)
-    lost = ~np.isfinite(table["latent"]).all(1)
-    if lost.any():
-        sys.exit(f"{lost.sum()} of {len(table)} galaxies have no latents")
-    return table
+    """Latents of a model, with a progress bar."""
+    return galml.latents(cutouts, model=model, progress=True, **options)
+
+
+def usable(table):
+    """Tell which galaxies have latents."""
+    return np.isfinite(np.asarray(table["latent"])).all(1)
 
 
 def partners(first, second):
