@@ -12,17 +12,54 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
 
 import galml
 from galml.core.domain import find_architecture, find_object, find_operation
 from galml.core.exceptions import InputError, ModelError, WeightsError
 
-__all__ = ["GalaxyModel", "InputSpec"]
+__all__ = ["GalaxyModel", "InputSpec", "OwnRandomNumbers"]
 
-FORMAT = 1
+#: In the first one, the name was not part of the hash.
+FORMAT = 2
 METADATA_KEY = "galml"
-#: What a model is hashed by, beside its tensors.
+#: What a model is hashed by, beside its tensors and its name.
 DESCRIPTION = ("operation", "architecture", "options", "config", "card")
+
+
+class OwnRandomNumbers(TorchFunctionMode):
+    """Let networks that are made in this thread draw their first weights elsewhere.
+
+    A context manager. What is drawn is overwritten with trained weights; torch's
+    generator, which all threads share, stays as it is.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        drawing = function in _DRAWING or "generator" in kwargs
+        if drawing and kwargs.get("generator") is None:
+            kwargs = kwargs | {"generator": self.generator}
+        return function(*args, **kwargs)
+
+
+#: Functions that draw random numbers, beside those that pass a generator on.
+_DRAWING = {
+    torch.rand,
+    torch.randn,
+    torch.randint,
+    torch.randperm,
+    torch.normal,
+    torch.bernoulli,
+    torch.Tensor.uniform_,
+    torch.Tensor.normal_,
+    torch.Tensor.random_,
+    torch.Tensor.exponential_,
+    torch.Tensor.bernoulli_,
+}
 
 
 @dataclass(frozen=True)
@@ -155,12 +192,12 @@ class GalaxyModel:
     @functools.cached_property
     def sha256(self):
         """
-        SHA-256 of the tensors, options, configuration and card, as a hex `str`.
+        SHA-256 of tensors, name, options, configuration and card, as a hex `str`.
 
         It is the same before saving and after loading, except where weights are
         rounded to float16 by saving. It is computed once.
         """
-        return _sha256(self._description(), self.network.state_dict())
+        return _sha256(self._hashed(), self.network.state_dict())
 
     def save(self, path, *, dtype=None):
         """
@@ -190,9 +227,8 @@ class GalaxyModel:
             tensors[key] = tensor.cpu().clone(memory_format=torch.contiguous_format)
         content = {
             "format": FORMAT,
-            "name": self.name,
-            **self._description(),
-            "sha256": _sha256(self._description(), tensors),
+            **self._hashed(),
+            "sha256": _sha256(self._hashed(), tensors),
         }
         part = f"{os.fspath(path)}.part"
         save_file(tensors, part, metadata={METADATA_KEY: json.dumps(content)})
@@ -227,7 +263,7 @@ class GalaxyModel:
             If it is for another operation, needs a newer galml, or has weights of
             another network.
         """
-        name, description, tensors = _read(path)
+        name, description, tensors, sha256 = _read(path)
         found = description["operation"]
         if operation is not None and find_operation(operation) != found:
             raise ModelError(f"{path}: a model for {found!r}, not for {operation!r}")
@@ -235,15 +271,17 @@ class GalaxyModel:
             place = find_architecture(found, description["architecture"])
             kind = find_object(place.network)
             if network is None:
-                with torch.random.fork_rng(devices=()):  # initial weights are random
-                    network = kind(**description["options"])
+                with OwnRandomNumbers():
+                    network = kind(**description["options"]).float()
             network.load_state_dict(tensors)
         except (ModelError, RuntimeError, TypeError) as error:
             raise ModelError(f"{path}: {error}") from error
-        return cls(network, **description, name=name or Path(path).stem)
+        model = cls(network, **description, name=name or Path(path).stem)
+        model.sha256 = sha256
+        return model
 
-    def _description(self):
-        return {key: getattr(self, key) for key in DESCRIPTION}
+    def _hashed(self):
+        return {key: getattr(self, key) for key in ("name", *DESCRIPTION)}
 
 
 def _as_json(value, argument):
@@ -266,7 +304,7 @@ def _sha256(description, tensors):
 
 
 def _read(path):
-    """Read and verify a file: name, description and tensors."""
+    """Read and verify a file: name, description, tensors and hash."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: no such file")
     try:
@@ -288,6 +326,9 @@ def _read(path):
         description = {key: content[key] for key in DESCRIPTION}
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise WeightsError(f"{path}: the description is damaged") from error
-    if _sha256(description, tensors) != expected:
+    hashed = description if version < 2 else {"name": name, **description}
+    if _sha256(hashed, tensors) != expected:
         raise WeightsError(f"{path}: damaged, or changed after it was saved")
-    return name, description, tensors
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise WeightsError(f"{path}: holds weights that are not finite")
+    return name, description, tensors, expected

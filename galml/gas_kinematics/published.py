@@ -19,7 +19,7 @@ from torch import nn
 
 from galml.core.exceptions import InputError, ModelError, WeightsError
 from galml.core.geometry import sky_angle
-from galml.core.model import GalaxyModel, InputSpec
+from galml.core.model import GalaxyModel, InputSpec, OwnRandomNumbers
 from galml.gas_kinematics.kinematic import map_problems
 from galml.gas_kinematics.velocities import read_maps
 
@@ -503,7 +503,7 @@ def import_weights(path):
     path = os.fspath(path)
     with open(path, "rb") as file:
         content = file.read()
-    with torch.random.fork_rng(devices=()):  # initial weights are random
+    with OwnRandomNumbers():  # initial weights are random
         network = MerlinAutoencoder()
     try:
         network.load_state_dict(_parameters(_unpickle(content)))

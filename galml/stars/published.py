@@ -13,7 +13,7 @@ from zuko.lazy import LazyComposedTransform, UnconditionalTransform
 from zuko.transforms import MonotonicRQSTransform, RotationTransform
 
 from galml.core.exceptions import WeightsError
-from galml.core.model import GalaxyModel, InputSpec
+from galml.core.model import GalaxyModel, InputSpec, OwnRandomNumbers
 from galml.physics import CONDITIONS, STAR_AXES
 from galml.stars.network import Flow
 
@@ -272,7 +272,7 @@ def _import(path, kind):
         "latent": LATENTS,
         "flag": False,
     }
-    with torch.random.fork_rng(devices=()):  # initial weights are random
+    with OwnRandomNumbers():  # initial weights are random
         network = kind(**options)
     try:
         checkpoint = torch.load(

@@ -3,6 +3,7 @@ import copy
 import json
 import re
 import sys
+from threading import Thread
 from types import ModuleType
 
 import pytest
@@ -14,7 +15,7 @@ import galml
 from galml.core import domain
 from galml.core.domain import Architecture, Operation, find_architecture, find_object
 from galml.core.exceptions import InputError, ModelError, WeightsError
-from galml.core.model import GalaxyModel, InputSpec
+from galml.core.model import DESCRIPTION, GalaxyModel, InputSpec, _sha256
 
 
 class Tiny(torch.nn.Module):
@@ -116,10 +117,11 @@ def test_half_precision_on_disk(tmp_path, path):
     assert path.stat().st_size > half.stat().st_size
 
 
-def test_sha256_covers_everything_but_the_name():
+def test_sha256_covers_everything():
     model = make_model()
     assert re.fullmatch("[0-9a-f]{64}", model.sha256)
-    assert make_model(name="other").sha256 == model.sha256
+    assert make_model().sha256 == model.sha256
+    assert make_model(name="other").sha256 != model.sha256
     assert make_model(config={}).sha256 != model.sha256
     assert make_model(card={"license": "MIT"}).sha256 != model.sha256
     changed = copy.deepcopy(model.network)
@@ -140,14 +142,53 @@ def test_save_hashes_what_it_saves(path):
 
 
 def test_name_from_file(tmp_path):
-    make_model(name=None).save(tmp_path / "stone.safetensors")
-    assert GalaxyModel.load(tmp_path / "stone.safetensors").name == "stone"
+    model = make_model(name=None)
+    model.save(tmp_path / "stone.safetensors")
+    loaded = GalaxyModel.load(tmp_path / "stone.safetensors")
+    assert loaded.name == "stone"
+    assert loaded.sha256 == model.sha256
 
 
 def test_loading_leaves_the_random_state(path):
-    state = torch.get_rng_state()
-    GalaxyModel.load(path)
-    assert torch.equal(torch.get_rng_state(), state)
+    """Even while other threads draw, whose numbers must not come twice."""
+    torch.manual_seed(0)
+    expected = torch.stack([torch.rand(()) for _ in range(4000)])
+    torch.manual_seed(0)
+    loading = Thread(target=lambda: [GalaxyModel.load(path) for _ in range(100)])
+    loading.start()
+    drawn = torch.stack([torch.rand(()) for _ in range(4000)])
+    loading.join()
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=0)
+
+
+def test_loading_is_in_single_precision(path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded = GalaxyModel.load(path)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in loaded.network.parameters()} == {torch.float32}
+
+
+def test_weights_that_are_not_finite(path):
+    broken = {"layers.0.bias": torch.full((5,), torch.nan)}
+    rewrite(path, tensors=broken)
+    with safe_open(path, framework="pt") as file:
+        content = json.loads(file.metadata()["galml"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    hashed = {key: content[key] for key in ("name", *DESCRIPTION)}
+    rewrite(path, sha256=_sha256(hashed, tensors))
+    with pytest.raises(WeightsError, match=f"{path}: holds weights that are not fin"):
+        GalaxyModel.load(path)
+
+
+def test_first_format_without_the_name(path):
+    with safe_open(path, framework="pt") as file:
+        content = json.loads(file.metadata()["galml"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    former = _sha256({key: content[key] for key in DESCRIPTION}, tensors)
+    rewrite(path, format=1, sha256=former)
+    assert GalaxyModel.load(path).sha256 == former
 
 
 def test_repr():
@@ -180,6 +221,8 @@ def test_flipped_bit(path):
         {"config": {"scale": 0.2}},
         {"card": {"license": "mine"}},
         {"options": {"width": 6}},
+        {"name": "stone"},
+        {"format": 1},
         {"sha256": "0" * 64},
     ],
 )
@@ -204,8 +247,8 @@ def test_damaged_description(path, text):
 
 
 def test_newer_format(path):
-    rewrite(path, format=2)
-    with pytest.raises(ModelError, match=f"{path}: has format 2.*up to 1") as info:
+    rewrite(path, format=3)
+    with pytest.raises(ModelError, match=f"{path}: has format 3.*up to 2") as info:
         GalaxyModel.load(path)
     assert not isinstance(info.value, WeightsError)
 
