@@ -25,9 +25,16 @@ SOLAR_MAGNITUDES = {
     "F606W": 4.72,
     "F814W": 4.52,
 }
-#: Pivot wavelengths in micron. Bands of SDSS and LSST; of Bessell; of Hubble (ACS where
-#: it has the band, else WFC3, else WFPC2); of Webb (NIRCam); of Euclid (Schirmer et al.
-#: 2022, A&A 662, A92); of Roman; of 2MASS (Cohen et al. 2003, AJ 126, 1090).
+#: Pivot wavelengths in micron, by the filter's name.
+#:
+#: Letters: SDSS and LSST (u to y; those of other surveys lie within 5 % of them, and
+#: within 8 % in u), Bessell (U to I), DECam (Y, VR), 2MASS (J, H, Ks; Cohen et al.
+#: 2003, AJ 126, 1090), Euclid (Schirmer et al. 2022, A&A 662, A92), GALEX (FUV, NUV)
+#: and WISE (W1 to W4). Hubble: the instrument handbooks of ACS, WFC3, WFPC2 and NICMOS,
+#: the first of them that has the filter; the others lie within 5 % of it, but for the
+#: F410M of Hubble, which is another filter than that of Webb. Webb: the transmissions
+#: of NIRCam, NIRISS and MIRI. Roman: the effective areas of the WFI. Narrow bands of
+#: HSC and DECam: the wavelengths in their names, or transmissions.
 PIVOT_WAVELENGTHS = {
     "u": 0.356,
     "g": 0.470,
@@ -35,52 +42,28 @@ PIVOT_WAVELENGTHS = {
     "i": 0.749,
     "z": 0.895,
     "y": 0.971,
+    "U": 0.360,
     "B": 0.437,
     "V": 0.550,
     "R": 0.650,
     "I": 0.802,
+    "VR": 0.630,
+    "Y": 0.990,
+    "J": 1.236,
+    "H": 1.646,
+    "Ks": 2.160,
+    "FUV": 0.154,
+    "NUV": 0.230,
+    "W1": 3.368,
+    "W2": 4.618,
+    "W3": 12.073,
+    "W4": 22.194,
+    # Euclid.
     "VIS": 0.715,
-    "F435W": 0.433,
-    "F475W": 0.475,
-    "F555W": 0.536,
-    "F606W": 0.592,
-    "F625W": 0.631,
-    "F775W": 0.769,
-    "F814W": 0.804,
-    "F850LP": 0.904,
-    "F125W": 1.249,
-    "F160W": 1.537,
-    "F200W": 1.990,
-    "F225W": 0.237,
-    "F275W": 0.271,
-    "F336W": 0.335,
-    "F390W": 0.392,
-    "F438W": 0.433,
-    "F098M": 0.986,
-    "F105W": 1.055,
-    "F110W": 1.153,
-    "F140W": 1.392,
-    "F255W": 0.260,
-    "F300W": 0.299,
-    "F439W": 0.431,
-    "F450W": 0.456,
-    "F622W": 0.619,
-    "F675W": 0.672,
-    "F702W": 0.692,
-    "F791W": 0.788,
-    "F070W": 0.705,
-    "F090W": 0.902,
-    "F115W": 1.154,
-    "F150W": 1.501,
-    "F150W2": 1.672,
-    "F277W": 2.776,
-    "F322W2": 3.247,
-    "F356W": 3.565,
-    "F410M": 4.083,
-    "F444W": 4.402,
     "Y_E": 1.081,
     "J_E": 1.367,
     "H_E": 1.771,
+    # Roman.
     "F062": 0.628,
     "F087": 0.872,
     "F106": 1.062,
@@ -89,14 +72,244 @@ PIVOT_WAVELENGTHS = {
     "F158": 1.580,
     "F184": 1.838,
     "F213": 2.131,
-    "J": 1.236,
-    "H": 1.646,
-    "Ks": 2.160,
+    # Hubble, ACS.
+    "F115LP": 0.141,
+    "F122M": 0.127,
+    "F125LP": 0.144,
+    "F140LP": 0.153,
+    "F150LP": 0.161,
+    "F165LP": 0.176,
+    "F220W": 0.226,
+    "F250W": 0.272,
+    "F330W": 0.336,
+    "F344N": 0.343,
+    "F435W": 0.433,
+    "F475W": 0.475,
+    "F502N": 0.502,
+    "F550M": 0.558,
+    "F555W": 0.536,
+    "F606W": 0.592,
+    "F625W": 0.631,
+    "F658N": 0.658,
+    "F660N": 0.660,
+    "F775W": 0.769,
+    "F814W": 0.804,
+    "F850LP": 0.904,
+    "F892N": 0.891,
+    # Hubble, WFC3.
+    "F200LP": 0.497,
+    "F218W": 0.223,
+    "F225W": 0.237,
+    "FQ232N": 0.233,
+    "FQ243N": 0.242,
+    "F275W": 0.271,
+    "F280N": 0.280,
+    "F300X": 0.282,
+    "F336W": 0.335,
+    "F343N": 0.344,
+    "F350LP": 0.587,
+    "F373N": 0.373,
+    "FQ378N": 0.379,
+    "FQ387N": 0.387,
+    "F390M": 0.390,
+    "F390W": 0.392,
+    "F395N": 0.395,
+    "UVIS_F410M": 0.411,
+    "FQ422M": 0.422,
+    "FQ436N": 0.437,
+    "FQ437N": 0.437,
+    "F438W": 0.433,
+    "F467M": 0.468,
+    "F469N": 0.469,
+    "F475X": 0.494,
+    "F487N": 0.487,
+    "FQ492N": 0.493,
+    "FQ508N": 0.509,
+    "F547M": 0.545,
+    "FQ575N": 0.576,
+    "F600LP": 0.747,
+    "FQ619N": 0.620,
+    "F621M": 0.622,
+    "F631N": 0.630,
+    "FQ634N": 0.635,
+    "F645N": 0.645,
+    "F656N": 0.656,
+    "F657N": 0.657,
+    "F665N": 0.665,
+    "FQ672N": 0.672,
+    "F673N": 0.676,
+    "FQ674N": 0.673,
+    "F680N": 0.688,
+    "F689M": 0.688,
+    "FQ727N": 0.727,
+    "FQ750N": 0.750,
+    "F763M": 0.761,
+    "F845M": 0.844,
+    "FQ889N": 0.889,
+    "FQ906N": 0.906,
+    "FQ924N": 0.925,
+    "FQ937N": 0.937,
+    "F953N": 0.953,
+    "F098M": 0.986,
+    "F105W": 1.055,
+    "F110W": 1.153,
+    "F125W": 1.249,
+    "F126N": 1.258,
+    "F127M": 1.274,
+    "F128N": 1.283,
+    "F130N": 1.301,
+    "F132N": 1.319,
+    "F139M": 1.384,
+    "F140W": 1.392,
+    "F153M": 1.532,
+    "F160W": 1.537,
+    "F164N": 1.645,
+    "F167N": 1.667,
+    # Hubble, WFPC2.
+    "F255W": 0.260,
+    "F300W": 0.299,
+    "F375N": 0.374,
+    "F380W": 0.398,
+    "F390N": 0.389,
+    "F437N": 0.437,
+    "F439W": 0.431,
+    "F450W": 0.456,
+    "F569W": 0.564,
+    "F588N": 0.589,
+    "F622W": 0.619,
+    "F675W": 0.672,
+    "F702W": 0.692,
+    "F785LP": 0.871,
+    "F791W": 0.788,
+    "F1042M": 1.019,
+    # Hubble, NICMOS.
+    "F090M": 0.904,
+    "F095N": 0.954,
+    "F097N": 0.972,
+    "F108N": 1.082,
+    "F110M": 1.103,
+    "F113N": 1.130,
+    "F145M": 1.455,
+    "F165M": 1.648,
+    "F166N": 1.661,
+    "F170M": 1.706,
+    "F171M": 1.721,
+    "F180M": 1.797,
+    "F187N": 1.875,
+    "F187W": 1.871,
+    "F190N": 1.899,
+    "F196N": 1.964,
+    "F200N": 1.998,
+    "F204M": 2.035,
+    "F205W": 2.065,
+    "F207M": 2.083,
+    "F212N": 2.121,
+    "F215N": 2.149,
+    "F216N": 2.164,
+    "F222M": 2.218,
+    "F237M": 2.369,
+    "F240M": 2.396,
+    # Webb, NIRCam and NIRISS.
+    "F070W": 0.705,
+    "F090W": 0.902,
+    "F115W": 1.154,
+    "F140M": 1.405,
+    "F150W": 1.501,
+    "F150W2": 1.672,
+    "F158M": 1.585,
+    "F162M": 1.627,
+    "F182M": 1.845,
+    "F200W": 1.990,
+    "F210M": 2.096,
+    "F250M": 2.503,
+    "F277W": 2.776,
+    "F300M": 2.996,
+    "F322W2": 3.247,
+    "F323N": 3.237,
+    "F335M": 3.362,
+    "F356W": 3.565,
+    "F360M": 3.623,
+    "F380M": 3.828,
+    "F405N": 4.055,
+    "F410M": 4.083,
+    "F430M": 4.281,
+    "F444W": 4.402,
+    "F460M": 4.630,
+    "F466N": 4.654,
+    "F470N": 4.707,
+    "F480M": 4.817,
+    # Webb, MIRI.
+    "F560W": 5.635,
+    "F770W": 7.639,
+    "F1000W": 9.953,
+    "F1065C": 10.563,
+    "F1130W": 11.309,
+    "F1140C": 11.310,
+    "F1280W": 12.810,
+    "F1500W": 15.064,
+    "F1550C": 15.516,
+    "F1800W": 17.984,
+    "F2100W": 20.795,
+    "F2300C": 22.640,
+    "F2550W": 25.364,
+    # DECam and HSC.
+    "M411": 0.414,
+    "M438": 0.440,
+    "M464": 0.465,
+    "M490": 0.491,
+    "M517": 0.517,
+    "N419": 0.419,
+    "N501": 0.501,
+    "N540": 0.540,
+    "N662": 0.662,
+    "N673": 0.675,
+    "N708": 0.708,
+    "N964": 0.964,
+    "NB0387": 0.387,
+    "NB0400": 0.400,
+    "NB0468": 0.468,
+    "NB0515": 0.515,
+    "NB0527": 0.527,
+    "NB0656": 0.657,
+    "NB0718": 0.717,
+    "NB0816": 0.818,
+    "NB0921": 0.921,
+    "NB0926": 0.926,
+    "NB0973": 0.971,
+    "NB1010": 1.010,
+    "IB0945": 0.945,
+}
+#: Other names, such as the small letters of 2MASS and Roman's letters with a number.
+ALIASES = {
+    "G": "g",
+    "Z": "z",
+    "j": "J",
+    "h": "H",
+    "k": "Ks",
+    "K": "Ks",
+    "I_E": "VIS",
+    "R062": "F062",
+    "Z087": "F087",
+    "Y106": "F106",
+    "J129": "F129",
+    "W146": "F146",
+    "H158": "F158",
+    "K213": "F213",
+    "F2550WR": "F2550W",
 }
 #: Bands by their names as they are looked up: capitals matter for single letters only.
-NAMES = {n if len(n) == 1 else n.upper(): n for n in PIVOT_WAVELENGTHS}
+NAMES = {n if len(n) == 1 else n.upper(): n for n in PIVOT_WAVELENGTHS} | ALIASES
 #: Words that stand behind a band and are none; those with digits are part numbers.
 BESIDE = {"BAND", "CLEAR", "DECAM", "FILTER", "SDSS"}
+#: Bands of an instrument that another has by the same name: how they are written
+#: together, and what is then meant. Y, J and H of Euclid are not those on the ground,
+#: and surveys in u to y write them with capitals, which are others' bands.
+OF_INSTRUMENTS = (
+    (r"\b(?:NIR|NISP|EUCLID)[ _-]*([YJH])\b", lambda found: f"{found[1]}_E"),
+    (r"(?:WFC3|UVIS|WFPC2).*F410M\b", lambda found: "UVIS_F410M"),
+    (r"\bK_s\b", lambda found: "Ks"),
+    (r"\b(?:HSC|LSST|SDSS)[ _-]*([UGRIZY])2?\b", lambda found: found[1].lower()),
+)
 
 
 def band_name(band):
@@ -105,9 +318,9 @@ def band_name(band):
     Parameters
     ----------
     band : str
-        Such as ``"SDSS_r"``, ``"ACS.F814W"``, ``"f200w"``, ``"i.MP9701"``, ``"NIR_Y"``:
-        the last word counts that may be a band, where capitals matter for single
-        letters only.
+        Such as ``"SDSS_r"``, ``"ACS.F814W"``, ``"f200w"``, ``"i.MP9701"``, ``"NIR_Y"``,
+        ``"HSC-R2"``: the last word counts that may be a band, where capitals matter for
+        single letters only.
 
     Returns
     -------
@@ -120,9 +333,11 @@ def band_name(band):
     >>> band_name("r DECam SDSS c0002"), band_name("f606w")
     ('r', 'F606W')
     """
-    # Y, J and H of Euclid are other bands than those on the ground.
-    text = re.sub(r"(NIR|NISP)[ _-]?([YJH])\b", r"\2_E", str(band), flags=re.I)
-    for word in reversed(re.findall(r"[YJH]_E\b|[A-Z0-9]+", text, flags=re.I)):
+    text = str(band)
+    for written, meant in OF_INSTRUMENTS:
+        text = re.sub(written, meant, text, flags=re.I)
+    words = re.findall(r"[IYJH]_E\b|UVIS_F410M|[A-Z0-9]+", text, flags=re.I)
+    for word in reversed(words):
         word = word if len(word) == 1 else word.upper()
         if word in NAMES:
             return NAMES[word]
@@ -159,8 +374,7 @@ def pivot_wavelengths(bands):
         raise ValueError(f"a band twice in {list(bands)}")
     names = [band_name(band) for band in bands]
     if None in names:
-        band, known = bands[names.index(None)], ", ".join(PIVOT_WAVELENGTHS)
-        raise ValueError(f"the unknown band {str(band)!r}; known are {known}")
+        raise ValueError(f"the unknown band {str(bands[names.index(None)])!r}")
     return tuple(PIVOT_WAVELENGTHS[name] for name in names)
 
 

@@ -1,4 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import re
+
 import astropy.units as u
 import pytest
 
@@ -45,7 +47,27 @@ def test_wavelengths_by_name():
         ("CLEAR2L", None),
         ("H alpha", None),
         ("H-alpha 6563", None),
-        ("F164N", None),
+        ("F164N", "F164N"),
+        ("FQ889N", "FQ889N"),
+        ("F2550WR", "F2550W"),
+        ("WFC3/UVIS.F410M", "UVIS_F410M"),
+        ("WFPC2 f410m", "UVIS_F410M"),
+        ("NIRCam F410M", "F410M"),
+        ("HSC-R2", "r"),
+        ("HSC-Y", "y"),
+        ("SDSS_I", "i"),
+        ("g'", "g"),
+        ("Y DECam c0005 10095.0 1130.0", "Y"),
+        ("VR DECam c0007 6300.0 2600.0", "VR"),
+        ("N964 DECam c0008 9645.0 94.0", "N964"),
+        ("NB0816", "NB0816"),
+        ("k", "Ks"),
+        ("K_s", "Ks"),
+        ("Euclid_H", "H_E"),
+        ("I_E", "VIS"),
+        ("H158", "F158"),
+        ("F158M", "F158M"),
+        ("F990X", None),
         ("E", None),
     ],
 )
@@ -53,14 +75,52 @@ def test_names_in_headers(text, name):
     assert band_name(text) == name
 
 
-def test_filters_of_space_telescopes_lie_where_their_names_say():
+def test_names_stand_for_themselves():
+    assert {band_name(name): name for name in PIVOT_WAVELENGTHS} == {
+        name: name for name in PIVOT_WAVELENGTHS
+    }
+
+
+def test_narrow_filters_lie_where_their_names_say():
     for name, wavelength in PIVOT_WAVELENGTHS.items():
-        if name[0] != "F" or name == "F850LP":
+        number = re.fullmatch(r"(?:UVIS_)?(F|FQ|NB|IB|M|N)(\d{3,4})[A-Z0-9]*", name)
+        # Long-pass filters are called by their edges, as is F150W2; NB, IB, M and N
+        # are of the ground, in nanometers.
+        if number is None or name.endswith(("LP", "W2")):
             continue
-        number = int(name[1:4]) / 1000
+        number = float(number[2]) / 1000
         # Names count nanometers, in the infrared tens of them.
-        scale = 1 if number > 0.213 and wavelength < 1 else 10
-        assert wavelength / number / scale == pytest.approx(1, abs=0.16), name
+        ratio = min(wavelength / number, wavelength / number / 10, key=nearness)
+        narrow = not name.endswith(("W", "X"))
+        assert ratio == pytest.approx(1, abs=0.045 if narrow else 0.1), name
+
+
+def nearness(ratio):
+    return abs(ratio - 1)
+
+
+@pytest.mark.parametrize(
+    ("band", "wavelength"),
+    [
+        # Pivot wavelengths of PHOTPLAM in headers of WFPC2 and ACS, of the handbook of
+        # WFC3, and of the calibration of NIRCam.
+        ("F450W", 0.45573),
+        ("F702W", 0.69171),
+        ("F814W", 0.8045),
+        ("F845M", 0.8439),
+        ("UVIS_F410M", 0.4109),
+        ("F200W", 1.9886),
+        ("F410M", 4.083),
+        ("J", 1.235),
+        ("K", 2.16),
+        # Bands of one letter are those of SDSS for all surveys.
+        ("DECam r", 0.6420),
+        ("HSC-Z", 0.8903),
+    ],
+)
+def test_wavelengths(band, wavelength):
+    tolerance = 0.05 if len(band_name(band)) == 1 else 0.002
+    assert pivot_wavelengths([band])[0] == pytest.approx(wavelength, rel=tolerance)
 
 
 @pytest.mark.parametrize("bands", [["q"], [""], [5], ["g", "g"]])
