@@ -33,10 +33,10 @@ STREAMS = {
 SEEDS = {"training": 3001, "validation": 3002, "calibration": 3003}
 OPTIONS = {"n_particles": 8000}
 TRAINING = {"batch_size": 128, "dtype": "bfloat16"}
-#: Epochs, highest learning rate and seed of the networks for deep and nearby images.
-#: The latter are few: the longer it learns from mocks, the less it knows observed
-#: galaxies, as the development half of those of the Galaxy Zoo says.
-EPOCHS = {"deep": (14, 2e-3, 1), "near": (4, 2e-3, 2)}
+#: Epochs, highest learning rate and seed of each round of the networks for deep and
+#: nearby images. The latter are few: the longer it learns from mocks, the less it knows
+#: observed galaxies, as the development half of those of the Galaxy Zoo says.
+EPOCHS = {"deep": ((14, 2e-3, 1), (8, 1e-3, 2)), "near": ((4, 2e-3, 2),)}
 KEYS = ("image", "scalars", "stage", "time", "contamination", "group")
 #: What the mocks and the training depend on.
 CODE = (
@@ -111,19 +111,22 @@ def mocks(name, places, cache=None):
 
 
 def fitted(where, cache):
-    """Train the network for mocks of one place."""
-    epochs, rate, seed = EPOCHS[where]
-    return fit_prepared(
-        MergerRecipe(),
-        *(mocks(name, (where,), cache) for name in SEEDS),
-        settings={"branches": 1},
-        epochs=epochs,
-        learning_rate=rate,
-        seed=seed,
-        checkpoint=cache and cache / f"{where}.checkpoint",
-        progress=True,
-        **TRAINING,
-    )
+    """Train the network for mocks of one place, round by round."""
+    model, sets = None, [mocks(name, (where,), cache) for name in SEEDS]
+    for number, (epochs, rate, seed) in enumerate(EPOCHS[where]):
+        model = fit_prepared(
+            MergerRecipe(),
+            *sets,
+            model=model,
+            settings={"branches": 1},
+            epochs=epochs,
+            learning_rate=rate,
+            seed=seed,
+            checkpoint=cache and cache / f"{where}-{number}.checkpoint",
+            progress=True,
+            **TRAINING,
+        )
+    return model
 
 
 def train(cards, cache=None):
