@@ -24,11 +24,25 @@ _IMAGE_OPTIONS = {
         "one for all, or one for each file, as for the following",
     },
     "psf_fwhm": {
-        "type": "value",
+        "type": "width",
         "nargs": "+",
         "metavar": "FWHM",
         "help": "width of the PSF, such as 0.18arcsec or 3pix",
     },
+}
+_EFFECTIVE_RADIUS = {
+    "type": "value",
+    "nargs": "+",
+    "metavar": "R",
+    "help": "effective radius, such as 3arcsec or 12pix, where the headers do not say",
+}
+#: Where a galaxy is in its map.
+_CENTER = {
+    "type": "center",
+    "nargs": "+",
+    "metavar": "X,Y",
+    "help": "pixel of the center, counted from 0, or its place on the sky, such as "
+    "150.1deg,2.2deg (default: found in the map)",
 }
 
 OPERATIONS = (
@@ -55,6 +69,7 @@ OPERATIONS = (
             kind="objects",
             files="FITS files with a velocity map or a cube of one galaxy each",
             options={
+                "center": _CENTER,
                 "redshift": {
                     "type": float,
                     "nargs": "+",
@@ -110,7 +125,30 @@ OPERATIONS = (
             name="spin",
             summary="stellar spin of the galaxies in images of a field",
             kind="field",
-            files="FITS images of the field, one band each",
+            files="FITS images of a field, one band each; or pictures (JPEG, PNG) of "
+            "one galaxy each",
+            options={
+                "bands": {
+                    "nargs": "+",
+                    "metavar": "BAND",
+                    "help": "bands of a field's images, such as g,r,i; by default BAND "
+                    "or FILTER of the headers, or what follows the last _ in the name",
+                },
+                "psf_fwhm": {
+                    "type": "width",
+                    "nargs": "+",
+                    "metavar": "FWHM",
+                    "help": "width of the PSF in each FILE, in arcsec, or as 3pix",
+                },
+                "pixel_scale": {
+                    "type": "value",
+                    "nargs": "+",
+                    "metavar": "SIDE",
+                    "help": "side of a picture's pixels, such as 0.396arcsec",
+                },
+                "r_eff": _EFFECTIVE_RADIUS
+                | {"help": "effective radius in pictures, such as 3arcsec or 12pix"},
+            },
             examples="field-*.fits",
         ),
     ),
@@ -135,6 +173,7 @@ OPERATIONS = (
                     "help": "semi-major axis of the ellipse, in pixels or such as "
                     "5arcsec; one for all, or one for each file, as for the following",
                 },
+                "center": _CENTER,
                 "ellipticity": {
                     "type": "value",
                     "nargs": "+",
@@ -262,13 +301,7 @@ OPERATIONS = (
             files="FITS, JPEG or PNG images of one galaxy each",
             options={
                 **_IMAGE_OPTIONS,
-                "r_eff": {
-                    "type": "value",
-                    "nargs": "+",
-                    "metavar": "R",
-                    "help": "effective radius, such as 3arcsec or 12pix, where the "
-                    "headers do not say",
-                },
+                "r_eff": _EFFECTIVE_RADIUS,
             },
         ),
     ),
@@ -277,6 +310,10 @@ OPERATIONS = (
         function="galml.morphology.operation:reconstruct",
         models="latents",
     ),
+    Operation(name="outliers", function="galml.morphology.outliers:outliers"),
+    Operation(name="similar", function="galml.morphology.similarity:similar"),
+    Operation(name="classify", function="galml.morphology.classification:classify"),
+    Operation(name="project", function="galml.morphology.projection:project"),
     Operation(
         name="sample_stars",
         function="galml.stars.operation:sample_stars",

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "aligned",
         "color_pictures",
         "features",
+        "plots",
         "reading",
         "rgb",
         "stamps",

@@ -5,10 +5,16 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    submodules=["plots", "preparation", "published"],
+    submodules=["explorer", "metrics", "plots", "preparation", "published"],
     submod_attrs={
+        "classification": ["classify", "votes_to_classes"],
         "encoders": ["from_encoder"],
+        "explorer": ["explore"],
         "fitting": ["fit"],
         "operation": ["latents", "reconstruct"],
+        "outliers": ["outliers"],
+        "projection": ["project"],
+        "similarity": ["similar"],
+        "surveys": ["match_surveys", "pair_distances"],
     },
 )

@@ -2,13 +2,13 @@
 """Train or fine-tune a model for morphology on one's own images, without labels."""
 
 import torch
-from torch.nn import functional as F
 
 from galml.core import fitting as shared
 from galml.core.exceptions import InputError
 from galml.core.fitting import valid_range
 from galml.core.networks import standardize
 from galml.core.weights import load_model
+from galml.imaging.stretch import box_mean
 from galml.morphology.metrics import root_mean_square, structural_similarity
 from galml.morphology.network import MIRRORED, mirrored
 from galml.morphology.preparation import INPUT, drawn, known_cells
@@ -18,13 +18,16 @@ __all__ = ["MorphologyRecipe", "augment", "fit", "latent_loss"]
 
 #: Weights of the terms of the loss.
 WEIGHTS = {
-    "difference": 30.0,
-    "dissimilarity": 1.0,
-    "properties": 1.0,
-    "change": 1.0,
-    "narrowness": 10.0,
-    "correlation": 1.0,
+    "difference": 10.0,
+    "dissimilarity": 0.5,
+    "detail": 100.0,
+    "properties": 6.0,
+    "change": 0.1,
+    "correlation": 0.2,
 }
+#: Cells of the neighborhood to which details are compared, and the significance, as it
+#: is stretched, from which they count in full.
+NEIGHBORHOOD, SIGNIFICANT = 9, 0.4
 #: Quantile of a normal distribution within one standard deviation.
 INSIDE = 0.6827
 
@@ -254,7 +257,8 @@ def latent_loss(network, batch):
         The network.
     batch : dict of str to `torch.Tensor`
         ``image``, ``scalars``, ``other_image`` and ``other_scalars``; in the training
-        ``mirror``, see `augment`; and ``properties`` (n, k), NaN where unknown, if any.
+        ``mirror``, see `augment`; and ``properties`` (n, k), of order one, NaN where
+        unknown, if any.
 
     Returns
     -------
@@ -270,8 +274,8 @@ def latent_loss(network, batch):
     terms = {
         "difference": root_mean_square(planes, wanted, known).square().mean(),
         "dissimilarity": 1 - structural_similarity(planes, wanted, known).mean(),
+        "detail": _details(planes - wanted, image),
         "change": 0.5 * ((latent - other).square() / variance + variance.log()).mean(),
-        "narrowness": sum(F.relu(1 - one.std(0)).mean() for one in (latent, other)),
         "correlation": _correlation(latent) + _correlation(other),
     }
     if "properties" in batch:
@@ -281,6 +285,14 @@ def latent_loss(network, batch):
         terms["properties"] = error.sum() / (2 * known.sum()).clamp_min(1)
     loss = sum(WEIGHTS[key] * term for key, term in terms.items())
     return {"loss": loss, **terms}
+
+
+def _details(error, image):
+    """Give the mean square of what is wrong on small scales where there is signal."""
+    significance = image[:, INPUT.channels.index("significance")]
+    weight = (significance / SIGNIFICANT).clamp(0, 1).square()
+    fine = (error[:, 0] - box_mean(error[:, 0], NEIGHBORHOOD)).square()
+    return ((fine * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)).mean()
 
 
 def _correlation(latent):

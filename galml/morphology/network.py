@@ -76,6 +76,8 @@ class MorphologyNet(nn.Module):
         )
         self.joint = nn.Sequential(nn.Linear(FEATURES + 48, FEATURES), nn.ReLU())
         self.latent = nn.Linear(FEATURES, sum(self.sizes))
+        # Latents of the morphology scatter by one.
+        self.unit = nn.BatchNorm1d(latents, affine=False)
         self.scatter = nn.Linear(FEATURES, latents)
         self.properties = nn.Linear(latents, properties)
         self.start = nn.Sequential(
@@ -110,7 +112,9 @@ class MorphologyNet(nn.Module):
         """
         numbers = self.numbers((scalars - self.mean) / self.spread)
         joint = self.joint(torch.cat([self.trunk(image), numbers], 1))
-        return self.latent(joint), self.scatter(joint).clamp(-6, 3)
+        latent, pose = self.latent(joint).tensor_split([self.sizes[0]], 1)
+        raw = torch.cat([self.unit(latent), pose], 1)
+        return raw, self.scatter(joint).clamp(-6, 3)
 
     def features(self, inputs):
         """Give latents and pose, without drawing the image; see `forward`."""
