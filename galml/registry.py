@@ -310,7 +310,7 @@ OPERATIONS = (
         function="galml.morphology.operation:reconstruct",
         models="latents",
     ),
-    Operation(name="outliers", function="galml.morphology.outliers:outliers"),
+    Operation(name="outliers", function="galml.morphology.outlier_scores:outliers"),
     Operation(name="similar", function="galml.morphology.similarity:similar"),
     Operation(name="classify", function="galml.morphology.classification:classify"),
     Operation(name="project", function="galml.morphology.projection:project"),

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "explorer": ["explore"],
         "fitting": ["fit"],
         "operation": ["latents", "reconstruct"],
-        "outliers": ["outliers"],
+        "outlier_scores": ["outliers"],
         "projection": ["project"],
         "similarity": ["similar"],
         "surveys": ["match_surveys", "pair_distances"],

@@ -156,7 +156,8 @@ def classify(
         expected = "at least two, of galaxies with latents"
         raise InputError("labels", f"{len(classes)} classes", expected)
     if counts.min() < 2:
-        got = f"one galaxy with the label {classes[counts.argmin()]!r}"
+        rare = classes[counts.argmin()].item()
+        got = f"one galaxy with the label {rare!r}"
         raise InputError("labels", got, "two or more of each class, or none")
 
     points = Metric.of(known)(known.values[known.usable]).astype(float)

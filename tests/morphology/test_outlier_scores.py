@@ -7,8 +7,8 @@ from scipy.stats import kstest
 
 from galml.core import GalmlWarning, InputError, decode_flags
 from galml.core.metrics import area_under_curve
-from galml.morphology import outliers as module
-from galml.morphology.outliers import outliers
+from galml.morphology import outlier_scores as module
+from galml.morphology.outlier_scores import outliers
 
 
 def two_groups(count=400, strange=5, seed=0):
