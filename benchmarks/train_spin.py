@@ -85,6 +85,7 @@ CODE = (
     "mocks/streams.py:_draw_visible",
     "data/stellar_light.ecsv",
     "stellar_spin/mock_data.py",
+    "imaging/aligned.py",
     "imaging/color_pictures.py",
     "stellar_spin/disturbance.py",
     "stellar_spin/preparation.py",
