@@ -88,6 +88,14 @@ def zoo(results):
         f"{top['without ratings']} without the ratings, and {top['by chance']:.1f} by "
         "chance."
     )
+    looked = results["development"]["judged"]
+    if looked.get("looked at"):
+        note += (
+            f" Of the {looked['looked at']} largest disagreements between labels and "
+            "latents of the development half that were looked at, "
+            f"{looked['label']} are the fault of the label, {looked['latents']} that of "
+            f"the latents, and {looked['neither']} galaxies that could be either."
+        )
     return ZOO, rows, note
 
 
