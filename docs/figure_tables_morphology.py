@@ -93,7 +93,7 @@ def zoo(results):
         note += (
             f" Of the {looked['looked at']} largest disagreements between labels and "
             "latents of the development half that were looked at, "
-            f"{looked['label']} are the fault of the label, {looked['latents']} that of "
+            f"{looked['label']} are the label's fault, {looked['latents']} that of "
             f"the latents, and {looked['neither']} galaxies that could be either."
         )
     return ZOO, rows, note
