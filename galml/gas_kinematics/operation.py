@@ -51,12 +51,13 @@ def circularity(
         `~astropy.nddata.CCDData`, `~astropy.nddata.NDData`, `~astropy.nddata.Cutout2D`,
         `~astropy.units.Quantity`, array with ``unit=``, image HDU or FITS path; a cube
         with its spectral axis, such as a specutils ``Spectrum``, whose moments are
-        then taken as `~galml.gas_kinematics.moments` does; or a sequence, iterator or
-        table column of these, or a stack (n, ny, nx) of maps. NaN and masked pixels
-        are no measurements.
+        then taken as `~galml.gas_kinematics.moments` does; these moments themselves,
+        of which velocity and dispersion count; or a sequence, iterator or table column
+        of these, or a stack (n, ny, nx) of maps. NaN and masked pixels are no
+        measurements.
     dispersion : object, optional
         The maps of velocity dispersion, in the same order and shape as ``data``.
-        Disorder that the beam blurs shows only there. A cube has its own.
+        Disorder that the beam blurs shows only there. Cubes and moments have their own.
     center : pair of float, `~astropy.coordinates.SkyCoord`, optional
         Pixel (x, y) counted from 0, or sky position; or one for each map. By default
         the centroid of the mask.

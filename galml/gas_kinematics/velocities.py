@@ -2,18 +2,21 @@
 """From what was observed to maps in km/s with center and beam in pixels."""
 
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
+from astropy.nddata import NDData
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.flags import Flag
 from galml.core.geometry import beam_of, celestial, pixel_scale
-from galml.core.inputs import Failure, RowOptions, Source, stream
+from galml.core.inputs import Failure, RowOptions, Source, read, stream
 from galml.gas_kinematics.moment_maps import (
+    Moments,
     SpectralLine,
     doppler,
     measure,
@@ -27,6 +30,8 @@ KMS = u.km / u.s
 SMALLEST, LARGEST = 4, 20_000
 #: What may have been observed.
 TRACERS = ("gas", "stars")
+#: Key of the metadata under which a velocity map of moments keeps its dispersion.
+DISPERSION = "DISPERSION_MAP"
 
 
 @dataclass
@@ -183,6 +188,9 @@ rest_value, convention, unit, hdu, dispersion_hdu
     """
     if tracer not in TRACERS:
         raise InputError("tracer", repr(tracer), " or ".join(map(repr, TRACERS)))
+    if rest_value is not None or convention is not None:
+        # Raises where they are none, for all maps.
+        doppler(1 * u.Hz if rest_value is None else rest_value, convention or "radio")
     reader = _Reader(width, continuum, rest_value, convention)
     given = {"center": center, "redshift": redshift, "beam": beam, "line": line}
     if line is None:
@@ -192,7 +200,8 @@ rest_value, convention, unit, hdu, dispersion_hdu
     def choose(row, axis):
         # The only map is read before it is known that there is only one.
         values = given if options is None else options.row(row)
-        return reader.line_of(values).channels(axis)
+        with _cube_is_data():
+            return reader.line_of(values).channels(axis)
 
     def read_arrays(items, names, unit):
         maps = _read_arrays(items, names, unit, "data", reader.to_kms)
@@ -201,10 +210,11 @@ rest_value, convention, unit, hdu, dispersion_hdu
         return maps
 
     source = stream(
-        data,
+        _adapted(data),
         unit=unit,
         hdu=hdu,
         ndim=(2, 3),
+        adapt=_adapted,
         arrays=read_arrays,
         channels=None if line is None else choose,
     )
@@ -225,6 +235,32 @@ rest_value, convention, unit, hdu, dispersion_hdu
     stars = tracer == "stars"
     maps = _convert(members, second, options, reader, is_single, stars)
     return Source(is_single, length, maps)
+
+
+def _adapted(one):
+    """Give the moments of a cube the form in which they are read."""
+    if not isinstance(one, Moments):
+        return one
+    velocity = one.velocity
+    return NDData(
+        velocity.data,
+        unit=velocity.unit,
+        mask=velocity.mask,
+        uncertainty=velocity.uncertainty,
+        wcs=velocity.wcs,
+        meta=dict(velocity.meta) | {DISPERSION: one.dispersion},
+    )
+
+
+@contextmanager
+def _cube_is_data():
+    """Call by its name in `galml.circularity` what is wrong with a cube."""
+    try:
+        yield
+    except InputError as error:
+        if error.argument != "cube":
+            raise
+        raise type(error)("data", error.got, error.expected) from error
 
 
 def _convert(members, second, options, reader, is_single, stars):
@@ -285,7 +321,8 @@ class _Reader:
             if given["line"] is not None:
                 raise _no_line(given["line"])
             convert = partial(self.to_kms, unit=observation.unit, meta=observation.meta)
-            values, sigma, std = convert(observation.values), None, None
+            values, std = convert(observation.values), None
+            sigma = _own_dispersion(observation)
             if observation.std is not None:
                 # To first order, also where the conversion is not linear.
                 std = np.abs(convert(observation.values + observation.std) - values)
@@ -311,12 +348,13 @@ class _Reader:
             own = getattr(axis, "doppler_convention", None)
             speeds = axis is not None and axis.unit.is_equivalent(KMS)
             convention = convention or (None if speeds and not own else "optical")
-        maps = measure(
-            observation,
-            line=self.line_of(given),
-            rest_value=self.rest_value,
-            convention=convention,
-        )
+        with _cube_is_data():
+            maps = measure(
+                observation,
+                line=self.line_of(given),
+                rest_value=self.rest_value,
+                convention=convention,
+            )
         velocity, sigma = (
             np.where(image.mask, np.nan, image.data)
             for image in (maps.velocity, maps.dispersion)
@@ -344,6 +382,23 @@ class _Reader:
         else:
             return []
         return [] if rest is None else doppler(rest, convention)
+
+
+def _own_dispersion(observation):
+    """Give the dispersions in km/s that come with a velocity map, or None."""
+    found = observation.meta.get(DISPERSION)
+    if found is None:
+        return None
+    found = read(found, argument="dispersion")
+    _check_dispersion(found.values.shape, observation.values.shape)
+    return _dispersion_in_kms(found.values, found.unit)
+
+
+def _check_dispersion(shape, expected):
+    """Raise where a map of dispersions has another shape than that of velocities."""
+    if shape != expected:
+        expected = f"the shape of the velocity map, {expected}"
+        raise InputError("dispersion", f"shape {shape}", expected)
 
 
 def _no_line(line):
@@ -446,9 +501,11 @@ class _Dispersions:
             found = list(found.values)
         maps.dispersion = np.full(shape, np.nan)
         for row, values in enumerate(found):
-            if not isinstance(values, Exception) and values.shape != shape[1:]:
-                expected = f"the shape of the velocity map, {shape[1:]}"
-                values = InputError("dispersion", f"shape {values.shape}", expected)
+            try:
+                if not isinstance(values, Exception):
+                    _check_dispersion(values.shape, shape[1:])
+            except InputError as error:
+                values = error
             if isinstance(values, Exception):
                 maps.errors[row] = maps.errors[row] or values
             else:

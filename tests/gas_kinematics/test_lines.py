@@ -526,3 +526,56 @@ def test_dispersions_share_the_extension(tmp_path):
         assert abs(difference) < 1e-5
     alone = galml.circularity(first, hdu="VEL")
     assert abs(alone["circularity"][0] - expected["circularity"][0]) > 1e-3
+
+
+def test_moments_are_one_galaxy():
+    """Velocity and dispersion of one galaxy, not three maps."""
+    maps = moments(cube(), line=LINE * u.AA, redshift=REDSHIFT)
+    maps.velocity.meta["OBJECT"] = "N1"
+    before = maps.velocity.data.copy(), dict(maps.velocity.meta)
+    expected = galml.circularity(maps.velocity, dispersion=maps.dispersion)
+    one, two = galml.circularity(maps), galml.circularity(iter([maps, maps]))
+    assert (len(one), len(two)) == (1, 2)
+    assert one["name"][0] == "N1"
+    for name in ("circularity", "circularity_err", "position_angle", "flags"):
+        assert one[name][0] == expected[name][0], name
+        assert u.isclose(two[name][1], expected[name][0], rtol=1e-5), name
+    np.testing.assert_array_equal(maps.velocity.data, before[0])
+    assert maps.velocity.meta == before[1]
+    # Dispersions that are given count more.
+    hot = maps.dispersion.multiply(3)
+    given = galml.circularity(maps, dispersion=hot)
+    expected = galml.circularity(maps.velocity, dispersion=hot)
+    assert given["circularity"][0] == expected["circularity"][0]
+    broken = maps._replace(dispersion=maps.dispersion[:-1])
+    with pytest.raises(InputError, match="dispersion: got shape"):
+        galml.circularity(broken)
+
+
+def test_rest_values_of_spectra():
+    rest = 1420.405752 * u.MHz
+    speeds = np.arange(-250, 251, 10.0)
+    flux = PEAK * np.exp(-0.5 * ((speeds[:, None, None] - VELOCITY) / 15) ** 2)
+    data = Spectrum(
+        flux=flux * u.Jy,
+        spectral_axis=(speeds * KMS).to(u.Hz, u.doppler_radio(rest)),
+        spectral_axis_index=0,
+    )
+    with pytest.raises(InputUnitError, match="rest_value"):
+        galml.circularity(data)
+    table = galml.circularity(data, rest_value=rest)
+    expected = galml.circularity(moments(data, rest_value=rest))
+    assert table["circularity"][0] == pytest.approx(expected["circularity"][0], 1e-4)
+    # What is wrong with all cubes is no row of NaN.
+    for options in ({"rest_value": [1, 2] * rest}, {"convention": "fast"}):
+        with pytest.raises(InputError, match=next(iter(options))):
+            galml.circularity([data, data], **options)
+
+
+def test_a_cube_is_called_data():
+    no_axis = CCDData(np.ones((5, 9, 9)), unit=UNIT)
+    for options in ({}, {"line": LINE * u.AA}):
+        with pytest.raises(InputError, match="^data: got no spectral axis"):
+            galml.circularity(no_axis, **options)
+        with pytest.raises(InputError, match="^cube: got no spectral axis"):
+            moments(no_axis, **options)
