@@ -45,6 +45,8 @@ class Domain(Protocol):
     concurrent : bool, optional
         Whether ``prepare`` may be called in several threads at once; then a processor
         works on several chunks at the same time. False where it is missing.
+    optional : sequence of str, optional
+        Columns that may be NaN where there is a result; none where it is missing.
     """
 
     model: object

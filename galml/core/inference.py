@@ -3,7 +3,9 @@
 
 import contextlib
 import copy
+import functools
 import itertools
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
@@ -21,8 +23,21 @@ __all__ = [
     "keyed_generator",
     "progress_updates",
     "resolve_device",
+    "survive_forks",
     "to_device",
 ]
+
+
+@functools.cache
+def survive_forks():
+    """
+    Let processes that are forked later compute, with one thread of torch each.
+
+    The threads that torch has started are not there in a forked process, which would
+    wait for them without end.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def resolve_device(device="auto"):
@@ -173,8 +188,13 @@ def infer(
     Raises
     ------
     galml.core.exceptions.InputError
-        If an option is out of its range, or the tensors of a batch differ in length.
+        If an option is out of its range, the tensors of a batch differ in length, or
+        torch's default is not single precision.
     """
+    survive_forks()
+    if torch.get_default_dtype() != torch.float32:
+        got, expected = torch.get_default_dtype(), torch.float32
+        raise InputError("torch.set_default_dtype", str(got), str(expected))
     device = resolve_device(device)
     _check_count("batch_size", batch_size, 1)
     check_samples(network, n_samples)
@@ -200,7 +220,7 @@ def infer(
 
 def _check_count(name, value, least):
     """Raise where a number of things is no whole number, or too small."""
-    if not isinstance(value, Integral) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InputError(name, repr(value), f"a whole number of at least {least}")
 
 

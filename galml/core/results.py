@@ -24,8 +24,11 @@ def build_table(
     dtype,
     seed,
     call,
+    optional=(),
 ):
     """Put the results of an operation into a table.
+
+    What is not a number has the flag ``FAILED``, and a row with this flag has none.
 
     Parameters
     ----------
@@ -45,6 +48,8 @@ def build_table(
         Seed of the random passes.
     call : dict
         Arguments of the call, noted as ``ARG_1 = "keyword=value"`` and so on.
+    optional : sequence of str, optional
+        Columns that may be NaN where there is a result, beside the errors, ``_err``.
 
     Returns
     -------
@@ -59,9 +64,15 @@ def build_table(
     table = QTable()
     if names is not None and any(names):
         table["name"] = np.array([name or "" for name in names], dtype=str)
+    flags = np.array(flags, dtype=np.int32)
+    lost = _without_number(columns, optional) & (flags & int(Flag.FAILED) == 0)
+    flags[lost] |= int(Flag.FAILED)
     for key, column in columns.items():
+        if lost.any() and getattr(column, "dtype", np.dtype(object)).kind == "f":
+            column = column.copy()
+            column[lost] = np.nan
         table[key] = column
-    table["flags"] = np.asarray(flags, dtype=np.int32)
+    table["flags"] = flags
     meta = {
         "GALMLVER": galml.__version__,
         "OPERATN": operation,
@@ -80,6 +91,16 @@ def build_table(
         if value is not None
     )
     return table
+
+
+def _without_number(columns, optional):
+    """Find rows where something is NaN that a result has to have."""
+    lost = np.array(False)
+    for key, column in columns.items():
+        values = np.asarray(getattr(column, "value", column))
+        if values.dtype.kind == "f" and not (key.endswith("_err") or key in optional):
+            lost = lost | np.isnan(values).any(axis=tuple(range(1, values.ndim)))
+    return lost
 
 
 def _short(value, limit=8):

@@ -10,6 +10,7 @@ from threading import Lock, Thread
 import numpy as np
 import torch
 
+from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
 from galml.core.inference import check_samples, infer, progress_updates, resolve_device
 from galml.core.inputs import BLOCK, BLOCK_PIXELS, Failure
@@ -23,6 +24,10 @@ CHUNK = BLOCK
 CHUNK_PIXELS = BLOCK_PIXELS
 #: Most chunks that are prepared at the same time, where a domain allows it.
 WORKERS = 4
+#: Why a row has no result whose numbers came out of the network as none.
+NO_NUMBER = InputError(
+    "data", "values of which no finite result can be made", "values in a sensible unit"
+)
 
 #: For every share of threads that is at work: torch's number before the first one.
 _outside = []
@@ -77,8 +82,11 @@ def run(
     layout = domain.columns(n_samples)
     rows, answers = [], []
     pieces = _read_chunks(domain, source, rows)
+    # Members that are to be tried one by one; the error of a single one is raised.
+    broken = None if source.is_single else []
+    keywords = {}
     if domain.model is None:
-        device, found = "cpu", _without_network(domain, pieces)
+        device, found = "cpu", _without_network(domain, pieces, broken)
     else:
         check_samples(domain.model.network, n_samples)
         device = resolve_device(device)
@@ -92,12 +100,19 @@ def run(
         }
         concurrent = device.type == "cpu" and getattr(domain, "concurrent", False)
         ask = _ask_together if concurrent else _ask_in_turn
-        found = ask(domain, pieces, keywords)
+        found = ask(domain, pieces, keywords, broken)
     with progress_updates(progress, source.length) as update:
         for places, members, prepared, output in found:
-            columns = domain.answer(output, prepared, members)
-            answers.append((places, columns, domain.flags(output, prepared, members)))
-            update(len(places))
+            number = len(answers)
+            with _noting(broken, places, members):
+                columns = domain.answer(output, prepared, members)
+                bits = domain.flags(output, prepared, members)
+                answers.append((places, columns, bits))
+            if len(answers) > number:
+                update(len(places))
+        for answer in _one_by_one(domain, broken or (), keywords, rows):
+            answers.append(answer)
+            update(1)
     columns, flags = _merge(rows, answers, layout)
     call = options | (asked or {}) | {"n_samples": n_samples or None}
     table = build_table(
@@ -110,11 +125,14 @@ def run(
         dtype=dtype,
         seed=seed,
         call={key: value for key, value in call.items() if value is not None},
+        optional=getattr(domain, "optional", ()),
     )
+    failed = np.flatnonzero(np.asarray(table["flags"]) & int(Flag.FAILED))
+    errors = [rows[row][1] or NO_NUMBER for row in failed]
     if not source.is_single:
-        failed = np.flatnonzero(np.asarray(table["flags"]) & int(Flag.FAILED))
-        errors = [rows[row][1] for row in failed]
         warn_batch(table["flags"], errors, stacklevel=4)
+    elif errors:
+        raise errors[0]
     return table
 
 
@@ -270,7 +288,7 @@ def _read_chunks(domain, source, rows):
     places, usable, size = [], [], 0
     for member in source.members:
         failed = isinstance(member, Failure)
-        errors = [member.error] if failed else domain.problem(member)
+        errors = [member.error] if failed else _problems(domain, member)
         if source.is_single and errors[0] is not None:
             raise errors[0]
         good = [row for row, error in enumerate(errors) if error is None]
@@ -287,33 +305,76 @@ def _read_chunks(domain, source, rows):
         yield places, usable
 
 
-def _without_network(domain, pieces):
+def _problems(domain, member):
+    """Tell what is wrong with the rows of a member, whatever that raises."""
+    try:
+        return domain.problem(member)
+    except Exception as error:
+        return [error] * len(member)
+
+
+@contextmanager
+def _noting(broken, places, members):
+    """Note members with which something went wrong, or raise it where broken is None.
+
+    Whatever it was, it must not end the others, if it is not the model's fault.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception:
+        if broken is None:
+            raise
+        broken.append((places, members))
+
+
+def _one_by_one(domain, broken, keywords, rows):
+    """Answer for each row alone, or note its error."""
+    for places, members in broken:
+        alone = (member[[row]] for member in members for row in range(len(member)))
+        for place, member in zip(places, alone, strict=True):
+            try:
+                prepared, output = domain.prepare([member]), {}
+                if domain.model is not None:
+                    network = domain.model.network
+                    (output,) = infer(network, [prepared.inputs], **keywords)
+                columns = domain.answer(output, prepared, [member])
+                yield [place], columns, domain.flags(output, prepared, [member])
+            except Exception as error:
+                rows[place] = rows[place][0], error
+
+
+def _without_network(domain, pieces, broken):
     """Give no output for each chunk."""
     for places, members in pieces:
-        yield places, members, domain.prepare(members), {}
+        with _noting(broken, places, members):
+            prepared = domain.prepare(members)
+            yield places, members, prepared, {}
 
 
-def _ask_in_turn(domain, pieces, keywords):
+def _ask_in_turn(domain, pieces, keywords, broken):
     """Prepare chunk by chunk, and ask the network, with all threads of torch."""
     waiting = deque()
 
     def batches():
         for places, members in pieces:
-            prepared = domain.prepare(members)
-            waiting.append((places, members, prepared))
-            yield prepared.inputs
+            with _noting(broken, places, members):
+                prepared = domain.prepare(members)
+                waiting.append((places, members, prepared))
+                yield prepared.inputs
 
     for output in infer(domain.model.network, batches(), **keywords):
         yield *waiting.popleft(), output
 
 
-def _ask_together(domain, pieces, keywords):
+def _ask_together(domain, pieces, keywords, broken):
     """Prepare several chunks and ask the network at the same time, in threads."""
     workers = min(torch.get_num_threads(), WORKERS)
     first = list(islice(pieces, 2)) if workers > 1 else []
     pieces = chain(first, pieces)
     if len(first) < 2:
-        yield from _ask_in_turn(domain, pieces, keywords)
+        yield from _ask_in_turn(domain, pieces, keywords, broken)
         return
 
     def work(members):
@@ -324,14 +385,19 @@ def _ask_together(domain, pieces, keywords):
     # Bad keywords are found before there are threads.
     infer(domain.model.network, (), **keywords)
     waiting = deque()
+
+    def oldest():
+        places, members, answer = waiting.popleft()
+        with _noting(broken, places, members):
+            yield places, members, *answer.result()
+
     with shared_threads(workers), ThreadPoolExecutor(workers) as pool:
         for places, members in pieces:
             waiting.append((places, members, pool.submit(work, members)))
             if len(waiting) > workers:
-                places, members, answer = waiting.popleft()
-                yield places, members, *answer.result()
-        for places, members, answer in waiting:
-            yield places, members, *answer.result()
+                yield from oldest()
+        while waiting:
+            yield from oldest()
 
 
 def _merge(rows, answers, layout):

@@ -15,6 +15,7 @@ from astropy.utils.data import clear_download_cache, download_file
 
 from galml.core.domain import find_object, find_operation, operations
 from galml.core.exceptions import InputTypeError, ModelError, WeightsError
+from galml.core.inference import survive_forks
 from galml.core.model import GalaxyModel
 
 __all__ = ["import_weights", "list_models", "load_model"]
@@ -95,6 +96,7 @@ def load_model(model, operation=None):
     galml.core.exceptions.InputTypeError
         If ``model`` is of another type.
     """
+    survive_forks()
     if isinstance(model, GalaxyModel):
         found = model
     elif isinstance(model, str) and (entry := _find(model, operation)):

@@ -78,6 +78,7 @@ class KinematicDomain:
     operation = "circularity"
     views = VIEWS
     concurrent = True
+    optional = ("inclination",)
 
     def __init__(self, model):
         self.model, self.spec = model, model.input_spec

@@ -351,6 +351,7 @@ class MergerDomain:
     """
 
     operation, views = "merger", DIHEDRAL
+    optional = ("time_since_merger",)
 
     def __init__(self, model, *, field=None, filter=None):
         self.model, self.spec, self.filter = model, model.input_spec, filter
@@ -558,6 +559,7 @@ class ContaminationDomain(MergerDomain):
     """
 
     operation = "contamination"
+    optional = ("aperture",)
 
     def __init__(self, model, *, filter=None, limit):
         super().__init__(model, filter=filter)

@@ -290,6 +290,7 @@ class SpaxelDomain:
     model = None
     operation = "lambda_r"
     views = ()
+    optional = ("lambda_r_corrected", "coverage")
 
     def __init__(self, *, corrected=False, n_samples=0, seed=None):
         self.corrected = corrected

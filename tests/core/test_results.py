@@ -48,6 +48,30 @@ def test_columns_in_order():
     assert table["flags"].dtype == np.int32
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        [1.0, np.nan, np.nan],
+        [1.0, np.nan, np.nan] * u.deg,
+        np.array([[1, 2], [np.nan, 2], [3, np.nan]], dtype=np.float32),
+    ],
+)
+def test_what_is_no_number_has_failed(column):
+    """And a row that has failed has no number."""
+    column = column if isinstance(column, np.ndarray) else np.array(column)
+    columns = {"q": np.ones(3), "q_err": np.full(3, np.nan), "a": column, "s": [2.0] * 3}
+    columns["s"] = np.array(columns["s"])
+    options = {"device": "cpu", "dtype": "float32", "seed": None, "call": {}}
+    table = build_table(columns, operation="o", flags=[0, 1, 4], **options)
+    assert list(table["flags"]) == [0, 1, 5]
+    assert list(np.isnan(table["q"])) == list(np.isnan(table["s"])) == [0, 0, 1]
+    assert np.isnan(np.asarray(table["a"])[2]).all()
+    assert np.isfinite(columns["q"]).all()
+    table = build_table(columns, operation="o", flags=[0] * 3, optional=["a"], **options)
+    assert list(table["flags"]) == [0, 0, 0]
+    assert list(table["q"]) == [1, 1, 1]
+
+
 @pytest.mark.parametrize("names", [None, [None, None, None], ["", None, ""]])
 def test_no_name_column_without_names(names):
     assert "name" not in make(names=names).colnames

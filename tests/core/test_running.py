@@ -1,4 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -8,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from galml.core import running
 from galml.core.domain import find_domain
-from galml.core.exceptions import GalmlWarning, InputError
+from galml.core.exceptions import GalmlWarning, InputError, ModelError
 from galml.core.flags import decode_flags
 from galml.core.model import GalaxyModel, InputSpec
 from galml.core.running import run
@@ -220,11 +223,99 @@ def test_errors_of_chunks_at_the_same_time(domain, data, monkeypatch, three_thre
         run(domain, data, {"block": 1}, dtype="float16")
 
     def fail(members):
-        raise KeyError("prepared")
+        raise ModelError("prepared")
 
     monkeypatch.setattr(domain, "prepare", fail)
-    with pytest.raises(KeyError, match="prepared"):
+    with pytest.raises(ModelError, match="prepared"):
         run(domain, data, {"block": 1})
+
+
+@pytest.mark.parametrize("concurrent", [False, True])
+@pytest.mark.parametrize("where", ["problem", "prepare", "answer", "flags"])
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("broken")])
+def test_one_bad_member_ends_no_batch(
+    domain, data, monkeypatch, three_threads, concurrent, where, error
+):
+    """Whatever goes wrong with it, and wherever."""
+    monkeypatch.setattr(running, "CHUNK", 4)
+    expected = run(domain, data, {"block": 2})["weight"]
+    method = getattr(domain, where)
+
+    def fail(*arguments):
+        members = arguments[-1] if where != "problem" else [arguments[-1]]
+        if any((data[5] == row).all() for member in members for row in member.values):
+            raise error
+        return method(*arguments)
+
+    monkeypatch.setattr(domain, where, fail)
+    domain.concurrent = concurrent
+    seen = []
+    options = {"progress": lambda *numbers: seen.append(numbers)}
+    with pytest.warns(GalmlWarning, match="rows have no result") as caught:
+        table = run(domain, data, {"block": 2}, **options)
+    assert caught[0].message.reasons[5] in ("MemoryError", "broken")
+    bad = [4, 5] if where == "problem" else [5]
+    assert np.flatnonzero(np.isnan(table["weight"])).tolist() == bad
+    assert {decode_flags(int(table["flags"][row])) for row in bad} == {
+        ("failed", "unreadable")
+    }
+    assert_allclose(np.delete(table["weight"], bad), np.delete(expected, bad), 1e-5)
+    assert seen[-1] == (10 - len(bad), 10)
+    with pytest.raises(type(error)):
+        run(domain, data[5:6], {})
+
+
+def test_no_number_has_failed(domain, data):
+    data[3] = 1e300
+    with pytest.warns(GalmlWarning, match="1 of 10 rows .* no finite result"):
+        table = run(domain, data, {})
+    assert decode_flags(int(table["flags"][3])) == ("failed", "few_pixels")
+    with pytest.raises(InputError, match="no finite result"):
+        run(domain, data[3:4], {})
+
+
+def test_double_precision_of_torch_is_refused(domain, data):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(InputError, match="torch.set_default_dtype: got torch.flo"):
+            run(domain, data, {})
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+FORKED = """
+import os, signal, torch
+from galml.core.inference import infer
+from galml.core.running import shared_threads
+
+def compute():
+    images = torch.ones(64, 3, 64, 64)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.Flatten())
+    network.eval()
+    step = lambda x: {"y": network(x["x"])}
+    step.parameters, step.buffers = network.parameters, network.buffers
+    step.modules = network.modules
+    list(infer(step, [{"x": images}]))
+    images.repeat(8, 1, 1, 1).exp().sum()
+    torch.randn(900, 900) @ torch.randn(900, 900)
+
+torch.set_num_threads(4)
+compute()
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    compute()
+    os._exit(0)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_forked_processes_compute():
+    """Threads of torch do not follow; without them, it would wait for ever."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    command = [sys.executable, "-c", FORKED]
+    assert subprocess.run(command, env=environment, timeout=300).returncode == 0
 
 
 def test_threads_of_torch_are_restored_whoever_ends_last():
