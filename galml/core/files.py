@@ -26,7 +26,7 @@ from galml.core.exceptions import (
     InputTypeError,
     InputUnitError,
 )
-from galml.core.geometry import choose_channels
+from galml.core.geometry import ANY_REST, choose_channels
 
 __all__ = [
     "IMAGE_HDUS",
@@ -61,33 +61,57 @@ _SIBLINGS = {"DATA": ("STAT", "MSE", "DQ"), "SCI": ("ERR", "RMSE", None)}
 # Spellings found in headers for which there is one reading only, whatever their case.
 _SPELLINGS = {
     name.lower(): name
-    for name in ("km", "m", "cm", "s", "Hz", "GHz", "Jy", "K", "beam", "adu")
+    for name in (
+        *("km", "m", "cm", "nm", "s", "Hz", "GHz", "Jy", "uJy", "nJy", "K", "beam"),
+        *("adu", "DN", "count", "deg", "electron", "photon", "pix", "sr", "erg"),
+    )
 } | {
     "ang": "Angstrom",
     "angstrom": "Angstrom",
     "angstroms": "Angstrom",
-    "count": "count",
     "counts": "count",
     "cps": "count/s",
+    "cts": "count",
     "degree": "deg",
     "degrees": "deg",
-    "electron": "electron",
+    "dns": "DN",
     "electrons": "electron",
     "kelvin": "K",
     "kms": "km s",
+    "maggies": "maggy",
+    "maggy": "maggy",
+    "mhz": "MHz",
+    "microjy": "uJy",
+    "micron": "micron",
+    "microns": "micron",
+    "mujy": "uJy",
+    "nanomaggies": "nanomaggy",
+    "nanomaggy": "nanomaggy",
+    "photons": "photon",
     "pixel": "pix",
+    "pixels": "pix",
     "sec": "s",
+    "secs": "s",
+    "second": "s",
+    "seconds": "s",
     "spaxel": "pix",
+    "steradian": "sr",
 }
+# An electron as headers write it, with its charge.
+_ELECTRON = re.compile(r"(?<![A-Za-z0-9])e(\^?-(?!\d)|(?=\s*/))(?![A-Za-z])")
 
 # Velocity axes of AIPS, which tell their frame, and by VELREF their convention.
 _AIPS_VELOCITY = re.compile(r"VELO-(LSR|HEL|OBS|GEO|GAL|LSD|LSK|CMB|SOU)\s*")
+# Axes that are velocities, in m/s where the header tells no unit.
+_VELOCITY = re.compile(r"V(EL|ELO|ELOCITY|RAD|OPT|HEL|LSR)", flags=re.I)
+# Optical velocities of channels that are even in frequency or wavelength.
+_UNEVEN_VELOCITY = re.compile(r"FELO(-\w+)?|VOPT-F2W|VRAD-W2F|VELO-[FW]2V")
 
 
 def parse_unit(text, argument):
     """Read a unit, also as headers misspell it ("KM/S", "km/sec").
 
-    The letter A beside an erg is an Angstrom, not an ampere.
+    The letter A beside an erg is an Angstrom, not an ampere; e- is an electron.
 
     Parameters
     ----------
@@ -112,7 +136,9 @@ def parse_unit(text, argument):
         except (TypeError, ValueError) as error:
             raise InputUnitError(argument, repr(text), "a unit") from error
     usual = re.sub(
-        "[A-Za-z]+", lambda word: _SPELLINGS.get(word[0].lower(), word[0]), text
+        "[A-Za-z]+",
+        lambda word: _SPELLINGS.get(word[0].lower(), word[0]),
+        _ELECTRON.sub("electron", text),
     )
     if re.search(r"erg", text, flags=re.I):
         text, usual = (re.sub(r"\bA\b", "Angstrom", t) for t in (text, usual))
@@ -357,7 +383,8 @@ def header_wcs(header, hdus):
     """Read the WCS of a header, without the remarks of its repair.
 
     Units in other spellings are understood. An AIPS velocity axis without ``VELREF``
-    tells no convention, and a linear axis with ``DC-FLAG`` 1 holds logarithms of the
+    tells no convention; velocities that are not evenly spaced need no rest value, which
+    cancels from them; and a linear axis with ``DC-FLAG`` 1 holds logarithms of the
     wavelength; `~astropy.wcs.WCS` would take the one for optical velocities and the
     other for wavelengths.
     """
@@ -375,7 +402,10 @@ def _repaired(header):
         kind = str(header.get(f"CTYPE{axis}", "")).strip()
         unit = str(header.get(f"CUNIT{axis}", "")).strip()
         parsed = u.Unit(unit, format="fits", parse_strict="silent")
-        if isinstance(parsed, u.UnrecognizedUnit):
+        if unit == "A":
+            # No axis is in amperes.
+            changes[f"CUNIT{axis}"] = "Angstrom"
+        elif isinstance(parsed, u.UnrecognizedUnit):
             try:
                 changes[f"CUNIT{axis}"] = parse_unit(unit, "data").to_string("fits")
             except (InputUnitError, ValueError):
@@ -384,6 +414,12 @@ def _repaired(header):
             changes[f"CTYPE{axis}"] = "VELOCITY"
             if not unit:
                 changes[f"CUNIT{axis}"] = "m/s"
+        elif _VELOCITY.fullmatch(kind) and not unit:
+            changes[f"CUNIT{axis}"] = "m/s"
+        elif _UNEVEN_VELOCITY.fullmatch(kind) and not any(
+            header.get(card) for card in ("RESTFRQ", "RESTFREQ", "RESTWAV")
+        ):
+            changes["RESTFRQ"] = ANY_REST
         elif kind in ("", "LINEAR") and header.get("DC-FLAG") == 1:
             changes |= _logarithmic(header, axis)
             if not unit:

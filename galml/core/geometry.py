@@ -23,6 +23,7 @@ from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 
 __all__ = [
+    "ANY_REST",
     "angle_difference",
     "arrange",
     "beam_of",
@@ -37,8 +38,16 @@ __all__ = [
     "wrap_angle",
 ]
 
+#: Rest frequency in Hz of an axis of velocities that needs one, and whose header tells
+#: none: whatever it is, the velocities are the same.
+ANY_REST = 1.0
 # Doppler conventions of the FITS velocity axes.
-_CONVENTIONS = {"VRAD": "radio", "VOPT": "optical", "VELO": "relativistic"}
+_CONVENTIONS = {
+    "VRAD": "radio",
+    "VOPT": "optical",
+    "FELO": "optical",
+    "VELO": "relativistic",
+}
 
 
 def _role(physical_type):
@@ -268,7 +277,9 @@ def spectral_axis(wcs, size):
     unit = _units(low)[world]
     rest = convention = None
     if isinstance(wcs, WCS):
-        if wcs.wcs.restfrq > 0:
+        if wcs.wcs.restfrq == ANY_REST:
+            rest = None
+        elif wcs.wcs.restfrq > 0:
             rest = wcs.wcs.restfrq * u.Hz
         elif wcs.wcs.restwav > 0:
             rest = wcs.wcs.restwav * u.m

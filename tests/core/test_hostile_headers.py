@@ -63,6 +63,12 @@ def test_velref_tells_the_convention(velref, convention):
         ("VELO-HEL", "KM/S", 1e3, 1e3 * u.km / u.s),
         ("VELO-HEL", "", 1e6, 1e3 * u.km / u.s),
         ("VELOCITY", "m/s", 1e6, 1e3 * u.km / u.s),
+        ("VELOCITY", "", 1e6, 1e3 * u.km / u.s),
+        ("Velocity", "KM/S", 1e3, 1e3 * u.km / u.s),
+        ("FELO-HEL", "m/s", 1e6, 1e3 * u.km / u.s),
+        ("FELO-LSR", "", 1e6, 1e3 * u.km / u.s),
+        ("FREQ", "MHZ", 1400, 1.4 * u.GHz),
+        ("WAVELENG", "A", 5000, 5000 * u.AA),
         ("VRAD", "km/sec", 1e3, 1e3 * u.km / u.s),
         ("AWAV", "ANGSTROM", 5000, 5001.394 * u.AA),
         ("WAVE", "Angstroms", 5000, 5000 * u.AA),
@@ -76,6 +82,27 @@ def test_kinds_and_units_of_axes(kind, unit, start, expected):
     axis = axis_of(kind, unit, start, start * 1e-3)
     assert u.isclose(axis[0], expected, rtol=1e-6)
     assert u.isclose(axis[1] / axis[0], 1.001, rtol=1e-5)
+
+
+def test_velocities_even_in_frequency():
+    """Channels of FELO are even in frequency; which line it is does not matter."""
+    axis = axis_of("FELO-HEL", "m/s", 1e6, 1e5)
+    assert (axis.doppler_convention, axis.doppler_rest) == ("optical", None)
+    speeds = u.Quantity(axis)
+    frequency = speeds.to_value(u.Hz, u.doppler_optical(1 * u.GHz))
+    np.testing.assert_allclose(np.diff(frequency, 2), 0, atol=1e-3)
+    assert (speeds[1] - speeds[0]).to_value(u.m / u.s) == pytest.approx(1e5, 1e-2)
+    known = axis_of("FELO-HEL", "m/s", 1e6, 1e5, RESTFREQ=1.420405752e9)
+    assert u.isclose(known.doppler_rest, 1.420405752 * u.GHz)
+    np.testing.assert_allclose(known.value, axis.value, rtol=1e-9)
+
+
+def test_the_sky_in_degrees_by_name():
+    cards = header("VELO-HEL", "m/s")
+    cards["CUNIT1"] = cards["CUNIT2"] = "DEGREE"
+    got = read(fits.PrimaryHDU(VALUES, cards), ndim=(3,))
+    assert not got.flags & Flag.NO_WCS
+    assert got.wcs.wcs.cunit[0] == u.deg
 
 
 def test_logarithmic_wavelengths():
@@ -94,7 +121,7 @@ def test_logarithmic_wavelengths():
 
 @pytest.mark.parametrize(
     ("kind", "unit"),
-    [("FELO-HEL", "m/s"), ("FREQ-OHEL", "Hz"), ("AWAV", "furlong"), ("FREQ", "Jy")],
+    [("FREQ-OHEL", "Hz"), ("AWAV", "furlong"), ("FREQ", "Jy")],
 )
 def test_axes_that_cannot_be_understood_are_an_error(tmp_path, kind, unit):
     """Rather that than an axis of which nobody knows what it is."""
