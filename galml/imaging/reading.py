@@ -8,6 +8,7 @@ one by one, and become batches of one.
 import functools
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -172,6 +173,10 @@ class GalaxyImages:
         colors = None if self.colors is None else self.colors[rows]
         return replace(self, **chosen, colors=colors)
 
+    def wcs_of(self, row):
+        """Give the celestial WCS of one image, or None."""
+        return None if self.originals is None else self.originals[row].wcs
+
     @property
     def kind(self):
         """What images have in common that can be put together."""
@@ -243,7 +248,8 @@ def read_images(
     Raises
     ------
     galml.core.InputError
-        When an argument cannot be used, or the one image cannot.
+        When an argument cannot be used, or the one image cannot; once all are read,
+        when the bands of none of them are known.
     """
     if isinstance(cutouts, Table) and r_eff is None and "r_eff" in cutouts.colnames:
         r_eff = cutouts["r_eff"]
@@ -255,11 +261,13 @@ def read_images(
         cutouts = cutouts.numpy(force=True)
     if isinstance(cutouts, CutoutStack):
         known.check(False, len(cutouts))
-        return Source(False, len(cutouts), _read_stack(cutouts, known))
+        members = _with_bands(_read_stack(cutouts, known))
+        return Source(False, len(cutouts), members)
     images, names = _image_array(cutouts)
     if images is not None:
         known.check(False, len(images))
-        return Source(False, len(images), _read_array(images, names, known, unit))
+        members = _with_bands(_read_array(images, names, known, unit))
+        return Source(False, len(images), members)
     if isinstance(cutouts, np.ndarray) and cutouts.ndim == 3:
         cutouts = _adapted(cutouts) if cutouts.dtype.kind != "O" else cutouts
     source = stream(
@@ -271,7 +279,17 @@ def read_images(
         lambda index, member: _read_one(member, index, known),
         is_single=source.is_single,
     )
-    return source._replace(members=iter(list(members)) if source.is_single else members)
+    if source.is_single:
+        return source._replace(members=iter(list(members)))
+    return source._replace(members=_with_bands(_counted(members, known)))
+
+
+def _counted(members, known):
+    """Pass members on; raise where there are values for more galaxies than came."""
+    count = 0
+    for count, member in enumerate(members, start=1):  # noqa: B007
+        yield member
+    known.check(False, count)
 
 
 def find_problems(images, reference=REFERENCE, *, sizes=True):
@@ -515,6 +533,22 @@ def _adapted(one):
     return one
 
 
+def _with_bands(members):
+    """Pass members on; in the end raise where the bands are wrong and none is usable.
+
+    Rows of nothing would hide that the call itself, or all headers, name no such bands.
+    """
+    wrong, usable = None, False
+    for member in members:
+        if not isinstance(member, Failure):
+            usable = True
+        elif getattr(member.error, "argument", None) == "bands":
+            wrong = wrong or member.error
+        yield member
+    if wrong is not None and not usable:
+        raise wrong
+
+
 def _read_one(member, index, known):
     """Bring one observation into the form that is prepared."""
     meta, rows = member.meta, slice(index, index + 1)
@@ -630,9 +664,13 @@ def _read_blocks(shape, names, read):
         rows = slice(start, min(start + size, shape[0]))
         try:
             yield read(rows)
-        except Exception as error:
-            # What is wrong with all images of a block ends no batch.
-            yield from (Failure(error, name) for name in names[rows])
+        except Exception:
+            # What is wrong with one image ends no batch.
+            for row in range(rows.start, rows.stop):
+                try:
+                    yield read(slice(row, row + 1))
+                except Exception as error:
+                    yield Failure(error, names[row])
 
 
 def _usable(values, mask, std=None):
@@ -748,9 +786,12 @@ def _magnitude(values):
 
 
 def _split(bands):
-    """Give names of bands as a tuple; in a string they are divided by commas."""
+    """Give names of bands as a tuple; in a string with or without commas, as "grz"."""
     if isinstance(bands, str):
-        bands = bands.split(",")
+        letters = band_name(bands) is None and all(map(band_name, bands))
+        bands = list(bands) if letters else bands.split(",")
+    if not isinstance(bands, Iterable):
+        raise InputTypeError("bands", repr(bands), "names of bands")
     return tuple(str(band).strip() for band in bands)
 
 
@@ -759,7 +800,8 @@ def _checked_bands(bands, count):
     if bands is None and count == 1:
         bands = ("r",)
     if bands is None:
-        raise InputError("bands", f"no names of {count} bands", "bands=...")
+        expected = "bands, or BANDS in the metadata"
+        raise InputError("bands", f"no names of {count} bands", expected)
     if len(bands) != count:
         raise InputError("bands", list(bands), f"{count} names, one for each image")
     return bands
@@ -782,8 +824,18 @@ def _header_bands(meta):
         if values:
             # Behind a wide filter there may be a narrower one, or none.
             found = [value for value in values if band_name(value) is not None]
-            return _split(found[-1] if found else values[0])
+            return _of_instrument(meta, _split(found[-1] if found else values[0]))
     return None
+
+
+def _of_instrument(meta, bands):
+    """Name bands with their instrument where it has them by the name of others."""
+    camera = str(meta.get("INSTRUME") or "").strip()
+    full = tuple(f"{camera} {band}" for band in bands)
+    return tuple(
+        longer if band_name(longer) not in (band_name(band), None) else band
+        for band, longer in zip(bands, full, strict=True)
+    )
 
 
 def _field(meta):

@@ -356,8 +356,6 @@ def test_bad_options(data, options, error, message):
 @pytest.mark.parametrize(
     "options, unit, message",
     [
-        ({"bands": ("g", "r")}, u.nJy, "bands: got"),
-        ({"bands": None}, u.nJy, "bands: got no names of 3 bands"),
         ({"psf_fwhm": [1, 2] * u.pix}, u.nJy, "psf_fwhm: got 2 values"),
         ({}, u.km, "cutouts: got values in km"),
         ({}, u.mag, "cutouts: got values in mag"),
@@ -408,6 +406,13 @@ def with_header(values, cards, unit=None):
         ({"FILTER": "F444W", "PUPIL": "F410M"}, "F410M"),
         ({"FILTER": "SDSS r", "FILTER1": "g"}, "SDSS r"),
         ({"FILTER": "i.MP9701"}, "i.MP9701"),
+        ({"INSTRUME": "WFPC2", "FILTNAM1": "F450W"}, "F450W"),
+        ({"INSTRUME": "WFC3", "FILTER": "F410M"}, "WFC3 F410M"),
+        ({"INSTRUME": "NIRCAM", "FILTER": "F410M"}, "F410M"),
+        ({"INSTRUME": "NISP", "FILTER": "Y"}, "NISP Y"),
+        ({"INSTRUME": "NIRCAM", "FILTER": "F150W2", "PUPIL": "F164N"}, "F164N"),
+        ({"INSTRUME": "HSC", "FILTER": "HSC-R2"}, "HSC-R2"),
+        ({"ORIGIN": "2MASS", "FILTER": "k"}, "k"),
         ({}, "r"),
     ],
 )
@@ -418,9 +423,31 @@ def test_bands_in_headers(data, cards, band):
 
 
 def test_bands_in_headers_that_are_unknown(data):
-    for cards in ({"FILTER1": "CLEAR1L", "FILTER2": "FR914M"}, {"FILTER": "F164N"}):
+    for cards in ({"FILTER1": "CLEAR1L", "FILTER2": "FR914M"}, {"FILTER": "F990N"}):
         with pytest.raises(InputError, match="^bands: got the unknown band"):
             with_header(data[0, 1], cards)
+
+
+def test_bands_of_the_legacy_surveys(data):
+    images = with_header(data[0], {"BANDS": "grz"}, "nanomaggy")
+    assert images.bands == ("g", "r", "z")
+    (images,) = members(data * u.nJy, bands="grz", r_eff=4 * u.pix)
+    assert images.bands == ("g", "r", "z")
+
+
+@pytest.mark.parametrize("options", [{"bands": ("g", "r")}, {"bands": None}])
+def test_bands_that_no_image_has_raise(data, options):
+    """A wrong call is no table of NaN."""
+    stack = CutoutStack(data * u.nJy, bands=("g", "x", "i"), pixel_scale=1 * u.arcsec)
+    headers = [NDData(one, unit="nJy", meta={"BANDS": "g,r,x"}) for one in data]
+    own = {"bands": None} if options["bands"] is None else options
+    for cutouts in (data * u.nJy, list(data * u.nJy), stack, headers):
+        with pytest.raises(InputError, match="^bands: got"):
+            members(cutouts, **own, r_eff=4 * u.pix)
+    # One bad image ends no batch.
+    headers[3] = NDData(data[3], unit="nJy", meta={"BANDS": "gri"})
+    found = members(headers, r_eff=4 * u.pix)
+    assert [isinstance(one, Failure) for one in found] == [n != 3 for n in range(6)]
 
 
 # ACS F814W of CANDELS, whose AB zero point is 25.94.

@@ -371,13 +371,12 @@ def test_bad_members_are_rows_of_nan(galaxies, model, table):
     assert all("failed" in flags for flags in names[1:11]) and "unreadable" in names[2]
 
 
-def test_stack_without_results(galaxies, model):
+def test_stacks_of_unknown_bands_raise(galaxies, model):
     stack = CutoutStack(
         galaxies.data * u.nJy, bands=("g", "x", "i"), pixel_scale=0.4 * u.arcsec
     )
-    with pytest.warns(GalmlWarning, match="24 of 24 rows .*unknown band 'x'"):
-        found = galml.spin(stack, model=model)
-    assert len(found) == 24 and np.isnan(found["spin"]).all()
+    with pytest.raises(InputError, match="^bands: got the unknown band 'x'"):
+        galml.spin(stack, model=model)
 
 
 def test_published_model(galaxies, published_model, images):
