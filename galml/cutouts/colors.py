@@ -10,6 +10,7 @@ from galml.core.exceptions import InputError, InputUnitError
 from galml.core.geometry import pixel_scale as scale_of
 from galml.cutouts.scaling import level_in, read_images, to_flux
 from galml.cutouts.stack import CutoutStack
+from galml.physics import PIVOT_WAVELENGTHS, band_name
 
 __all__ = ["lupton_rgb", "sdss_rgb"]
 
@@ -42,9 +43,9 @@ def lupton_rgb(
         A `~galml.cutouts.CutoutStack`, a `~astropy.nddata.CCDData` as a stack gives
         it, or an array or Quantity of shape (..., bands, ny, nx).
     bands : sequence of str or int, optional
-        Three bands for red, green and blue, or one for gray; by default the last, the
-        middle and the first, as for bands in order of wavelength. Of two bands, green
-        is the mean.
+        Three bands for red, green and blue, or one for gray; by default the reddest,
+        the middle and the bluest one, by the wavelengths of their names, or in order
+        where these are not known. Of two bands, green is the mean.
     scales : sequence of float
         Factors for red, green and blue.
     minimum : float or `~astropy.units.Quantity`
@@ -193,17 +194,26 @@ def _automatic(brightness, Q):
 def _planes(values, bands, names):
     """Select red, green and blue."""
     n = values.shape[-3]
+    order = _blue_to_red(names, n)
     if bands is None and n == 2:
-        first, last = values[..., 0, :, :], values[..., 1, :, :]
-        return np.stack([last, (first + last) / 2, first], axis=-3)
+        blue, red = (values[..., place, :, :] for place in order)
+        return np.stack([red, (blue + red) / 2, blue], axis=-3)
     if bands is None:
-        bands = (n - 1, n // 2, 0)
+        bands = order[-1], order[n // 2], order[0]
     places = [names.index(b) if names and b in names else b for b in bands]
     known = all(isinstance(i, int | np.integer) and 0 <= i < n for i in places)
     if len(places) not in (1, 3) or not known:
         expected = f"1 or 3 out of {names or f'0 to {n - 1}'}"
         raise InputError("bands", f"{tuple(bands)}", expected)
     return np.take(values, places * (3 // len(places)), axis=-3)
+
+
+def _blue_to_red(names, n):
+    """Give the places of n bands in order of wavelength, where all are known."""
+    known = [band_name(name) for name in names or ()]
+    if len(known) != n or None in known:
+        return list(range(n))
+    return sorted(range(n), key=lambda place: PIVOT_WAVELENGTHS[known[place]])
 
 
 def _three(argument, values):

@@ -339,3 +339,21 @@ def test_sdss_finds_the_pixel_scale():
         sdss_rgb(stack.data, pixel_scale=[1, 2] * u.arcsec)
     with pytest.raises(InputError, match="nonlinearity: got 0"):
         sdss_rgb(stack, nonlinearity=0)
+
+
+def test_colors_are_ordered_by_wavelength():
+    """Blue is what is blue, in whatever order the bands come."""
+    light = np.random.default_rng(2).random((2, 3, 12, 13))
+    own = {"pixel_scale": 0.4 * u.arcsec}
+    stack = CutoutStack(light * u.nJy, bands=("g", "r", "i"), **own)
+    for bands in ("irg", "rig", "gir"):
+        places = ["gri".index(band) for band in bands]
+        other = CutoutStack(light[:, places] * u.nJy, bands=tuple(bands), **own)
+        for make in (lupton_rgb, sdss_rgb):
+            np.testing.assert_array_equal(make(other), make(stack))
+    two = CutoutStack(light[:, :2] * u.nJy, bands=("F606W", "F444W"), **own)
+    swapped = CutoutStack(light[:, 1::-1] * u.nJy, bands=("F444W", "F606W"), **own)
+    np.testing.assert_array_equal(lupton_rgb(swapped), lupton_rgb(two))
+    # Bands of other names are as they come.
+    unknown = CutoutStack(light * u.nJy, bands=("c", "b", "a"), **own)
+    np.testing.assert_array_equal(lupton_rgb(unknown), lupton_rgb(light))
