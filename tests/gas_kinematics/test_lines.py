@@ -556,6 +556,7 @@ def test_rest_values_of_spectra():
     rest = 1420.405752 * u.MHz
     speeds = np.arange(-250, 251, 10.0)
     flux = PEAK * np.exp(-0.5 * ((speeds[:, None, None] - VELOCITY) / 15) ** 2)
+    flux += np.random.default_rng(0).normal(0, NOISE, flux.shape)
     data = Spectrum(
         flux=flux * u.Jy,
         spectral_axis=(speeds * KMS).to(u.Hz, u.doppler_radio(rest)),
