@@ -6,6 +6,7 @@ on its kind, which is a module of this package.
 """
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -29,19 +30,57 @@ def main(argv=None):
         0 when all went well, 1 when a galaxy failed, 2 when the command could not be
         carried out, 130 when it was interrupted.
     """
-    args = _parser().parse_args(argv)
+    args = _parsed(argv)
 
-    from galml.cli.output import UsageError
+    from galml.cli.output import UsageError, hints
     from galml.core.exceptions import GalmlError
 
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may hold what a terminal cannot show.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return args.run(args)
+    except BrokenPipeError:
+        # Who reads the table wants no more of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (UsageError, GalmlError, OSError) as error:
         print(f"galml: error: {error}", file=sys.stderr)
+        for hint in hints(args, [str(error)]):
+            print(f"galml: hint: {hint}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        # torch has no type of its own for memory that the processor lacks.
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print(
+            f"galml: error: not enough memory ({error}): choose a smaller --chunk or "
+            "fewer --n-samples",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("galml: interrupted", file=sys.stderr)
         return 130
+
+
+def _parsed(argv):
+    """Parse arguments; files may stand anywhere among the options."""
+    from galml.cli.options import read_files
+
+    parser = _parser()
+    args, others = parser.parse_known_args(argv)
+    error = getattr(args, "error", parser.error)
+    if others and (not hasattr(args, "files") or any(o[:1] == "-" for o in others)):
+        error(f"unrecognized arguments: {' '.join(others)}")
+    if hasattr(args, "files"):
+        try:
+            groups = args.files + [read_files(text) for text in others]
+        except argparse.ArgumentTypeError as problem:
+            error(str(problem))
+        args.files = [file for group in groups for file in group]
+    return args
 
 
 def _parser():
@@ -76,7 +115,7 @@ def _add_operation(commands, operation):
         command.name, help=command.summary, description=command.summary
     )
     import_module(f"galml.cli.{command.kind}").add_arguments(parser, operation)
-    parser.set_defaults(operation=operation)
+    parser.set_defaults(operation=operation, error=parser.error)
 
 
 def _models(args):

@@ -2,13 +2,18 @@
 """Commands on a table of galaxies, which give many rows for each of them."""
 
 import sys
+import time
 import warnings
 
+import galml
+from galml.cli.journal import open_journal
 from galml.cli.options import FORMATS, add_options, keywords_of
 from galml.cli.output import (
     check_figures,
     plots_of,
     print_table,
+    replace_output,
+    report,
     save_figure,
     table_format_of,
     write_table,
@@ -67,38 +72,67 @@ def run(args):
     int
         Exit code.
     """
-    import galml
-    from galml.core.domain import find_object
     from galml.core.exceptions import GalmlWarning
     from galml.core.files import read_table
 
-    table_format = table_format_of(args)
+    table_format = table_format_of(args, [args.catalog])
     check_figures(args)
     catalog = read_table(args.catalog, argument="FILE")
     function = getattr(galml, args.operation.name)
     keywords = keywords_of(args) | {"model": args.model, "progress": not args.quiet}
-    writer = args.operation.command.writer
+    start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GalmlWarning)
         if args.output is None:
-            print_table(function(catalog, **keywords), table_format)
-        elif writer is None:
-            write_table(function(catalog, **keywords), args.output, table_format)
+            table = function(catalog, **keywords)
+            number = len(table)
+            print_table(table, table_format)
         else:
-            find_object(writer)(
-                args.output,
-                catalog,
-                format=table_format,
-                overwrite=args.overwrite,
-                chunk=args.chunk,
-                **keywords,
-            )
+            with open_journal(args, [args.operation.name]) as journal:
+                number = _write(args, catalog, keywords, table_format, journal)
+                journal.remove()
+        seconds = time.perf_counter() - start
         if args.figures is not None:
             keywords |= {"progress": False} | dict(args.operation.command.drawn)
             _write_figures(args, function(catalog, **keywords))
-    for warning in {str(one.message): one for one in caught}.values():
-        print(f"galml: {warning.message}", file=sys.stderr)
-    return int(any(issubclass(one.category, GalmlWarning) for one in caught))
+    reasons = {}
+    for message in {str(one.message): one.message for one in caught}.values():
+        reasons |= getattr(message, "reasons", {})
+        if not getattr(message, "reasons", {}):
+            print(f"galml: {message}", file=sys.stderr)
+    names = _names(catalog)
+    told = [(names[row], reason) for row, reason in reasons.items()]
+    return report(args, told, (number, number), seconds)
+
+
+def _write(args, catalog, keywords, table_format, journal):
+    """Write the table piece by piece, where that can be done; count its rows."""
+    from galml.core.domain import find_object
+
+    temporary = journal.folder / "000000.tmp"
+    writer = args.operation.command.writer
+    if writer is None:
+        table = getattr(galml, args.operation.name)(catalog, **keywords)
+        write_table(args, table, table_format, temporary)
+        return len(table)
+    number = find_object(writer)(
+        temporary,
+        catalog,
+        format=table_format,
+        overwrite=True,
+        chunk=args.chunk,
+        **keywords,
+    )
+    replace_output(args, temporary)
+    return number
+
+
+def _names(catalog):
+    """Name the galaxies of a catalog, by their numbers where it does not."""
+    for name in ("galaxy_id", "name", "id"):
+        if name in catalog.colnames:
+            return [str(one) for one in catalog[name]]
+    return [f"galaxy {number}" for number in range(1, len(catalog) + 1)]
 
 
 def _write_figures(args, table):

@@ -3,8 +3,9 @@
 
 import os
 
-from galml.cli.journal import RESUMED, open_journal, resume
-from galml.cli.options import add_options, keywords_of
+from galml.cli import objects
+from galml.cli.journal import RESUMED, content_of, identity, open_journal, resume
+from galml.cli.options import add_files, add_options, keywords_of
 from galml.cli.output import (
     UsageError,
     add_names,
@@ -20,6 +21,8 @@ __all__ = ["add_arguments", "cutout_grid", "run"]
 
 #: Of images of a field there are no planes to choose from.
 EXTENSION = {"type": "extension", "help": "extension to read, by name or number"}
+#: Options that say how the images of a field are cut, and those for pictures alone.
+OF_FIELDS, OF_PICTURES = ("bands", "psf_fwhm"), ("pixel_scale", "r_eff")
 
 
 def add_arguments(parser, operation):
@@ -32,27 +35,12 @@ def add_arguments(parser, operation):
     operation : `~galml.core.domain.Operation`
         Its row of the registry.
     """
-    add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help=operation.command.files)
-    add(
+    add_files(parser, operation)
+    parser.add_argument(
         "--catalog",
         metavar="TABLE",
         help="galaxies, with ra and dec (or x and y) and, if known, r_eff; by default "
         "they are detected on the first image",
-    )
-    add(
-        "--bands",
-        nargs="+",
-        metavar="BAND",
-        help="band of each file; by default BAND or FILTER of the headers, or what "
-        "follows the last _ in the file name",
-    )
-    add(
-        "--psf-fwhm",
-        nargs="+",
-        type=float,
-        metavar="FWHM",
-        help="FWHM of the PSF in each file, in arcsec",
     )
     add_options(parser, operation, hdu=EXTENSION)
     parser.epilog = RESUMED
@@ -73,8 +61,14 @@ def run(args):
         Exit code.
     """
     import galml
+    from galml.imaging.rgb import is_color_file
 
-    table_format = table_format_of(args)
+    pictures = [is_color_file(file) for file in args.files]
+    _check_options(args, pictures)
+    if all(pictures):
+        return objects.run(args)
+    inputs = args.files if args.catalog is None else [*args.files, args.catalog]
+    table_format = table_format_of(args, inputs)
     check_figures(args)
     images = _images(args)
     psf = _psf(args, images)
@@ -83,10 +77,12 @@ def run(args):
     if len(catalog) == 0:
         raise UsageError("there is no galaxy in the images")
     keywords = keywords_of(args)
-    changed = [os.stat(file).st_mtime_ns for file in args.files]
-    configuration = [args.operation.name, model.sha256, keywords]
-    configuration += [images, changed, args.catalog, args.psf_fwhm]
-    journal = open_journal(args, configuration)
+    for name in OF_FIELDS:
+        keywords.pop(name, None)
+    configuration = [args.operation.name, model.sha256, keywords, psf]
+    configuration += [{band: identity(file) for band, file in images.items()}]
+    if args.catalog is not None:
+        configuration.append(content_of(args.catalog))
     reading = {name: keywords.pop(name, None) for name in ("unit", "hdu")}
     function = getattr(galml, args.operation.name)
     drawn = set()
@@ -97,26 +93,37 @@ def run(args):
         for chunk, stack in zip(chunks, stacks, strict=True):
             table = function(stack, model=model, **keywords)
             add_names(table, [f"galaxy {row + 1}" for row in chunk])
-            _add_places(table, stack)
             if args.figures is not None:
                 _write_figures(args, stack, table, drawn)
             yield table
 
-    keys = [(str(row),) for row in range(1, len(catalog) + 1)]
-    table = resume(args, journal, ["row"], keys, compute)
-    table["row"] = table["row"].astype(int)
-    status = finish(args, table, table_format, journal)
+    numbers = list(range(1, len(catalog) + 1))
+    with open_journal(args, configuration) as journal:
+        table, reasons, computed = resume(args, journal, numbers, compute)
+        table.add_column(numbers, name="row", index=0)
+        status = finish(args, table, table_format, journal, reasons, computed)
     if args.figures is not None:
         figure = plots_of(args).plot_table(table)
         save_figure(args, figure, args.operation.command.name)
     return status
 
 
+def _check_options(args, pictures):
+    """Raise where pictures are mixed with fields, or an option is for the others."""
+    if any(pictures) and not all(pictures):
+        raise UsageError("pictures have no place in a field: pass them by themselves")
+    others = ("bands", "catalog") if all(pictures) else OF_PICTURES
+    for name in others:
+        if getattr(args, name, None) is not None:
+            kind = "images of a field" if all(pictures) else "pictures"
+            raise UsageError(f"--{name.replace('_', '-')} is for {kind}")
+
+
 def _images(args):
     """Files by their bands."""
     from astropy.io import fits
 
-    bands = args.bands
+    bands = getattr(args, "bands", None)
     if bands is None:
         bands = []
         for file in args.files:
@@ -133,14 +140,12 @@ def _images(args):
 
 def _psf(args, images):
     """FWHM of the PSF of each band."""
-    import astropy.units as u
-
-    widths = args.psf_fwhm
+    widths = getattr(args, "psf_fwhm", None)
     if widths is None:
         return None
     if len(widths) != len(images):
         raise UsageError(f"--psf-fwhm: got {len(widths)} for {len(images)} files")
-    return dict(zip(images, widths * u.arcsec, strict=True))
+    return {band: width for band, (width,) in zip(images, widths, strict=True)}
 
 
 def _catalog(args, images):
@@ -200,21 +205,6 @@ def _cutouts(args, images, catalog, psf, model, reading):
         chunk=args.chunk,
         **reading,
     )
-
-
-def _add_places(table, stack):
-    """Say where on the sky the galaxies are."""
-    import astropy.units as u
-    import numpy as np
-
-    center = (stack.data.shape[-1] - 1) / 2
-    places = [
-        (np.nan, np.nan) if wcs is None else wcs.wcs_pix2world(center, center, 0)
-        for wcs in stack.wcs
-    ]
-    for index, key in enumerate(("ra", "dec")):
-        column = [float(place[index]) for place in places] * u.deg
-        table.add_column(column, name=key, index=1 + index)
 
 
 def _write_figures(args, stack, table, drawn):

@@ -2,19 +2,31 @@
 """Results of an unfinished run, kept beside its output until it is complete."""
 
 import hashlib
-import itertools
 import json
-import shutil
-import warnings
-from pathlib import Path
+import os
+import re
+import time
+from contextlib import contextmanager, nullcontext
 
-__all__ = ["RESUMED", "Journal", "open_journal", "resume"]
+__all__ = [
+    "RESUMED",
+    "Journal",
+    "content_of",
+    "identity",
+    "locked",
+    "open_journal",
+    "resume",
+]
 
+#: File that marks a folder as that of a run, and tells of which one.
 STAMP = "run.sha256"
 #: What the help says.
 RESUMED = (
     "If a run with an output is interrupted, the same command goes on where it stopped."
 )
+#: Columns of the chunks beside the results: what a row was made from, and why it has
+#: no result.
+KEY, REASON = "galml_key", "galml_reason"
 
 
 class Journal:
@@ -25,64 +37,122 @@ class Journal:
     output : path or None
         The table that the run writes. None keeps the chunks in memory.
     configuration : object
-        All that the results depend on besides the input files, as JSON takes it.
-        Chunks of a run with another configuration are never used.
+        All that every row depends on, as JSON takes it. Chunks of a run with another
+        configuration are never used.
 
     Attributes
     ----------
-    done : set of tuple of str
-        What identifies the rows that are there.
+    done : set of str
+        Keys of the rows that are there.
     warnings : list of str
         What was said while the others were computed.
+    seconds : float
+        How long it took to compute them.
     """
 
     def __init__(self, output, configuration):
         text = json.dumps(configuration, sort_keys=True, default=str)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.folder = output and output.with_name(f"{output.name}.part")
-        self.columns = []
         self.tables = []
         self.done = set()
         self.warnings = []
+        self.seconds = 0.0
 
-    def is_other(self):
-        """Whether the folder holds chunks of a run with another configuration."""
-        if self.folder is None or not self.folder.exists():
-            return False
-        stamp = self.folder / STAMP
-        return not stamp.exists() or stamp.read_text() != self.fingerprint
-
-    def load(self, columns):
-        """Take up the chunks of an interrupted run.
+    def open(self, *, overwrite=False):
+        """Make the folder, or take up that of an interrupted run.
 
         Parameters
         ----------
-        columns : list of str
-            Columns with the files that a row was made from, which identify it. A row
-            whose files have changed since is left out.
+        overwrite : bool, optional
+            Whether the chunks of a run with another configuration may be removed.
+
+        Raises
+        ------
+        `~galml.cli.output.UsageError`
+            If the folder is that of another run, or of none: that one is never touched.
         """
+        from galml.cli.output import UsageError
+
+        if self.folder is None:
+            return
+        stamp = self._stamp()
+        if stamp is None and any(map(_is_foreign, self._content())):
+            raise UsageError(
+                f"{self.folder} is needed while the table is not complete, but holds "
+                "what is not of a run: move it away"
+            )
+        if stamp is not None and stamp != self.fingerprint:
+            if not overwrite:
+                raise UsageError(
+                    f"{self.folder} holds an interrupted run with other options: pass "
+                    "--overwrite to start again"
+                )
+            self.remove()
+            stamp = None
+        self.folder.mkdir(exist_ok=True)
+        for path in self.folder.glob("*.tmp*"):
+            # What a run had not finished when it was killed.
+            path.unlink()
+        if stamp is None:
+            # Killed before the stamp is whole, a run leaves an empty folder.
+            temporary = self.folder / f"{STAMP}.tmp"
+            temporary.write_text(self.fingerprint)
+            temporary.replace(self.folder / STAMP)
+
+    def _stamp(self):
+        """Read which run the folder is of; None where it does not say."""
+        try:
+            text = (self.folder / STAMP).read_text()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        return text if re.fullmatch("[0-9a-f]{64}", text) else None
+
+    def _content(self):
+        return sorted(self.folder.iterdir()) if self.folder.exists() else []
+
+    def load(self, keys):
+        """Take up the rows of an interrupted run that are still wanted.
+
+        Parameters
+        ----------
+        keys : iterable of str
+            What identifies the rows.
+        """
+        import numpy as np
         from astropy.table import QTable
 
-        self.columns = columns
+        wanted = set(keys)
         paths = [] if self.folder is None else sorted(self.folder.glob("*.ecsv"))
         for path in paths:
-            table = QTable.read(path, format="ascii.ecsv")
-            written = path.stat().st_mtime
-            keys = [tuple(map(str, row)) for row in table[columns].iterrows()]
-            fresh = [not any(_newer(file, written) for file in key) for key in keys]
-            self.tables.append(table[fresh])
-            self.done.update(itertools.compress(keys, fresh))
+            try:
+                table = QTable.read(path, format="ascii.ecsv")
+                for name in table.colnames:
+                    # An empty text is read as one that is missing.
+                    if table[name].dtype.kind == "U" and table[name].ndim == 1:
+                        table[name] = np.ma.filled(table[name], "")
+                found = table[KEY].tolist()
+            except Exception:
+                # A chunk that a crash of the machine has damaged is computed again.
+                continue
+            self.tables.append(table[[key in wanted for key in found]])
+            self.done.update(wanted.intersection(found))
 
-    def add(self, table, keys):
-        """Add a chunk's results, whose rows are identified by tuples of files."""
-        for index, (name, files) in enumerate(
-            zip(self.columns, zip(*keys, strict=True), strict=True)
-        ):
-            table.add_column(list(files), name=name, index=index)
+    def add(self, table, keys, reasons):
+        """Save a chunk's results.
+
+        Parameters
+        ----------
+        table : `~astropy.table.QTable`
+            The results; two columns are added.
+        keys : list of str
+            What identifies the rows.
+        reasons : list of str
+            Why a row has no result; empty where it has one.
+        """
+        table[KEY], table[REASON] = keys, reasons
         if self.folder is not None:
-            self.folder.mkdir(exist_ok=True)
-            (self.folder / STAMP).write_text(self.fingerprint)
-            # Never over a chunk that is there: stale rows are left out when read.
+            # Never over a chunk that is there: rows that are not wanted are skipped.
             number = len(list(self.folder.glob("*.ecsv")))
             path = self.folder / f"{number:06d}.ecsv"
             temporary = path.with_suffix(".tmp")
@@ -91,29 +161,131 @@ class Journal:
         self.tables.append(table)
 
     def table(self, keys):
-        """All results, in the order of the keys."""
+        """Give all results in the order of the keys, and their reasons."""
         from astropy.table import vstack
 
-        table = vstack(self.tables, join_type="exact", metadata_conflicts="silent")
-        rows = {
-            tuple(map(str, row)): number
-            for number, row in enumerate(table[self.columns].iterrows())
-        }
-        return table[[rows[key] for key in keys]]
+        tables = _with_places(self.tables)
+        table = vstack(tables, join_type="exact", metadata_conflicts="silent")
+        rows = {key: number for number, key in enumerate(table[KEY].tolist())}
+        table = table[[rows[key] for key in keys]]
+        reasons = [str(reason) for reason in table[REASON]]
+        table.remove_columns([KEY, REASON])
+        return table, reasons
 
     def remove(self):
-        """Remove the folder."""
-        if self.folder is not None and self.folder.exists():
-            shutil.rmtree(self.folder)
+        """Remove what runs have written, and the folder if nothing else is in it."""
+        if self.folder is None:
+            return
+        own = [path for path in self._content() if not _is_foreign(path)]
+        # The stamp goes last: what is left until then is known for what it is.
+        for path in sorted(own, key=lambda path: path.name == STAMP):
+            path.unlink()
+        if self.folder.exists() and not self._content():
+            self.folder.rmdir()
 
 
-def _newer(file, time):
-    path = Path(file)
-    return path.exists() and path.stat().st_mtime > time
+def _with_places(tables):
+    """Give all tables places on the sky where one has them: they depend on the data."""
+    import astropy.units as u
+    import numpy as np
+
+    if not any("ra" in table.colnames for table in tables):
+        return tables
+    tables = [table.copy(copy_data=False) for table in tables]
+    for table in tables:
+        for index, key in enumerate(("ra", "dec")):
+            if key not in table.colnames:
+                unknown = np.full(len(table), np.nan) * u.deg
+                table.add_column(unknown, name=key, index=1 + index)
+    return tables
 
 
+def _is_foreign(path):
+    """Tell what runs do not write."""
+    own = rf"{STAMP}(\.tmp)?|\d{{6}}\.ecsv|\.?\d{{6}}\.tmp.*"
+    return not re.fullmatch(own, path.name)
+
+
+def identity(file):
+    """Tell a file from others, and from what it was before.
+
+    Parameters
+    ----------
+    file : str or path-like
+        The file.
+
+    Returns
+    -------
+    list
+        Absolute path, size, and times of the last changes of content and of anything
+        else in ns: a file that took the place of another one may have its size and the
+        time of its content. None in place of these where there is no file.
+    """
+    path = os.path.abspath(file)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return [path, None]
+    return [path, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def content_of(file):
+    """Give the SHA-256 of what is in a file."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(output):
+    """Let no other run write the same table.
+
+    The system drops the lock when a run ends, however it does. Where there are no
+    locks, as on some networks, nothing is locked: then the last run to end wins.
+
+    Parameters
+    ----------
+    output : path
+        The table.
+
+    Raises
+    ------
+    `~galml.cli.output.UsageError`
+        If another run is writing it.
+    """
+    from galml.cli.output import UsageError
+
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    path = output.with_name(f".{output.name}.lock")
+    while True:
+        handle = open(path, "a")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            raise UsageError(f"another run is writing {output}") from None
+        except OSError:
+            pass
+        try:
+            if os.path.samestat(os.fstat(handle.fileno()), os.stat(path)):
+                break
+        except FileNotFoundError:
+            pass
+        # The run before has removed the file since it was opened.
+        handle.close()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        handle.close()
+
+
+@contextmanager
 def open_journal(args, configuration):
-    """Open the journal of a run, where it is not that of another one.
+    """Open the journal of a run, which no other run may write at the same time.
 
     Parameters
     ----------
@@ -122,26 +294,25 @@ def open_journal(args, configuration):
     configuration : list
         As for `Journal`.
 
-    Returns
-    -------
+    Yields
+    ------
     `Journal`
         With the results of an interrupted run, if there was one.
+
+    Raises
+    ------
+    `~galml.cli.output.UsageError`
+        If there is another run, now or interrupted.
     """
     import galml
-    from galml.cli.output import UsageError
 
     journal = Journal(args.output, [galml.__version__, *configuration])
-    if journal.is_other():
-        if not args.overwrite:
-            raise UsageError(
-                f"{journal.folder} holds an interrupted run with other options: "
-                "remove it, or pass --overwrite to start again"
-            )
-        journal.remove()
-    return journal
+    with nullcontext() if args.output is None else locked(args.output):
+        journal.open(overwrite=args.overwrite)
+        yield journal
 
 
-def resume(args, journal, columns, keys, compute):
+def resume(args, journal, keys, compute):
     """Compute what a journal does not have, and save it chunk by chunk.
 
     Parameters
@@ -150,27 +321,34 @@ def resume(args, journal, columns, keys, compute):
         What was typed.
     journal : `Journal`
         Where the results are kept.
-    columns : list of str
-        What a key consists of.
-    keys : list of tuple of str
-        What identifies each row.
+    keys : list
+        What each row was made from, beside the configuration, as JSON takes it.
     compute : callable
         Takes chunks, lists of indices into the keys, and gives a table for each, when
         its turn comes.
 
     Returns
     -------
-    `~astropy.table.QTable`
+    table : `~astropy.table.QTable`
         All results in the order of the keys.
+    reasons : list of str
+        Why a row has no result; empty where it has one.
+    computed : int
+        How many rows were computed, and not taken up.
     """
+    import warnings
+
     from tqdm import tqdm
 
+    from galml.cli.output import failed
     from galml.core.exceptions import GalmlWarning
 
-    journal.load(columns)
+    keys = [json.dumps(key, sort_keys=True, default=str) for key in keys]
+    journal.load(keys)
     pending = [index for index, key in enumerate(keys) if key not in journal.done]
     starts = range(0, len(pending), args.chunk)
     chunks = [pending[start : start + args.chunk] for start in starts]
+    start = time.perf_counter()
     with (
         tqdm(
             total=len(keys),
@@ -182,11 +360,20 @@ def resume(args, journal, columns, keys, compute):
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always", GalmlWarning)
+        told = 0
         for chunk, table in zip(chunks, compute(chunks), strict=True):
-            journal.add(table, [keys[index] for index in chunk])
+            known = {}
+            for one in caught[told:]:
+                known |= getattr(one.message, "reasons", {})
+            told = len(caught)
+            reasons = [
+                known.get(number, "no result") if failed(row) else ""
+                for number, row in enumerate(table)
+            ]
+            journal.add(table, [keys[index] for index in chunk], reasons)
             progress.update(len(chunk))
-    # Each chunk may say the same of its failures: the first one is enough.
-    own = [one for one in caught if issubclass(one.category, GalmlWarning)]
-    said = own[:1] + [one for one in caught if one not in own]
-    journal.warnings = list(dict.fromkeys(str(one.message) for one in said))
-    return journal.table(keys)
+    journal.seconds = time.perf_counter() - start
+    # What tells why rows have no result is told row by row.
+    said = [one.message for one in caught if not getattr(one.message, "reasons", {})]
+    journal.warnings = list(dict.fromkeys(map(str, said)))
+    return *journal.table(keys), len(pending)

@@ -1,8 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Commands whose files hold one galaxy each."""
 
-from galml.cli.journal import RESUMED, open_journal, resume
-from galml.cli.options import KEYWORDS, add_options, keywords_of
+from galml.cli.journal import RESUMED, identity, open_journal, resume
+from galml.cli.options import add_files, add_options, keywords_of
 from galml.cli.output import (
     UsageError,
     add_names,
@@ -12,6 +12,7 @@ from galml.cli.output import (
     plots_of,
     save_figure,
     table_format_of,
+    text_of,
 )
 
 __all__ = ["add_arguments", "run"]
@@ -28,8 +29,7 @@ def add_arguments(parser, operation):
         Its row of the registry. Options with ``nargs="+"`` have one value for all
         galaxies, or one for each.
     """
-    files = operation.command.files
-    parser.add_argument("files", nargs="+", metavar="FILE", help=files)
+    add_files(parser, operation)
     add_options(parser, operation)
     parser.epilog = RESUMED
     parser.set_defaults(run=run)
@@ -50,17 +50,23 @@ def run(args):
     """
     import galml
 
-    table_format = table_format_of(args)
-    check_figures(args)
     partners = _partners(args)
-    keys = _keys(args, partners)
+    inputs = [args.files, *partners.values()]
+    table_format = table_format_of(args, [file for files in inputs for file in files])
+    check_figures(args)
+    _check_files(args, inputs)
     keywords, series = _keywords(args)
-    configuration = [args.operation.name, keywords, series, sorted(partners)]
+    configuration = [args.operation.name, keywords, sorted(partners), sorted(series)]
     if hasattr(args, "model"):
         model = galml.load_model(args.model, operation=args.operation.name)
         configuration.append(model.sha256)
         keywords = keywords | {"model": model}
-    journal = open_journal(args, configuration)
+    keys = [
+        [[identity(file) for file in files], values]
+        for files, *values in zip(
+            zip(*inputs, strict=True), *series.values(), strict=True
+        )
+    ]
     function = getattr(galml, args.operation.name)
     series = partners | series
 
@@ -72,9 +78,12 @@ def run(args):
             add_names(table, files)
             yield table
 
-    columns = ["file", *(f"{name}_file" for name in partners)]
-    table = resume(args, journal, columns, keys, compute)
-    status = finish(args, table, table_format, journal)
+    with open_journal(args, configuration) as journal:
+        table, reasons, computed = resume(args, journal, keys, compute)
+        columns = ["file", *(f"{name}_file" for name in partners)]
+        for index, (name, files) in enumerate(zip(columns, inputs, strict=True)):
+            table.add_column([text_of(file) for file in files], name=name, index=index)
+        status = finish(args, table, table_format, journal, reasons, computed)
     if args.figures is not None:
         _write_figures(args, table, keywords, series)
     return status
@@ -82,22 +91,36 @@ def run(args):
 
 def _partners(args):
     """Files that go with the input files, by the names of their options."""
-    given = {name: getattr(args, name) for name in args.operation.command.paired}
+    given = {name: getattr(args, name, None) for name in args.operation.command.paired}
     partners = {name: files for name, files in given.items() if files}
     for name, files in partners.items():
         if len(files) != len(args.files):
             raise UsageError(
-                f"--{name}: got {len(files)} files for {len(args.files)} galaxies"
+                f"--{name}: got {len(files)} files for {len(args.files)} galaxies: "
+                f"quote a pattern (--{name} 'maps/*.fits'), or repeat the option"
             )
     return partners
 
 
-def _keys(args, partners):
-    """Tuples of an input file and the files that go with it."""
-    keys = list(zip(args.files, *partners.values(), strict=True))
-    if len(set(keys)) != len(keys):
+def _check_files(args, inputs):
+    """Raise where files are given twice, or what was meant for an option is a file."""
+    import os
+
+    if len(set(zip(*inputs, strict=True))) != len(args.files):
         raise UsageError("a file is given twice")
-    return keys
+    for file in args.files:
+        if not os.path.exists(file) and _is_number(file):
+            raise UsageError(
+                f"there is no file {file}: values of an option are separated by commas"
+            )
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _keywords(args):
@@ -118,18 +141,22 @@ def _keywords(args):
 
 def _write_figures(args, table, keywords, series):
     """Write a figure for each galaxy that has a result, and one for the table."""
+    from inspect import signature
+
     from galml.core.files import file_stem
 
     plots = plots_of(args)
-    names = [file_stem(file) for file in args.files]
+    names = [text_of(file_stem(file)) for file in args.files]
     if len(set(names)) < len(names):
         names = [f"{number:06d}_{name}" for number, name in enumerate(names)]
     # What tells how a galaxy is read, not what is done with it.
-    others = {"model", *KEYWORDS} - {"hdu", "unit"}
-    reading = {name: value for name, value in keywords.items() if name not in others}
+    known = signature(plots.plot_galaxy).parameters
+    keywords = {name: value for name, value in keywords.items() if name in known}
     for index, (row, name) in enumerate(zip(table, names, strict=True)):
         if not failed(row):
-            own = {name: values[index] for name, values in series.items()}
-            figure = plots.plot_galaxy(args.files[index], row, **reading, **own)
+            own = {
+                name: values[index] for name, values in series.items() if name in known
+            }
+            figure = plots.plot_galaxy(args.files[index], row, **keywords, **own)
             save_figure(args, figure, name)
     save_figure(args, plots.plot_table(table), args.operation.command.name)

@@ -2,13 +2,17 @@
 """Options of the commands, each in one place."""
 
 import argparse
+import glob
+import os
 from pathlib import Path
 
 __all__ = [
     "FORMATS",
     "OPTIONS",
+    "add_files",
     "add_options",
     "keywords_of",
+    "read_files",
 ]
 
 #: Formats of tables by suffix, as `astropy.table.Table.write` calls them.
@@ -48,12 +52,60 @@ def hdu(text):
     return extension(text)
 
 
+def whole(text):
+    """Read a whole number, which may be written as 1e3."""
+    number = float(text)
+    if not number.is_integer():
+        raise argparse.ArgumentTypeError(f"{text} is no whole number")
+    return int(number)
+
+
 def positive(text):
     """Read a whole number above zero."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
+    number = whole(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
+
+
+def samples(text):
+    """Read a number of samples of a galaxy, which must fit into memory."""
+    number = whole(text)
+    if not 0 <= number <= MOST_SAMPLES:
+        raise argparse.ArgumentTypeError(
+            f"got {text}, expected a whole number from 0 to {MOST_SAMPLES}"
+        )
+    return number
+
+
+def center(text):
+    """Read a place: pixels such as ``31.5,30``, or one on the sky.
+
+    Parameters
+    ----------
+    text : str
+        What was typed; on the sky ``150.1deg,2.2deg`` or ``10h00m24s +02d12m00s``.
+
+    Returns
+    -------
+    tuple of float or `~astropy.coordinates.SkyCoord`
+        As the argument ``center`` of the operations.
+    """
+    first, comma, second = text.partition(",")
+    if comma:
+        try:
+            return float(first), float(second)
+        except ValueError:
+            pass
+    from astropy.coordinates import SkyCoord
+
+    try:
+        return SkyCoord(*((first, second) if comma else (text,)))
+    except Exception as error:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected pixels such as 31.5,30, or a place on the sky "
+            "such as 150.1deg,2.2deg"
+        ) from error
 
 
 def value(text):
@@ -81,8 +133,86 @@ def value(text):
     return float(quantity.value) if plain else quantity
 
 
+def width(text):
+    """Read the width of a PSF, in arcsec unless it says otherwise.
+
+    Parameters
+    ----------
+    text : str
+        What was typed.
+
+    Returns
+    -------
+    list of `~astropy.units.Quantity`
+        One width for all bands.
+    """
+    import astropy.units as u
+
+    found = value(text)
+    return [found * u.arcsec if isinstance(found, float) else found]
+
+
+def lines(text):
+    """Give the lines of the file that ``@FILE`` names; None where it names none."""
+    if not text.startswith("@"):
+        return None
+    try:
+        # Names of files may hold bytes that are no text.
+        content = os.fsdecode(Path(text[1:]).read_bytes())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return [line.strip() for line in content.splitlines() if line.strip()]
+
+
+def read_files(text):
+    """Read names of files: one, a pattern of many, or ``@LIST`` with one a line.
+
+    Parameters
+    ----------
+    text : str
+        What was typed.
+
+    Returns
+    -------
+    list of str
+        The names.
+    """
+    listed = lines(text)
+    if listed is not None:
+        return listed
+    if glob.has_magic(text) and not os.path.exists(text):
+        return sorted(glob.glob(text)) or [text]
+    return [text]
+
+
+def several(reader, separator):
+    """Make a reader of many values out of one of a single value."""
+
+    def read(text):
+        listed = lines(text)
+        if listed is None:
+            listed = text.split(separator)
+        return [reader(part.strip()) for part in listed]
+
+    read.__name__ = reader.__name__
+    return read
+
+
+#: Most samples of a galaxy.
+MOST_SAMPLES = 10_000_000
 #: Readers that options may name as their "type".
-TYPES = {"extension": extension, "hdu": hdu, "positive": positive, "value": value}
+TYPES = {
+    "center": center,
+    "extension": extension,
+    "hdu": hdu,
+    "positive": positive,
+    "samples": samples,
+    "value": value,
+    "whole": whole,
+    "width": width,
+}
+#: What stands between values of an option that has many.
+SEPARATORS = {center: ";"}
 
 #: What commands share; a kind of command chooses by name, and may change single parts.
 OPTIONS = {
@@ -105,13 +235,13 @@ OPTIONS = {
     },
     "unit": {"help": "unit of the values where the files do not say"},
     "n_samples": {
-        "type": int,
+        "type": "samples",
         "default": 0,
         "metavar": "N",
         "help": "posterior samples for each galaxy (default: %(default)s)",
     },
     "seed": {
-        "type": int,
+        "type": "whole",
         "default": 0,
         "help": "seed of random numbers (default: %(default)s)",
     },
@@ -146,8 +276,6 @@ def add_options(parser, operation, names=tuple(OPTIONS), *, formats=FORMATS, **c
     **changes : dict
         Parts of shared options that are different for this kind, by their names.
     """
-    for name, reader in TYPES.items():
-        parser.register("type", name, reader)
     absent = set() if operation.plots else {"figures"}
     absent |= set() if operation.models or operation.architectures else NETWORK
     command = operation.command
@@ -161,11 +289,11 @@ def add_options(parser, operation, names=tuple(OPTIONS), *, formats=FORMATS, **c
         for name, option in command.options.items()
     }
     paired = {
-        name: {"nargs": "+", "metavar": "FILE"} | dict(option)
+        name: {"metavar": "FILE", "type": read_files, "action": "extend"} | dict(option)
         for name, option in command.paired.items()
     }
-    table = own | paired | shared
-    for name, option in table.items():
+    helps = {}
+    for name, option in (own | paired | shared).items():
         flags = ["-" * min(len(name), 2) + name.replace("_", "-")]
         if "short" in option:
             flags.insert(0, option["short"])
@@ -173,10 +301,51 @@ def add_options(parser, operation, names=tuple(OPTIONS), *, formats=FORMATS, **c
         option["help"] = option["help"].replace("{suffixes}", " ".join(formats))
         if name == "format":
             option["choices"] = sorted(set(formats.values()))
-        parser.add_argument(*flags, **option)
-    parser.set_defaults(formats=formats, figures=None)
-    # Files before options: some of these take as many values as there are.
+        added = parser.add_argument(*flags, **_readable(option))
+        words = added.help % {"default": added.default}
+        helps[name] = f"{flags[-1]} {added.metavar or name.upper()}: {words}"
+    parser.set_defaults(formats=formats, figures=None, helps=helps)
+
+
+def add_files(parser, operation):
+    """Add the files of a command, and say how they are named.
+
+    Parameters
+    ----------
+    parser : `~argparse.ArgumentParser`
+        Of the command.
+    operation : `~galml.core.domain.Operation`
+        Its row of the registry.
+    """
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=read_files,
+        metavar="FILE",
+        help=f"{operation.command.files}; or @LIST, a file with their names",
+    )
     parser.usage = f"galml {operation.command.name} FILE [FILE ...] [options]"
+    parser.description = (
+        f"{operation.command.summary[:1].upper()}{operation.command.summary[1:]}. "
+        "Options with values or files for each FILE take them separated by commas, "
+        "as a quoted pattern of files, by repetition, or as @LIST, one on each line."
+    )
+
+
+def _readable(option):
+    """Make an option readable for argparse.
+
+    Options with many values take one argument at a time, lest they take for values
+    the files that follow.
+    """
+    option = dict(option)
+    reader = TYPES.get(option.get("type"), option.get("type", str))
+    if option.pop("nargs", None) == "+":
+        option["action"] = "extend"
+        reader = several(reader, SEPARATORS.get(reader, ","))
+    if option.get("action") != "store_true":
+        option["type"] = reader
+    return option
 
 
 def keywords_of(args):

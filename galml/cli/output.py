@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What all commands do with their results: tables, names, reports."""
 
+import os
+import re
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -11,11 +13,16 @@ __all__ = [
     "check_figures",
     "failed",
     "finish",
+    "hints",
     "plots_of",
     "print_table",
+    "replace_output",
+    "report",
     "save_figure",
     "show",
     "table_format_of",
+    "text_of",
+    "write_table",
 ]
 
 
@@ -23,15 +30,31 @@ class UsageError(Exception):
     """A command line that cannot be carried out."""
 
 
-def table_format_of(args):
-    """Format of the table; None to show it on a terminal."""
-    output = args.output
-    if output is None:
+def table_format_of(args, inputs=()):
+    """Find the format of the table, and whether it can be written.
+
+    Parameters
+    ----------
+    args : `~argparse.Namespace`
+        What was typed. A link to a table stands for the table.
+    inputs : iterable of str
+        Files that are read, which no table replaces.
+
+    Returns
+    -------
+    str or None
+        None to show the table on a terminal.
+    """
+    if args.output is None:
         if args.format not in (None, "ascii.ecsv", "votable"):
             raise UsageError(f"{args.format} needs a file: pass --output")
         return args.format or (None if sys.stdout.isatty() else "ascii.ecsv")
-    if output.exists() and not args.overwrite:
-        raise UsageError(f"{output} exists: pass --overwrite to replace it")
+    output = args.output
+    if output.exists() and not output.is_file():
+        raise UsageError(f"{output} is not a file")
+    if output.exists() and any(_is_same(output, file) for file in inputs):
+        raise UsageError(f"{output} is one of the files to read")
+    _check_absent(args)
     if not output.absolute().parent.is_dir():
         raise UsageError(f"{output.parent} is not a folder")
     table_format = args.format or args.formats.get(output.suffix.lower())
@@ -41,7 +64,38 @@ def table_format_of(args):
         )
     if table_format == "parquet" and find_spec("pyarrow") is None:
         raise UsageError("parquet needs pyarrow: pip install 'galml[all]'")
+    if output.is_symlink():
+        args.output = output.resolve()
     return table_format
+
+
+def _is_same(output, file):
+    """Tell whether two names are of one file."""
+    return os.path.exists(file) and os.path.samefile(output, file)
+
+
+def _check_absent(args):
+    """Raise where a table is there that must not be replaced."""
+    if args.output.exists() and not args.overwrite:
+        raise UsageError(f"{args.output} exists: pass --overwrite to replace it")
+
+
+def text_of(file):
+    """Write the name of a file in characters that every table can hold.
+
+    Parameters
+    ----------
+    file : str or path-like
+        The name; bytes of it that are not UTF-8, and what cannot be printed, such as
+        the end of a line, become escapes.
+
+    Returns
+    -------
+    str
+        The text.
+    """
+    text = os.fsencode(file).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def add_names(table, files):
@@ -49,7 +103,8 @@ def add_names(table, files):
     from galml.core.files import file_stem
 
     names = table["name"] if "name" in table.colnames else [""] * len(files)
-    names = [str(name) or file_stem(f) for name, f in zip(names, files, strict=True)]
+    pairs = zip(names, files, strict=True)
+    names = [text_of(str(name) or file_stem(file)) for name, file in pairs]
     if "name" in table.colnames:
         table["name"] = names
     else:
@@ -63,47 +118,166 @@ def failed(row):
     return bool(int(row["flags"]) & (Flag.FAILED | Flag.UNREADABLE))
 
 
-def write_table(table, output, table_format):
-    """Write the table whole or not at all."""
-    temporary = output.with_name(f".{output.name}.tmp")
+def write_table(args, table, table_format, temporary):
+    """Write the table whole or not at all.
+
+    Parameters
+    ----------
+    args : `~argparse.Namespace`
+        What was typed.
+    table : `~astropy.table.QTable`
+        The table.
+    table_format : str
+        As `astropy.table.Table.write` calls it.
+    temporary : path
+        Where it is written first, on the same disk as the output.
+    """
+    import numpy as np
+
+    if table_format == "fits":
+        # FITS tables hold ASCII.
+        table = table.copy(copy_data=False)
+        for name in table.colnames:
+            if table[name].dtype.kind == "U":
+                table[name] = np.char.encode(table[name], "ascii", "backslashreplace")
     table.write(temporary, format=table_format, overwrite=True)
-    temporary.replace(output)
+    replace_output(args, temporary)
+
+
+def replace_output(args, temporary):
+    """Give a table that is whole its name."""
+    _check_absent(args)
+    os.replace(temporary, args.output)
 
 
 def print_table(table, table_format):
-    """Write a table to the standard output."""
+    """Write a table to the standard output; for a terminal what fits it."""
     if table_format is None:
-        show(table)
+        show(table, short=True)
     else:
         table.write(sys.stdout, format=table_format)
 
 
-def show(table):
-    """Print what a person can read of a table: few digits, flags by name."""
+def show(table, *, short=False):
+    """Print what a person can read of a table.
+
+    Errors stand beside their values, with few digits, and flags by their names; there
+    are no bounds, no columns of many numbers, and no files where galaxies have names.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        The table.
+    short : bool, optional
+        Whether to print no more than fits the terminal.
+    """
+    import shutil
+
+    from astropy.table import Table
+
     from galml.core.flags import decode_flags
 
-    shown = table[[name for name in table.colnames if table[name].ndim == 1]]
-    for name in shown.colnames:
+    shown, plain = Table(), []
+    names = [name for name in table.colnames if table[name].ndim == 1]
+    left_out = {f"{name}{end}" for name in names for end in ("_err", "_lo", "_hi")}
+    if "name" in names:
+        left_out |= {name for name in names if name.split("_")[-1] == "file"}
+    for name in names:
+        column, error = table[name], f"{name}_err"
+        if name in left_out:
+            continue
         if name == "flags":
-            shown[name] = [" ".join(names) for names in decode_flags(table[name])]
+            shown[name] = [" ".join(bits) for bits in decode_flags(column)]
             shown[name].info.format = "<"
-        elif shown[name].dtype.kind == "f":
-            angle = getattr(shown[name], "unit", None) is not None
+        elif column.dtype.kind == "f":
+            unit = getattr(column, "unit", None)
+            angle = str(unit) == "deg"
             digits = 5 if name in ("ra", "dec") else 1 if angle else 3
-            shown[name].info.format = f".{digits}f"
-    shown.pprint(max_lines=-1, max_width=-1)
+            errors = table[error] if error in names else None
+            if errors is None and name not in ("ra", "dec"):
+                plain.append(name)
+            shown[name] = [
+                _number(column[row], None if errors is None else errors[row], digits)
+                for row in range(len(table))
+            ]
+            shown[name].unit = unit
+        else:
+            shown[name] = column
+    limit = None if short else -1
+    columns = shutil.get_terminal_size().columns
+    # Where there is no room for all, numbers without an error go first.
+    while short and plain and len(shown.pformat(max_width=-1)[0]) > columns:
+        shown.remove_column(plain.pop())
+    shown.pprint(max_lines=limit, max_width=limit)
 
 
-def report(table):
-    """Say on the standard error what failed; return the exit code."""
-    names = table["file"] if "file" in table.colnames else table["name"]
-    bad = [name for name, row in zip(names, table, strict=True) if failed(row)]
-    if not bad:
-        return 0
-    print(f"galml: {len(bad)} of {len(table)} failed:", file=sys.stderr)
-    for name in bad:
-        print(f"  {name}", file=sys.stderr)
-    return 1
+def _number(value, error, digits):
+    """Write a number and its error."""
+    value = getattr(value, "value", value)
+    text = f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.4g}"
+    if error is None or value != value:
+        return text
+    return f"{text} ± {getattr(error, 'value', error):.{digits}f}"
+
+
+def report(args, reasons, rows, seconds):
+    """Say on the standard error what failed, and how long it took.
+
+    Parameters
+    ----------
+    args : `~argparse.Namespace`
+        What was typed.
+    reasons : list of tuple of str
+        What a galaxy without a result is called, and why it has none.
+    rows : tuple of int
+        How many rows there are, and how many were computed in this run.
+    seconds : float
+        How long these took.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    number, computed = rows
+    if reasons:
+        print(f"galml: {len(reasons)} of {number} failed:", file=sys.stderr)
+        for name, reason in reasons:
+            print(f"  {name}: {reason}", file=sys.stderr)
+        for hint in hints(args, [reason for _, reason in reasons]):
+            print(f"galml: hint: {hint}", file=sys.stderr)
+    if not args.quiet:
+        words = ["1 row" if number == 1 else f"{number} rows"]
+        if computed < number:
+            words.append(f"{number - computed} of them from before")
+        words += [f"{len(reasons)} failed", f"{seconds:.1f} s"]
+        if computed:
+            words.append(f"{computed / max(seconds, 1e-9):.3g} rows/s")
+        print(f"galml: {', '.join(words)}", file=sys.stderr)
+    return int(bool(reasons))
+
+
+def hints(args, reasons):
+    """Name the options that could help, with what they are for.
+
+    Parameters
+    ----------
+    args : `~argparse.Namespace`
+        What was typed.
+    reasons : iterable of str
+        Messages of errors, which name keywords as Python has them.
+
+    Returns
+    -------
+    list of str
+        One line for each option.
+    """
+    helps = getattr(args, "helps", {})
+    named = []
+    for reason in reasons:
+        named += re.findall(r"^(\w+): got|\b(\w+)=", reason)
+    wanted = dict.fromkeys(name for pair in named for name in pair if name in helps)
+    return [helps[name] for name in wanted]
 
 
 def check_figures(args):
@@ -124,13 +298,37 @@ def save_figure(args, figure, name):
     figure.savefig(args.figures / f"{name}.png")
 
 
-def finish(args, table, table_format, journal):
-    """Give out the table, forget the journal, and return the exit code."""
+def finish(args, table, table_format, journal, reasons, computed):
+    """Give out the table, forget the journal, and return the exit code.
+
+    Parameters
+    ----------
+    args : `~argparse.Namespace`
+        What was typed.
+    table : `~astropy.table.QTable`
+        All results.
+    table_format : str or None
+        As `table_format_of` gives it.
+    journal : `~galml.cli.journal.Journal`
+        What the results are in until then.
+    reasons : list of str
+        Why a row has no result; empty where it has one.
+    computed : int
+        How many rows were computed in this run.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
     if args.output is None:
         print_table(table, table_format)
     else:
-        write_table(table, args.output, table_format)
+        number = len(list(journal.folder.glob("*.ecsv")))
+        write_table(args, table, table_format, journal.folder / f"{number:06d}.tmp")
         journal.remove()
     for message in journal.warnings:
         print(f"galml: {message}", file=sys.stderr)
-    return report(table)
+    names = table["file"] if "file" in table.colnames else table["name"]
+    bad = [(n, r) for n, r in zip(names, reasons, strict=True) if r]
+    return report(args, bad, (len(table), computed), journal.seconds)

@@ -4,6 +4,7 @@
 import os
 import warnings
 from pathlib import Path
+from uuid import uuid4
 
 from astropy.table import QTable
 
@@ -78,7 +79,8 @@ def write_stars(
         raise InputError("path", path.name, f"a file named {' or '.join(FORMATS)}")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists: pass overwrite=True to replace it")
-    part = path.with_name(f".{path.name}.part")
+    # Of two runs that write one file at the same time, the last to end wins.
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         if format == "parquet":
             number = _write_parquet(

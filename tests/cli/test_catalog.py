@@ -82,7 +82,7 @@ def test_formats(conditions, weights, tmp_path, suffix, capsys):
 def test_numbers_of_stars(conditions, weights, tmp_path, n, expected):
     output = tmp_path / "stars.ecsv"
     options = ["-n", n, "-o", output, "--model", weights, "--quiet"]
-    assert run(conditions, *options, "--components", "age", "x") == 0
+    assert run(conditions, *options, "--components", "age,x") == 0
     stars = QTable.read(output)
     assert len(stars) == expected
     assert stars.colnames == ["galaxy_id", "age", "x", "mass", "flags"]
@@ -106,7 +106,8 @@ def test_failed_galaxy(conditions, weights, tmp_path, capsys):
     output = tmp_path / "stars.ecsv"
     options = ["-n", "2", "-o", output, "--model", weights, "--quiet"]
     assert run(conditions, *options) == 1
-    assert "1 of 2 rows have no result" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "galml: 1 of 2 failed:\n  dwarf: conditions" in error
     assert QTable.read(output)["galaxy_id"].tolist() == ["dwarf", "spiral", "spiral"]
 
 

@@ -76,7 +76,7 @@ def test_an_operation_needs_no_more_than_its_row(tmp_path, monkeypatch, capsys):
     for number, file in enumerate(files, start=1):
         fits.writeto(file, np.full((2, 2), float(number)))
     output = tmp_path / "weights.ecsv"
-    assert run("weigh-it", *files, "-o", output, "--scale", 2, 3, "--quiet") == 0
+    assert run("weigh-it", *files, "-o", output, "--scale", "2,3", "--quiet") == 0
     table = QTable.read(output)
     assert table["weight"].tolist() == [8, 24] and table["name"].tolist() == ["1", "2"]
     for option in ("--model", "--device", "--figures"):
@@ -114,25 +114,34 @@ def maps(tmp_path):
     return folders
 
 
-ELLIPSE = ("--r-eff", 10, 8, "--ellipticity", 0.4, "--position-angle", 90)
+ELLIPSE = (
+    *("--r-eff", "10pix,8pix"),
+    *("--ellipticity", 0.4),
+    *("--position-angle", "90deg"),
+)
 
 
 @pytest.mark.parametrize("kind", ["flux", "all", "table"])
-def test_measured_spin(maps, tmp_path, kind):
+@pytest.mark.parametrize("center", [[], ["--center", "20,20"]])
+def test_measured_spin(maps, tmp_path, kind, center):
     options = {
-        "flux": ["--velocity", *maps["velocity"], "--dispersion", *maps["dispersion"]],
+        "flux": [
+            *("--velocity", tmp_path / "velocity-*.fits"),
+            *("--dispersion", tmp_path / "dispersion-*.fits"),
+        ],
         "all": ["--hdu", "flux=FLUX,velocity=VELOCITY,dispersion=DISPERSION"],
         "table": [],
     }[kind]
     output = tmp_path / "spins.ecsv"
-    arguments = [*maps[kind], *ELLIPSE, *options, "-o", output, "--chunk", 1, "--quiet"]
-    assert run("lambda-r", *arguments) == 0
+    options += ["-o", output, "--chunk", 1, "--quiet", *center]
+    assert run("lambda-r", *options, *ELLIPSE, *maps[kind]) == 0
     table = QTable.read(output)
     expected = galml.lambda_r(
         *(maps[name] for name in ("flux", "velocity", "dispersion")),
-        r_eff=[10, 8],
+        r_eff=[10, 8] * u.pix,
         ellipticity=0.4,
-        position_angle=90,
+        position_angle=90 * u.deg,
+        center=(20, 20) if center else None,
     )
     np.testing.assert_allclose(table["lambda_r"], expected["lambda_r"], rtol=1e-9)
     assert table["file"].tolist() == [str(path) for path in maps[kind]]
@@ -141,7 +150,7 @@ def test_measured_spin(maps, tmp_path, kind):
 
 def test_shape_that_is_measured(maps, tmp_path):
     output = tmp_path / "spins.ecsv"
-    arguments = [*maps["table"], "--r-eff", "10", "--ellipticity", "none", "--quiet"]
+    arguments = [*maps["table"], "--r-eff", "10pix", "--ellipticity", "none", "--quiet"]
     assert run("lambda-r", *arguments, "-o", output) == 0
     np.testing.assert_allclose(QTable.read(output)["ellipticity"], 0.4, atol=0.05)
 

@@ -1,4 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import os
+import shutil
 import types
 
 import astropy.units as u
@@ -89,7 +91,7 @@ def spin(monkeypatch):
 def test_galaxies_of_a_catalog(spin, files, catalog, tmp_path):
     output = tmp_path / "spins.ecsv"
     options = ["--catalog", catalog, "-o", output, "--chunk", 2, "--quiet"]
-    assert run("spin", *files, *options, "--seed", 3, "--psf-fwhm", 1.3, 1.2, 1.1) == 0
+    assert run("spin", *files, *options, "--seed", 3, "--psf-fwhm", "1.3,1.2,1.1") == 0
     assert [len(stack) for stack, _ in spin] == [2, 1]
     stack, keywords = spin[0]
     assert stack.bands == ("g", "r", "i") and stack.data.unit == u.nJy
@@ -139,8 +141,8 @@ def test_interrupted_run_goes_on(spin, files, catalog, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--bands", "g", "r"], "--bands: got 2 for 3 files"),
-        (["--bands", "g", "r", "r"], "a band is there twice"),
+        (["--bands", "g,r"], "--bands: got 2 for 3 files"),
+        (["--bands", "g,r,r"], "a band is there twice"),
         (["--psf-fwhm", "1.2"], "--psf-fwhm: got 1 for 3 files"),
         (["--catalog", "missing.ecsv"], "missing.ecsv"),
     ],
@@ -169,3 +171,88 @@ def test_figures(spin, files, catalog, tmp_path, monkeypatch):
     assert drawn == [*NAMES, 3]
     names = {f"{name}.png" for name in NAMES} | {"spin.png"}
     assert {path.name for path in folder.iterdir()} == names
+
+
+@pytest.mark.parametrize("change", ["order", "values", "image"])
+def test_rows_of_other_galaxies_are_never_taken_up(
+    spin, files, catalog, tmp_path, monkeypatch, capsys, change
+):
+    """The journal knows the catalog by its content, and images by what they are."""
+    output, own = tmp_path / "spins.ecsv", tmp_path / "catalog.ecsv"
+    own.write_bytes(catalog.read_bytes())
+    copies = [shutil.copy(file, tmp_path) for file in files]
+    options = ["--catalog", own, "-o", output, "--chunk", 1, "--quiet"]
+    working = galml.spin
+
+    def breaking(stack, **keywords):
+        if spin:
+            raise KeyboardInterrupt
+        return working(stack, **keywords)
+
+    monkeypatch.setitem(vars(galml), "spin", breaking)
+    assert run("spin", *copies, *options) == 130
+    monkeypatch.setitem(vars(galml), "spin", working)
+    stamp = own.stat()
+    table = QTable.read(own)
+    if change == "image":
+        os.utime(copies[0], (1, 1))
+    elif change == "order":
+        table[::-1].write(own, overwrite=True)
+    else:
+        table["r_eff"] *= 1.1
+        table.write(own, overwrite=True)
+    os.utime(own, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert run("spin", *copies, *options) == 2
+    assert "interrupted run with other options" in capsys.readouterr().err
+    assert run("spin", *copies, *options, "--overwrite") == 0
+    names = list(NAMES)[::-1] if change == "order" else list(NAMES)
+    assert QTable.read(output)["name"].tolist() == names
+
+
+def test_pictures_are_one_galaxy_each(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    y, x = np.indices((96, 96)) - 47.5
+    light = 200 * np.exp(-np.hypot(x, y / 0.6) / 8)
+    colors = np.stack([light, 0.8 * light, 0.6 * light], axis=-1).astype(np.uint8)
+    pictures = [tmp_path / "a.jpg", tmp_path / "b.png"]
+    for picture in pictures:
+        image.fromarray(colors).save(picture)
+    output = tmp_path / "spins.ecsv"
+    known = ["--pixel-scale", "0.396arcsec", "--r-eff", "5arcsec,13pix"]
+    known += ["--psf-fwhm", "1.3"]
+    assert run("spin", *pictures, *known, "-o", output, "--quiet") == 0
+    table = QTable.read(output)
+    expected = galml.spin(
+        [str(picture) for picture in pictures],
+        pixel_scale=0.396 * u.arcsec,
+        r_eff=[5 * u.arcsec, 13 * u.pix],
+        psf_fwhm=1.3 * u.arcsec,
+    )
+    assert table["name"].tolist() == ["a", "b"]
+    np.testing.assert_allclose(table["spin"], expected["spin"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.jpg", "g.fits"], "pictures have no place in a field"),
+        (["a.jpg", "--catalog", "c.ecsv"], "--catalog is for images of a field"),
+        (["a.jpg", "--bands", "g"], "--bands is for images of a field"),
+        (["g.fits", "--r-eff", "3"], "--r-eff is for pictures"),
+    ],
+)
+def test_pictures_and_fields_are_not_mixed(capsys, arguments, message):
+    assert run("spin", *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["Once upon a time\n", "", b"\x00\xff" * 50, None])
+def test_catalog_that_is_none(spin, files, tmp_path, capsys, content):
+    path = tmp_path / "catalog.ecsv"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert run("spin", *files, "--catalog", path, "--quiet") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("galml: error: --catalog") and "catalog.ecsv" in error

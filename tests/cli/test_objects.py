@@ -1,5 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import os
+import subprocess
 import sys
 import types
 import warnings
@@ -8,6 +9,8 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import QTable
 from matplotlib.figure import Figure
 
@@ -16,7 +19,7 @@ from galml import cli
 from galml.cli import demo, objects
 from galml.cli import output as outputs
 from galml.cli.options import FORMATS
-from galml.core.exceptions import GalmlWarning, ModelError
+from galml.core.exceptions import GalmlError, GalmlWarning, ModelError
 from galml.core.flags import Flag
 
 
@@ -121,7 +124,8 @@ def test_keywords(operation, files, output):
 
 
 def test_dispersion_goes_with_its_map(operation, files, output):
-    arguments = [*files[:3], "--dispersion", *files[2:], "-o", output]
+    partners = [part for file in files[2:] for part in ("--dispersion", file)]
+    arguments = [*files[:3], *partners, "-o", output]
     assert run("circularity", *arguments, "--chunk", 2) == 0
     partners = [keywords["dispersion"] for _, keywords in operation.calls]
     assert partners == [files[2:4], files[4:]]
@@ -129,15 +133,17 @@ def test_dispersion_goes_with_its_map(operation, files, output):
 
 
 def test_values_for_each_galaxy(operation, files, output, capsys):
-    arguments = [*files, "-o", output, "--chunk", 2, "--redshift", 1, 2, 3, 4, 5]
+    arguments = ["-o", output, "--chunk", 2, "--redshift", "1,2,3,4,5", *files]
     operation.stop_after = 2
     assert run("circularity", *arguments) == 130
     assert [words["redshift"] for _, words in operation.calls] == [[1, 2], [3, 4]]
     operation.stop_after = None
-    assert run("circularity", *arguments[:-1], 6) == 2
+    # Where a value is another one, the galaxy is measured again.
+    arguments[5] = "1,2,3,6,5"
     assert run("circularity", *arguments) == 0
-    assert operation.calls[-1][1]["redshift"] == [5]
-    assert run("circularity", *files, "--redshift", 1, 2) == 2
+    assert operation.calls[-1] == ([files[3], files[4]], operation.calls[-1][1])
+    assert operation.calls[-1][1]["redshift"] == [6, 5]
+    assert run("circularity", *files, "--redshift", "1,2") == 2
     assert "--redshift: got 2 values for 5 galaxies" in capsys.readouterr().err
 
 
@@ -150,7 +156,7 @@ def test_images_of_one_galaxy_each(
 ):
     monkeypatch.setitem(vars(galml), command, operation)
     known = ["--filter", "F160W", "--pixel-scale", "0.06arcsec", f"--{option}", value]
-    known += ["--psf-fwhm", "3pix", "0.18arcsec"]
+    known += ["--psf-fwhm", "3pix,0.18"]
     assert run(command, *files[:2], "-o", output, *known) == 0
     ((names, keywords),) = operation.calls
     assert names == files[:2]
@@ -161,7 +167,7 @@ def test_images_of_one_galaxy_each(
         "seed": 0,
         "filter": "F160W",
         "pixel_scale": 0.06 * u.arcsec,
-        "psf_fwhm": [3 * u.pix, 0.18 * u.arcsec],
+        "psf_fwhm": [[3 * u.pix], [0.18 * u.arcsec]],
         option: value,
     }
     assert list(QTable.read(output)["file"]) == files[:2]
@@ -196,6 +202,34 @@ def test_standard_output(operation, files, capsys, monkeypatch):
     assert captured.err == ""
 
 
+def test_terminal_gets_a_short_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    flags = [0, int(Flag.FAILED | Flag.UNREADABLE)]
+    table = QTable(
+        {
+            "file": ["maps/a.fits", "maps/b.fits"],
+            "name": ["a", "b"],
+            "circularity": [0.912345, np.nan],
+            "circularity_err": [0.1, np.nan],
+            "circularity_lo": [0.8, np.nan],
+            "a_number_that_is_not_an_estimate": [0.5, np.nan],
+            "position_angle": [12.34, np.nan] * u.deg,
+            "position_angle_err": [1.26, np.nan] * u.deg,
+            "latent": np.ones((2, 3)),
+            "flags": flags,
+        }
+    )
+    outputs.show(table, short=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "circularity", "position_angle", "flags"]
+    assert lines[1].split() == ["deg"]
+    assert lines[3].split() == ["a", "0.912", "±", "0.100", "12.3", "±", "1.3"]
+    assert lines[4].split() == ["b", "nan", "nan", "failed", "unreadable"]
+    assert max(map(len, lines)) <= 70
+    outputs.show(table)
+    assert "a_number_that_is_not_an_estimate" in capsys.readouterr().out
+
+
 def test_failures_are_rows(operation, files, output, capsys):
     Path(files[1]).write_bytes(b"")
     assert run("circularity", *files, "-o", output) == 1
@@ -204,8 +238,189 @@ def test_failures_are_rows(operation, files, output, capsys):
     assert table["name"][1] == "map_2"
     error = capsys.readouterr().err
     assert "galml: a batch had failures\n" in error
-    assert "1 of 5 failed" in error
-    assert files[1] in error
+    assert f"galml: 1 of 5 failed:\n  {files[1]}: no result\n" in error
+    assert "\ngalml: 5 rows, 1 failed, " in error
+    assert error.endswith(" rows/s\n")
+
+
+def test_reasons_and_hints_of_failed_rows(tmp_path, capsys):
+    """What Python says of each file, and the option that could help."""
+    bare, empty = tmp_path / "bare.fits", tmp_path / "empty.fits"
+    fits.writeto(bare, np.ones((20, 20)))
+    empty.write_bytes(b"")
+    missing = tmp_path / "missing.fits"
+    assert run("circularity", bare, empty, missing, "--quiet") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("galml: 3 of 3 failed:\n")
+    for file in (bare, empty, missing):
+        try:
+            galml.circularity(str(file))
+        except (GalmlError, OSError) as reason:
+            assert f"  {file}: {reason}\n" in error
+    assert "galml: hint: --unit UNIT: unit of the values where" in error
+    assert error.count("galml: hint") == 1
+    assert run("circularity", bare, "--unit", "km/s", "--hdu", 7, "--quiet") == 1
+    assert "galml: hint: --hdu HDU: extension to read" in capsys.readouterr().err
+
+
+def test_reasons_survive_interruption(operation, files, output, capsys):
+    Path(files[0]).write_bytes(b"")
+    operation.stop_after = 1
+    assert run("circularity", *files, "-o", output, "--chunk", 2) == 130
+    operation.stop_after = None
+    capsys.readouterr()
+    assert run("circularity", *files, "-o", output) == 1
+    error = capsys.readouterr().err
+    assert f"  {files[0]}: no result\n" in error
+    assert "galml: 5 rows, 2 of them from before, 1 failed" in error
+
+
+def test_files_stand_anywhere_among_the_options(operation, files, output, tmp_path):
+    """No option takes more than one argument, so none takes files for values."""
+    (tmp_path / "list.txt").write_text(f"{files[3]}\n\n{files[4]}\n")
+    options = ["--redshift", "0.1", files[0], "--center", "3,4", files[1], "-o", output]
+    assert run("circularity", *options, f"@{tmp_path / 'list.txt'}", "--quiet") == 0
+    ((names, keywords),) = operation.calls
+    assert names == [files[0], files[1], files[3], files[4]]
+    assert keywords["redshift"] == 0.1 and keywords["center"] == (3, 4)
+
+
+def test_lists_of_files_and_values(operation, files, tmp_path):
+    values = tmp_path / "values.txt"
+    values.write_text("1\n2\n3\n4\n5\n")
+    pattern = tmp_path / "map_*.fits"
+    options = ["--redshift", f"@{values}", "--dispersion", pattern]
+    assert run("circularity", *options, pattern) == 0
+    ((names, keywords),) = operation.calls
+    assert names == keywords["dispersion"] == files
+    assert keywords["redshift"] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--redshift", "high"], "invalid float value"),
+        (["--redshift", "@nowhere.txt"], "nowhere.txt"),
+        (["@nowhere.txt"], "nowhere.txt"),
+        (["--quiet", "@nowhere.txt"], "nowhere.txt"),
+        (["--center", "1,2,3"], "expected pixels such as 31.5,30"),
+        (["--n-samples", "1e12"], "got 1e12, expected a whole number from 0 to"),
+        (["--n-samples", "2.5"], "2.5 is no whole number"),
+        (["--n-samples", "-1"], "got -1, expected a whole number"),
+        (["--seed", "abc"], "invalid whole value: 'abc'"),
+        (["--odd"], "unrecognized arguments: --odd"),
+    ],
+)
+def test_what_cannot_be_parsed(operation, files, capsys, options, message):
+    with pytest.raises(SystemExit) as exit_:
+        run("circularity", *files, *options)
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("usage: galml circularity FILE")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("31.5,30", (31.5, 30)),
+        ("150.1deg,2.2deg", SkyCoord(150.1, 2.2, unit="deg")),
+        ("10h00m24s +02d12m00s", SkyCoord(150.1, 2.2, unit="deg")),
+    ],
+)
+def test_centers(operation, files, text, expected):
+    assert run("circularity", files[0], "--center", text) == 0
+    found = operation.calls[0][1]["center"]
+    if isinstance(expected, tuple):
+        assert found == expected
+    else:
+        assert found.separation(expected) < 1e-6 * u.arcsec
+    assert run("circularity", *files[:2], "--center", f"{text};1,2") == 0
+    assert operation.calls[1][1]["center"][1] == (1, 2)
+
+
+def test_whole_numbers_may_have_exponents(operation, files):
+    assert run("circularity", files[0], "--n-samples", "1e3", "--chunk", "1e2") == 0
+    assert operation.calls[0][1]["n_samples"] == 1000
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("no memory is left")])
+def test_lack_of_memory_is_told(files, monkeypatch, capsys, operation, error):
+    def fail(files, **keywords):
+        raise error
+
+    monkeypatch.setitem(vars(galml), "circularity", fail)
+    assert run("circularity", *files, "--quiet") == 2
+    assert "not enough memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_names_that_are_no_text(operation, tmp_path, suffix):
+    names = [b"caf\xc3\xa9.fits", b"caf\xe9.fits", b"two\nlines.fits"]
+    files = [os.path.join(tmp_path, os.fsdecode(name)) for name in names]
+    try:
+        for size, file in enumerate(files, start=2):
+            Path(file).write_bytes(b" " * size)
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    output = tmp_path / f"results{suffix}"
+    assert run("circularity", *files, "-o", output, "--chunk", 1) == 0
+    table = QTable.read(output, format=FORMATS[suffix])
+    first = r"caf\xe9" if suffix == ".fits" else "caf\xe9"
+    assert list(table["name"]) == [first, r"caf\xe9", r"two\nlines"]
+    assert list(table["circularity"]) == [2, 3, 4]
+
+
+def test_output_that_is_no_table(operation, files, tmp_path, capsys):
+    copy = Path(files[0]).read_bytes()
+    options = ["--overwrite", "--format", "fits", "-o"]
+    assert run("circularity", *files, *options, files[0]) == 2
+    assert "is one of the files to read" in capsys.readouterr().err
+    assert run("circularity", *files, *options, tmp_path) == 2
+    assert run("circularity", *files, *options, os.devnull) == 2
+    assert capsys.readouterr().err.count("is not a file") == 2
+    assert Path(files[0]).read_bytes() == copy and operation.calls == []
+
+
+def test_link_stands_for_its_table(operation, files, tmp_path):
+    table, link = tmp_path / "table.ecsv", tmp_path / "link.ecsv"
+    table.write_text("old")
+    link.symlink_to(table)
+    assert run("circularity", *files, "-o", link, "--overwrite") == 0
+    assert link.is_symlink() and len(QTable.read(table)) == 5
+
+
+def test_closed_pipe_is_no_error(files, tmp_path):
+    code = """
+import sys
+import numpy as np
+import galml
+from astropy.table import QTable
+from galml import cli
+
+def circularity(files, **keywords):
+    zeros = np.zeros(len(files))
+    return QTable({"circularity": zeros, "flags": zeros.astype(int)})
+
+class Model:
+    sha256 = ""
+
+vars(galml)["circularity"] = circularity
+vars(galml)["load_model"] = lambda *args, **keywords: Model
+sys.exit(cli.main(["circularity", "--quiet", *sys.argv[1:]]))
+"""
+    many = [str(tmp_path / f"{number:060d}.fits") for number in range(2000)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *many],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+    process.stderr.close()
 
 
 def test_resume(operation, files, output):
@@ -223,24 +438,12 @@ def test_resume(operation, files, output):
     assert not output.with_name("results.ecsv.part").exists()
 
 
-def test_resume_computes_changed_files_again(operation, files, output):
-    operation.stop_after = 1
-    run("circularity", *files, "-o", output, "--chunk", 3)
-    Path(files[0]).write_bytes(b" " * 10)
-    later = os.path.getmtime(files[0]) + 10
-    os.utime(files[0], (later, later))
-    operation.stop_after = None
-    assert run("circularity", *files, "-o", output, "--chunk", 3) == 0
-    assert operation.calls[1][0] == [files[0], *files[3:]]
-    assert list(QTable.read(output)["circularity"]) == [10, 2, 3, 4, 5]
-
-
 @pytest.mark.parametrize(
     "options", [["--model", "other"], ["--redshift", "0.1"], ["--dispersion"]]
 )
 def test_other_run_is_not_resumed(operation, files, output, capsys, options):
     if options == ["--dispersion"]:
-        options = [*options, *files]
+        options = [*options, Path(files[0]).parent / "map_*.fits"]
     operation.stop_after = 1
     run("circularity", *files, "-o", output, "--chunk", 2)
     operation.stop_after = None
@@ -267,7 +470,8 @@ def test_existing_output(operation, files, output, capsys):
         (["-o", "results.txt"], "the suffix is none of"),
         (["-o", "nowhere/results.ecsv"], "nowhere is not a folder"),
         (["--format", "fits"], "needs a file"),
-        (["--dispersion", "a.fits"], "got 1 files for 5 galaxies"),
+        (["--dispersion", "a.fits"], "got 1 files for 5 galaxies: quote a pattern"),
+        (["0.2"], "there is no file 0.2: values of an option are separated"),
         (["--model", "unknown"], "no model is called"),
     ],
 )
@@ -309,7 +513,12 @@ def test_version(capsys):
 def plots(monkeypatch):
     drawn = []
 
-    def plot_galaxy(velocity_map, row, **options):
+    def plot_galaxy(
+        velocity_map, row, *, hdu=None, unit=None, redshift=None, dispersion=None
+    ):
+        given = {"hdu": hdu, "unit": unit, "redshift": redshift}
+        given["dispersion"] = dispersion
+        options = {name: value for name, value in given.items() if value is not None}
         drawn.append((velocity_map, row["name"], options))
         return Figure()
 
@@ -326,7 +535,8 @@ def test_figures(operation, plots, files, tmp_path, capsys):
     Path(files[1]).write_bytes(b"")
     folder = tmp_path / "some" / "figures"
     arguments = [*files[:3], "--figures", folder, "--hdu", 1, "--unit", "m/s"]
-    arguments += ["--redshift", 0.1, 0.2, 0.3, "--dispersion", *files[2:]]
+    arguments += ["--redshift", "0.1,0.2,0.3", "--tracer", "stars"]
+    arguments += [part for file in files[2:] for part in ("--dispersion", file)]
     assert run("circularity", *arguments) == 1
     same = {"hdu": 1, "unit": "m/s"}
     assert plots == [
