@@ -20,7 +20,7 @@ def as_given(probability, samples=None, prevalence=0.5, **columns):
     table = QTable({**columns, "merger_probability": probability})
     if samples is not None:
         table["merger_probability_samples"] = samples
-    table.meta |= {"PREVALEN": prevalence, "MODEL": "merger-1", "MODELSHA": "ab12"}
+    table.meta |= {"PREVALEN": prevalence, "MODEL": "merger-2", "MODELSHA": "ab12"}
     return table
 
 
@@ -205,7 +205,7 @@ def test_a_part_without_results():
 def test_result_tells_where_it_comes_from():
     result = fraction(as_given([0.5, 0.9], prevalence=0.4), (1, 2))
     assert result.meta["OPERATN"] == "fraction"
-    assert (result.meta["MODEL"], result.meta["MODELSHA"]) == ("merger-1", "ab12")
+    assert (result.meta["MODEL"], result.meta["MODELSHA"]) == ("merger-2", "ab12")
     assert result.meta["ARG_1"] == "prior=(1, 2)"
     assert result.meta["PREVALEN"] == 0.4
     assert result.meta["GALMLVER"] == galml.__version__

@@ -56,7 +56,7 @@ def test_these_bounds_tell_trained_from_random_weights(mocks):
 
 
 def test_all_shipped_models_are_tested():
-    assert list_models("merger")["name"].tolist() == ["merger-1"]
+    assert list_models("merger")["name"].tolist() == ["merger-2"]
 
 
 def test_mergers_of_the_galaxy_zoo(shared):
