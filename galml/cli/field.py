@@ -4,7 +4,7 @@
 import os
 
 from galml.cli import objects
-from galml.cli.journal import RESUMED, content_of, identity, open_journal, resume
+from galml.cli.journal import content_of, identity, open_journal, resume
 from galml.cli.options import add_files, add_options, keywords_of
 from galml.cli.output import (
     UsageError,
@@ -43,7 +43,6 @@ def add_arguments(parser, operation):
         "they are detected on the first image",
     )
     add_options(parser, operation, hdu=EXTENSION)
-    parser.epilog = RESUMED
     parser.set_defaults(run=run)
 
 

@@ -9,7 +9,6 @@ import time
 from contextlib import contextmanager, nullcontext
 
 __all__ = [
-    "RESUMED",
     "Journal",
     "content_of",
     "identity",
@@ -20,10 +19,6 @@ __all__ = [
 
 #: File that marks a folder as that of a run, and tells of which one.
 STAMP = "run.sha256"
-#: What the help says.
-RESUMED = (
-    "If a run with an output is interrupted, the same command goes on where it stopped."
-)
 #: Columns of the chunks beside the results: what a row was made from, and why it has
 #: no result.
 KEY, REASON = "galml_key", "galml_reason"

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Commands whose files hold one galaxy each."""
 
-from galml.cli.journal import RESUMED, identity, open_journal, resume
+from galml.cli.journal import identity, open_journal, resume
 from galml.cli.options import add_files, add_options, keywords_of
 from galml.cli.output import (
     UsageError,
@@ -31,7 +31,6 @@ def add_arguments(parser, operation):
     """
     add_files(parser, operation)
     add_options(parser, operation)
-    parser.epilog = RESUMED
     parser.set_defaults(run=run)
 
 

@@ -279,6 +279,7 @@ def add_options(parser, operation, names=tuple(OPTIONS), *, formats=FORMATS, **c
     absent = set() if operation.plots else {"figures"}
     absent |= set() if operation.models or operation.architectures else NETWORK
     command = operation.command
+    absent |= set(command.lacks)
     shared = {
         name: OPTIONS[name] | changes.get(name, {})
         for name in names
@@ -325,10 +326,10 @@ def add_files(parser, operation):
         help=f"{operation.command.files}; or @LIST, a file with their names",
     )
     parser.usage = f"galml {operation.command.name} FILE [FILE ...] [options]"
-    parser.description = (
-        f"{operation.command.summary[:1].upper()}{operation.command.summary[1:]}. "
-        "Options with values or files for each FILE take them separated by commas, "
-        "as a quoted pattern of files, by repetition, or as @LIST, one on each line."
+    parser.epilog = (
+        "Options with values or files for each FILE take them separated by commas, as "
+        "a quoted pattern of files, by repetition, or as @LIST, one on each line. If a "
+        "run with an output is interrupted, the same command goes on where it stopped."
     )
 
 
