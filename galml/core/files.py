@@ -2,15 +2,15 @@
 """FITS files and HDUs read as `~astropy.nddata.NDData`, with their partners."""
 
 import math
+import os
 import re
-import warnings
-import zlib
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 
 import astropy.units as u
+import numpy as np
 from astropy.io import fits
-from astropy.io.registry import IORegistryError
 from astropy.nddata import (
     InverseVariance,
     NDData,
@@ -18,19 +18,22 @@ from astropy.nddata import (
     VarianceUncertainty,
 )
 from astropy.table import QTable
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS
 
 from galml.core.exceptions import (
     GalmlError,
     InputError,
     InputTypeError,
     InputUnitError,
+    MissingFileError,
 )
 from galml.core.geometry import ANY_REST, choose_channels
 
 __all__ = [
     "IMAGE_HDUS",
     "UNCERTAINTIES",
+    "check_file",
+    "check_size",
     "file_stem",
     "find_hdu",
     "header_unit",
@@ -41,6 +44,9 @@ __all__ = [
     "read_table",
     "readable",
 ]
+
+#: Most pixels that are read at once: 20 000 a side.
+MOST_PIXELS = 400_000_000
 
 IMAGE_HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 
@@ -100,6 +106,8 @@ _SPELLINGS = {
 # An electron as headers write it, with its charge.
 _ELECTRON = re.compile(r"(?<![A-Za-z0-9])e(\^?-(?!\d)|(?=\s*/))(?![A-Za-z])")
 
+_DATES = ("DATE", "DATE-OBS", "DATE-BEG", "DATE-AVG", "DATE-END", "TIME-OBS")
+
 # Velocity axes of AIPS, which tell their frame, and by VELREF their convention.
 _AIPS_VELOCITY = re.compile(r"VELO-(LSR|HEL|OBS|GEO|GAL|LSD|LSK|CMB|SOU)\s*")
 # Axes that are velocities, in m/s where the header tells no unit.
@@ -142,16 +150,27 @@ def parse_unit(text, argument):
     )
     if re.search(r"erg", text, flags=re.I):
         text, usual = (re.sub(r"\bA\b", "Angstrom", t) for t in (text, usual))
-    with warnings.catch_warnings():
-        # Units with more than one slash are discouraged, but common and clear.
-        warnings.simplefilter("ignore", u.UnitsWarning)
-        for spelling in (text, usual):
-            unit = u.Unit(spelling, parse_strict="silent")
-            if not isinstance(unit, u.UnrecognizedUnit):
-                return unit
+    for spelling in (text, usual):
+        unit = _read_unit(spelling)
+        if unit is not None:
+            return unit
     raise InputUnitError(
         argument, f"the unit {text!r}, which cannot be understood", "a unit, or unit="
     )
+
+
+def _read_unit(text):
+    """Read a unit; None where it is none.
+
+    More than one slash is discouraged, and astropy remarks upon it, but common and
+    clear: what stands between slashes is read by itself.
+    """
+    above, *below = re.split(r"/(?![^(]*\))", text)
+    parts = [text] if len(below) < 2 else [above, *below]
+    found = [u.Unit(part, parse_strict="silent") for part in parts]
+    if any(isinstance(unit, u.UnrecognizedUnit) for unit in found):
+        return None
+    return found[0] / math.prod(found[1:], start=u.dimensionless_unscaled)
 
 
 def file_stem(path):
@@ -160,25 +179,66 @@ def file_stem(path):
     return re.sub(suffix, "", Path(path).name, flags=re.I)
 
 
+def check_file(path, argument):
+    """Raise where a path is not that of a file on disk.
+
+    To read pipes and devices would never end, and addresses in a catalog are not to be
+    asked for behind the user's back.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    argument : str
+        Name used in errors.
+
+    Raises
+    ------
+    galml.core.InputError
+        For an address, a pipe, a socket or a device.
+    OSError
+        When the file is not there.
+    """
+    if "://" in str(path):
+        expected = "a file on disk: astropy.utils.data.download_file fetches one"
+        raise InputError(argument, f"the address {path}", expected)
+    mode = os.stat(os.path.expanduser(path)).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(argument, f"{path}, a pipe or device", "a file on disk")
+
+
+def check_size(shape, argument):
+    """Raise where an image is too large to be read at once, whatever its file says.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Its pixels along each axis.
+    argument : str
+        Name used in errors.
+
+    Raises
+    ------
+    galml.core.InputError
+        Beyond 4e8 pixels.
+    """
+    if math.prod(shape) > MOST_PIXELS:
+        got = " x ".join(str(side) for side in shape)
+        raise InputError(argument, f"{got} pixels", f"at most {MOST_PIXELS}")
+
+
 @contextmanager
 def readable(argument, what, expected="a FITS image"):
-    """Turn what damaged files make astropy raise into an InputError."""
+    """Turn whatever damaged files make their readers raise into an InputError."""
+    passed = (GalmlError, PermissionError, IsADirectoryError)
     try:
         yield
-    except (GalmlError, FileNotFoundError, PermissionError, IsADirectoryError):
+    except FileNotFoundError as error:
+        raise MissingFileError(argument, what, "a file that is there") from error
+    except (*passed, MemoryError, ImportError):
         raise
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        fits.VerifyError,
-        TypeError,
-        ValueError,
-        KeyError,
-        IndexError,
-        IORegistryError,
-    ) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
             argument, f"{what}, which cannot be read ({reason})", expected
         ) from error
@@ -211,13 +271,16 @@ def read_table(path, *, argument, hdu=None, expected="a table"):
         When a file is not there or may not be read.
     """
     with readable(argument, str(path), expected):
+        check_file(path, argument)
         return QTable.read(path, **({} if hdu is None else {"hdu": hdu}))
 
 
 def read_fits(path, **options):
     """Read one image of a FITS file; options as for `read_hdu`."""
-    with readable(options["argument"], str(path)), fits.open(path) as hdus:
-        return read_hdu(hdus, **options)
+    with readable(options["argument"], str(path)):
+        check_file(path, options["argument"])
+        with fits.open(path) as hdus:
+            return read_hdu(hdus, **options)
 
 
 def read_hdu(source, *, argument, unit, hdu, ndim, channels=None):
@@ -308,7 +371,11 @@ def find_hdu(hdus, name, channel, ndim, argument):
 
 def _pixels(image, part):
     """Read pixels; those of a file without caching or rescaling its HDU."""
-    return image.data[part] if "data" in vars(image) else image.section[part]
+    if "data" in vars(image):
+        return image.data[part]
+    # The header is enough to know how many there are.
+    check_size(np.broadcast_to(0, image.shape)[part].shape, "data")
+    return image.section[part]
 
 
 def _channel(header, channel, shape):
@@ -388,14 +455,28 @@ def header_wcs(header, hdus):
     wavelength; `~astropy.wcs.WCS` would take the one for optical velocities and the
     other for wavelengths.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        return WCS(_repaired(header), fobj=hdus)
+    return _QuietWCS(_repaired(header), fobj=hdus)
+
+
+class _QuietWCS(WCS):
+    """A WCS that is repaired without a word.
+
+    Filters of warnings belong to the process, not to the thread that changes them.
+    """
+
+    def fix(self, translate_units="", naxis=None):
+        self._fix_scamp()
+        self.wcs.fix(translate_units, naxis)
 
 
 def _repaired(header):
     """Copy a header with cards that astropy can read; itself where it can already."""
     changes = {}
+    # wcslib remarks upon the former name of a card, and upon dates that are numbers.
+    odd = [key for key in _DATES if not isinstance(header.get(key, ""), str)]
+    if "RADECSYS" in header:
+        changes["RADESYS"] = header.get("RADESYS", header["RADECSYS"])
+        odd.append("RADECSYS")
     for axis in range(1, 10):
         if not any(f"{card}{axis}" in header for card in ("CTYPE", "CUNIT", "CRVAL")):
             continue
@@ -424,10 +505,12 @@ def _repaired(header):
             changes |= _logarithmic(header, axis)
             if not unit:
                 changes[f"CUNIT{axis}"] = "Angstrom"
-    if not changes:
+    if not changes and not odd:
         return header
     header = header.copy()
     header.update(changes)
+    for key in odd:
+        header.remove(key)
     return header
 
 

@@ -10,14 +10,15 @@ Axes are counted as NumPy does; every WCS of the astropy shared interface (APE 1
 is understood. Nothing given is changed.
 """
 
-import warnings
+from contextlib import suppress
 from numbers import Real
 
 import astropy.units as u
 import numpy as np
 from astropy.constants import c
-from astropy.coordinates import SpectralQuantity
+from astropy.coordinates import ConvertError, SkyCoord, SpectralQuantity
 from astropy.wcs import WCS, NonseparableSubimageCoordinateSystemError
+from astropy.wcs.utils import wcs_to_celestial_frame
 from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
@@ -34,6 +35,7 @@ __all__ = [
     "pixel_scale",
     "roles",
     "sky_angle",
+    "sky_positions",
     "spectral_axis",
     "wrap_angle",
 ]
@@ -78,12 +80,16 @@ def _kinds(low):
 
 
 def _units(low):
-    """Give the unit of each world axis."""
-    with warnings.catch_warnings():
-        # The Angstrom is discouraged by the standard in which they are told.
-        warnings.simplefilter("ignore", u.UnitsWarning)
-        names = low.world_axis_units
-    return [u.Unit(name, parse_strict="silent") for name in names]
+    """Give the unit of each world axis.
+
+    That of a FITS WCS is taken as it is: astropy would write it in a standard that
+    discourages the Angstrom, and remark upon it.
+    """
+    if isinstance(low, SlicedLowLevelWCS):
+        units = _units(low._wcs)
+        return [units[world] for world in low._world_keep]
+    names = low.wcs.cunit if isinstance(low, WCS) else low.world_axis_units
+    return [u.Unit(name or "", parse_strict="silent") for name in names]
 
 
 def _low_level(wcs):
@@ -182,6 +188,12 @@ def arrange(wcs, shape, ndim, argument):
     wcs : `~astropy.wcs.WCS`, other APE 14 WCS or None
         The WCS of what is left.
     """
+    try:
+        roles(wcs)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        got = f"a WCS that cannot be used ({reason})"
+        raise InputError(argument, got, "a WCS that leads to the sky") from error
     size = len(shape)
     given = 0 if wcs is None else _low_level(wcs).pixel_n_dim
     if given > size:
@@ -478,15 +490,22 @@ def beam_of(source, *, argument="beam"):
 
 def _header_beam(source):
     """Read widths and angle of the beam from metadata; None where there is none."""
-    meta = source.meta
-    if meta.get("BMAJ"):
-        major, minor = meta["BMAJ"], meta.get("BMIN", meta["BMAJ"])
-        unit = u.arcsec if _is_in_arcsec(major, source) else u.deg
-        return major * unit, minor * unit, meta.get("BPA", 0.0)
-    if meta.get("BMMAJ"):
-        major, minor = meta["BMMAJ"], meta.get("BMMIN", meta["BMMAJ"])
-        return major * u.arcsec, minor * u.arcsec, meta.get("BMPA", 0.0)
+    for cards in (("BMAJ", "BMIN", "BPA"), ("BMMAJ", "BMMIN", "BMPA")):
+        if not source.meta.get(cards[0]):
+            continue
+        major, minor, angle = (_number(source.meta, card) for card in cards)
+        in_arcsec = cards[0] == "BMMAJ" or _is_in_arcsec(major, source)
+        unit = u.arcsec if in_arcsec else u.deg
+        return major * unit, (minor or major) * unit, angle or 0.0
     return None
+
+
+def _number(meta, card):
+    """Read a number of a header; None where there is none."""
+    try:
+        return None if meta.get(card) is None else float(meta[card])
+    except (TypeError, ValueError) as error:
+        raise InputError(card, repr(meta[card]), "a number") from error
 
 
 def _is_in_arcsec(width, source):
@@ -547,3 +566,48 @@ def _local_matrix(wcs, position):
     )
     plane = np.stack([east, north / depth])
     return np.stack([plane[:, 1] - plane[:, 2], plane[:, 3] - plane[:, 4]], axis=1)
+
+
+def sky_positions(all_wcs, pixels):
+    """Give places on the sky of pixels of many images.
+
+    Parameters
+    ----------
+    all_wcs : sequence of `~astropy.wcs.WCS`, other APE 14 WCS or None
+        Celestial WCS of each image.
+    pixels : array_like
+        Shape (n, 2): pixel (x, y) of each image, counted from 0.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (n, 2): right ascension and declination (ICRS) in degrees; NaN where
+        there is no WCS, or where it does not reach.
+    """
+    places = np.full((len(all_wcs), 2), np.nan)
+    frames = {}
+    for row, (wcs, pixel) in enumerate(zip(all_wcs, pixels, strict=True)):
+        if not isinstance(wcs, WCS):
+            if wcs is not None:
+                with suppress(ConvertError, ValueError):
+                    sky = HighLevelWCSWrapper(wcs).pixel_to_world(*pixel).icrs
+                    places[row] = sky.ra.deg, sky.dec.deg
+            continue
+        try:
+            world = wcs.all_pix2world([pixel], 0)[0]
+        except (ValueError, MemoryError):  # what wcslib raises
+            continue
+        places[row] = world[[wcs.wcs.lng, wcs.wcs.lat]]
+        key = (wcs.wcs.ctype[wcs.wcs.lng], wcs.wcs.radesys, wcs.wcs.equinox)
+        frames.setdefault(tuple(map(str, key)), []).append(row)
+    # Frames are few, and turning one place takes as long as turning many.
+    for rows in frames.values():
+        lon, lat = places[rows].T
+        try:
+            frame = wcs_to_celestial_frame(all_wcs[rows[0]])
+            sky = SkyCoord(lon, lat, unit=u.deg, frame=frame).icrs
+        except (ConvertError, ValueError):  # of a planet, or no latitude
+            places[rows] = np.nan
+        else:
+            places[rows] = np.stack([sky.ra.deg, sky.dec.deg], 1)
+    return places

@@ -19,6 +19,7 @@ from galml.physics import stable_seed
 
 __all__ = [
     "check_samples",
+    "check_seed",
     "infer",
     "keyed_generator",
     "progress_updates",
@@ -26,6 +27,10 @@ __all__ = [
     "survive_forks",
     "to_device",
 ]
+
+
+#: Most random passes.
+MOST_SAMPLES = 100_000
 
 
 @functools.cache
@@ -224,6 +229,24 @@ def _check_count(name, value, least):
         raise InputError(name, repr(value), f"a whole number of at least {least}")
 
 
+def check_seed(seed):
+    """
+    Raise where a seed is none.
+
+    Parameters
+    ----------
+    seed : int or None
+        The seed.
+
+    Raises
+    ------
+    galml.core.exceptions.InputError
+        If it is no whole number.
+    """
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral)):
+        raise InputError("seed", repr(seed), "a whole number, or None")
+
+
 def check_samples(network, n_samples):
     """
     Raise where random passes are asked for that a network does not have.
@@ -238,9 +261,12 @@ def check_samples(network, n_samples):
     Raises
     ------
     galml.core.exceptions.InputError
-        If it is no whole number, or the network has no distributions.
+        If it is no whole number, too large for memory, or the network has no
+        distributions.
     """
     _check_count("n_samples", n_samples, 0)
+    if n_samples > MOST_SAMPLES:
+        raise InputError("n_samples", n_samples, f"at most {MOST_SAMPLES}")
     if n_samples and not hasattr(network, "n_noise"):
         expected = "0: this model has no distributions"
         raise InputError("n_samples", n_samples, expected)

@@ -505,14 +505,35 @@ def _read_each(items, names, adapt, channels, options):
         if channels is not None:
             options = options | {"channels": partial(channels, row)}
         try:
+            item = os.fsdecode(item) if isinstance(item, bytes) else item
             one = item if adapt is None else adapt(item)
             member = read(one, **options)
         except Exception as error:
             # One member that cannot be read, for whatever reason, ends no batch.
-            member = Failure(error, name_of(item, getattr(item, "meta", None)))
+            member = Failure(error, _name_of_any(item))
         if name is not None:
             member.name = name
         yield member
+
+
+def _name_of_any(item):
+    """Name an object that could not be read, where that is possible."""
+    try:
+        return name_of(item, getattr(item, "meta", None))
+    except Exception:
+        return None
+
+
+def _read_block(items, names, arrays, unit):
+    """Read arrays together; one by one where that raises anything."""
+    try:
+        yield arrays(items, names, unit)
+    except Exception as error:
+        if len(items) == 1:
+            yield Failure(error, names[0])
+            return
+        for item, name in zip(items, names, strict=True):
+            yield from _read_block([item], [name], arrays, unit)
 
 
 def _read_blocks(items, names, adapt, arrays, channels, options):
@@ -522,7 +543,7 @@ def _read_blocks(items, names, adapt, arrays, channels, options):
         found = _plain_kind(item, min(options["ndim"]))
         size = (len(block) + 1) * getattr(item, "size", 0)
         if block and (found != kind or len(block) == BLOCK or size > BLOCK_PIXELS):
-            yield arrays(block, known, options["unit"])
+            yield from _read_block(block, known, arrays, options["unit"])
             block, known = [], []
         kind = found
         if found is None:
@@ -531,7 +552,7 @@ def _read_blocks(items, names, adapt, arrays, channels, options):
             block.append(item)
             known.append(name)
     if block:
-        yield arrays(block, known, options["unit"])
+        yield from _read_block(block, known, arrays, options["unit"])
 
 
 def _plain_kind(item, ndim):
@@ -645,12 +666,20 @@ class RowOptions:
         """Give the values for one object, as a dict."""
         return {name: self._of(name, v, index) for name, v in self.options.items()}
 
+    def finish(self, count):
+        """Raise where there are values for another number of objects than came."""
+        for name, value in self.options.items():
+            if self._is_per_row(name, value) and len(value) != count:
+                expected = f"one value, or {count}"
+                raise InputError(name, f"{len(value)} values", expected)
+
     def _of(self, name, value, index):
-        if self.is_single or not self._is_per_row(name, value):
-            return value
-        if index >= len(value):
-            raise InputError(name, f"{len(value)} values", "one for each object")
-        return value[index]
+        if not self.is_single and self._is_per_row(name, value):
+            if index >= len(value):
+                raise InputError(name, f"{len(value)} values", "one for each object")
+            value = value[index]
+        # What is masked has not been given.
+        return None if np.any(getattr(value, "mask", False)) else value
 
     def _is_per_row(self, name, value):
         """Tell one value for each object from one for all."""

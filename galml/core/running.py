@@ -12,7 +12,14 @@ import torch
 
 from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
-from galml.core.inference import check_samples, infer, progress_updates, resolve_device
+from galml.core.geometry import sky_positions
+from galml.core.inference import (
+    check_samples,
+    check_seed,
+    infer,
+    progress_updates,
+    resolve_device,
+)
 from galml.core.inputs import BLOCK, BLOCK_PIXELS, Failure
 from galml.core.results import build_table, failure_flags, warn_batch
 from galml.physics import fresh_seed
@@ -26,7 +33,9 @@ CHUNK_PIXELS = BLOCK_PIXELS
 WORKERS = 4
 #: Why a row has no result whose numbers came out of the network as none.
 NO_NUMBER = InputError(
-    "data", "values of which no finite result can be made", "values in a sensible unit"
+    "data",
+    "an object of which no finite result can be made",
+    "values in the right unit, weights that are finite, a WCS that covers the object",
 )
 
 #: For every share of threads that is at work: torch's number before the first one.
@@ -77,6 +86,7 @@ def run(
         When the one object cannot be used, or an option is out of its range.
     """
     source = domain.read(data, **options)
+    check_seed(seed)
     if n_samples and seed is None:
         seed = fresh_seed()
     layout = domain.columns(n_samples)
@@ -107,13 +117,14 @@ def run(
             with _noting(broken, places, members):
                 columns = domain.answer(output, prepared, members)
                 bits = domain.flags(output, prepared, members)
-                answers.append((places, columns, bits))
+                sky = _on_the_sky(domain, prepared, members)
+                answers.append((places, columns, bits, sky))
             if len(answers) > number:
                 update(len(places))
         for answer in _one_by_one(domain, broken or (), keywords, rows):
             answers.append(answer)
             update(1)
-    columns, flags = _merge(rows, answers, layout)
+    columns, flags, sky = _merge(rows, answers, layout)
     call = options | (asked or {}) | {"n_samples": n_samples or None}
     table = build_table(
         columns,
@@ -121,6 +132,7 @@ def run(
         model=domain.model,
         names=[name for name, _ in rows],
         flags=flags,
+        places=sky,
         device=str(device),
         dtype=dtype,
         seed=seed,
@@ -340,7 +352,9 @@ def _one_by_one(domain, broken, keywords, rows):
                     network = domain.model.network
                     (output,) = infer(network, [prepared.inputs], **keywords)
                 columns = domain.answer(output, prepared, [member])
-                yield [place], columns, domain.flags(output, prepared, [member])
+                bits = domain.flags(output, prepared, [member])
+                sky = _on_the_sky(domain, prepared, [member])
+                yield [place], columns, bits, sky
             except Exception as error:
                 rows[place] = rows[place][0], error
 
@@ -407,14 +421,37 @@ def _merge(rows, answers, layout):
         for name, (shape, unit) in layout.items()
     }
     flags = np.array([failure_flags(error) for _, error in rows], dtype=int)
-    for places, values, bits in answers:
+    sky = np.full((len(rows), 2), np.nan)
+    for places, values, bits, position in answers:
+        sky[places] = position
         for name, column in values.items():
             columns[name][places] = column
         flags[places] = bits
     for name, (_, unit) in layout.items():
         if unit is str:
             columns[name] = columns[name].astype(str)
-    return columns, flags
+    return columns, flags, sky
+
+
+def _on_the_sky(domain, prepared, members):
+    """Give right ascension and declination of each row, NaN where nobody knows."""
+    all_wcs = [
+        member.wcs_of(row) if hasattr(member, "wcs_of") else None
+        for member in members
+        for row in range(len(member))
+    ]
+    if all(wcs is None for wcs in all_wcs):
+        return np.nan
+    if hasattr(domain, "centers"):
+        return sky_positions(all_wcs, domain.centers(prepared, members))
+    centers = np.concatenate([member.center for member in members])
+    middle = np.concatenate(
+        [
+            np.tile((np.array(m.values.shape[:-3:-1]) - 1) / 2, (len(m), 1))
+            for m in members
+        ]
+    )
+    return sky_positions(all_wcs, np.where(np.isnan(centers), middle, centers))
 
 
 def _unknown(shape, unit):

@@ -4,7 +4,6 @@
 import itertools
 import math
 import os
-import warnings
 
 import astropy.units as u
 import numpy as np
@@ -43,7 +42,7 @@ def detect(
     image,
     *,
     threshold=1.5,
-    min_pixels=10,
+    min_pixels=120,
     contrast=0.01,
     box_size=BOX,
     psf_fwhm=None,
@@ -74,7 +73,8 @@ def detect(
         Least brightness of the smoothed image, in standard deviations of a pixel
         before smoothing.
     min_pixels : int, optional
-        Least number of connected pixels of a source.
+        Least number of connected pixels of a source: by default that of galaxies whose
+        shape can be seen, in place of all sources.
     contrast : float, optional
         Share of the light of a source that a part needs to count as its own; 1 does
         not deblend.
@@ -241,15 +241,16 @@ def _background(values, mask, segments, box_size):
 def _segments(values, mask, level, smoothing, min_pixels, contrast):
     """Find the pixels that belong to each source; None where there is none."""
     from photutils.segmentation import deblend_sources, detect_sources
-    from photutils.utils.exceptions import NoDetectionsWarning
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import gaussian_filter, label
 
     smooth = gaussian_filter(np.where(mask, 0.0, values), smoothing)
     level = np.broadcast_to(np.nan_to_num(level, nan=np.inf), values.shape)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoDetectionsWarning)
-        segments = detect_sources(smooth, level, min_pixels, mask=mask)
-    if segments is None or contrast == 1:
+    # photutils would warn where it finds none.
+    parts, _ = label((smooth > level) & ~mask, np.ones((3, 3)))
+    if not (np.bincount(parts.ravel())[1:] >= min_pixels).any():
+        return None
+    segments = detect_sources(smooth, level, min_pixels, mask=mask)
+    if contrast == 1:
         return segments
     return deblend_sources(
         smooth, segments, min_pixels, contrast=contrast, progress_bar=False

@@ -9,6 +9,7 @@ from astropy.table import vstack
 from tqdm import tqdm
 
 from galml.core.exceptions import InputError, InputUnitError
+from galml.core.files import check_size
 from galml.core.flags import Flag
 from galml.core.results import warn_batch
 from galml.cutouts import targets
@@ -266,6 +267,7 @@ def iter_cutouts(
         n_pixels, scales = targets.plan_sizes(
             size, n_pixels, pixel_scale, targets.native_scale(first), r_eff, len(sky)
         )
+        check_size((n_pixels, n_pixels), "size")
         job = Job(
             bands=bands,
             psfs=plan_psfs(bands, target_psf, scales),

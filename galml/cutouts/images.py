@@ -4,7 +4,6 @@
 import copy
 import io
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +29,7 @@ from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import (
     IMAGE_HDUS,
     UNCERTAINTIES,
+    check_file,
     find_hdu,
     header_unit,
     header_wcs,
@@ -107,6 +107,7 @@ class OpenFiles:
         """
         hdus = self._open.pop(path, None)
         if hdus is None:
+            check_file(path, "images")
             if len(self._open) >= self.limit:
                 self._open.pop(next(iter(self._open))).close()
             # Reading rows when they are wanted leaves no mapped pages behind.
@@ -605,11 +606,11 @@ def _read_asdf_wcs(hdu):
     import gwcs  # noqa: F401
 
     tree = io.BytesIO(hdu.data["ASDF_METADATA"].tobytes())
-    with warnings.catch_warnings():
-        # Schemas of the mission that are not installed are not needed.
-        warnings.simplefilter("ignore")
-        with asdf.open(tree, lazy_load=False, memmap=False) as metadata:
-            return metadata["meta"]["wcs"]
+    # Schemas of the mission that are not installed are not needed.
+    options = {"ignore_missing_extensions": True, "ignore_unrecognized_tag": True}
+    options |= {"lazy_load": False, "memmap": False}
+    with asdf.open(tree, **options) as metadata:
+        return metadata["meta"]["wcs"]
 
 
 def _pixels(image):

@@ -17,6 +17,8 @@ EXPECTED = (
     "an array, (array, pixel scale), FWHM Quantity, photutils PSF model, or function "
     "of (x, y) or of a SkyCoord"
 )
+#: Widest FWHM of a Gaussian, in pixels, that is drawn.
+WIDEST = 256
 #: Half the side of a Gaussian's image, in FWHM: 1e-8 of the light is left out.
 REACH = 2.5
 #: Shifts smaller than this, in pixels, are not worth an interpolation.
@@ -202,6 +204,9 @@ def _odd(width):
 
 
 def _gaussian(fwhm, size):
+    if fwhm > WIDEST:
+        got = f"a FWHM of {fwhm:.4g} pixels"
+        raise InputError("psf", got, f"at most {WIDEST}: is its unit right?")
     size = size or 2 * math.ceil(REACH * fwhm) + 1
     y, x = _offsets(size)
     return np.exp(-0.5 * (x**2 + y**2) / (SIGMA * fwhm) ** 2)

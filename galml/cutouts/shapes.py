@@ -33,6 +33,9 @@ CORRECTIONS = 3
 MIN_SIGMA = 0.3
 #: Least share of the aperture that has to be on the image.
 MIN_COVERED = 0.8
+#: Half-light radius in FWHM of the PSF below which a source is not resolved: that of
+#: a Gaussian is 0.5, that of a Moffat profile with the wings of the air 0.63.
+POINT = 0.66
 #: Least axis ratio that can be measured on pixels.
 MIN_RATIO = 0.05
 
@@ -76,7 +79,8 @@ def measure(values, *, std=None, mask=None, pixel_scale=None, psf_fwhm=None):
         ``position_angle`` (degrees counter-clockwise from +y, in [0, 180)), ``snr``
         (inside the half-light ellipse), all float and NaN where there is nothing to
         measure; ``flags`` (int, bits of `galml.core.Flag`: ``LOW_SNR``, ``FEW_PIXELS``,
-        ``TRUNCATED``, ``PA_UNDETERMINED``, ``FAILED``).
+        ``TRUNCATED``, ``PA_UNDETERMINED``, ``POINT_SOURCE`` where the PSF is known,
+        ``FAILED``).
 
     Raises
     ------
@@ -95,8 +99,8 @@ def measure(values, *, std=None, mask=None, pixel_scale=None, psf_fwhm=None):
     width = psf_fwhm_in_pixels(psf_fwhm, pixel_scale)
     if usable.sum() < MIN_PIXELS:
         return _no_result(Flag.FEW_PIXELS | Flag.FAILED)
-    noise = _noise(values, usable) if std is None else _typical(std, usable)
     with np.errstate(all="ignore"):
+        noise = _noise(values, usable) if std is None else _typical(std, usable)
         center = _peak(values, usable)
         known = usable.copy()
         usable &= ~_neighbors(values, usable, center, noise)
@@ -287,6 +291,8 @@ class _Galaxy:
             ratio = self.ratio
         if 1.0 - ratio < 0.02:
             flags |= Flag.PA_UNDETERMINED
+        if self.r50 * math.sqrt(self.ratio) < POINT * psf_fwhm:
+            flags |= Flag.POINT_SOURCE
         return {
             "x": float(self.center[1]),
             "y": float(self.center[0]),
@@ -338,7 +344,8 @@ def _peak(values, usable):
         low = max(y - 2, 0), max(x - 2, 0)
         part = smooth[low[0] : y + 3, low[1] : x + 3]
         dy, dx = np.unravel_index(np.argmax(part), part.shape)
-        if smooth[low[0] + dy, low[1] + dx] <= smooth[y, x]:
+        # Sums of huge values may be no numbers, which are not above any other.
+        if not smooth[low[0] + dy, low[1] + dx] > smooth[y, x]:
             return float(y), float(x)
         y, x = int(low[0] + dy), int(low[1] + dx)
 

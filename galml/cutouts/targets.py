@@ -1,13 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Where cutouts lie on the sky, how large they are, and how their pixels lie."""
 
-import warnings
-
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import ICRS, SkyCoord
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
+from astropy.wcs.wcsapi import high_level_objects_to_values
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.geometry import pixel_scale as scale_of
@@ -248,7 +247,8 @@ def cutout_wcs(sky, axes, scales, n_pixels):
         if not np.isfinite([ra, dec, scale]).all():
             made.append(None)
             continue
-        wcs = WCS(naxis=2)
+        # Nothing is to be repaired: for that, astropy changes filters of warnings.
+        wcs = WCS(naxis=2, fix=False)
         wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
         wcs.wcs.cunit = ["deg", "deg"]
         wcs.wcs.radesys = "ICRS"
@@ -276,10 +276,14 @@ def to_pixels(wcs, sky):
     x, y : `~numpy.ndarray`
         In the shape of the positions; NaN where the image has no pixels for them.
     """
-    with warnings.catch_warnings():
-        # Far outside the image, distortions need not have an inverse.
-        warnings.simplefilter("ignore")
-        x, y = wcs.world_to_pixel(sky)
+    low = getattr(wcs, "low_level_wcs", wcs)
+    world = high_level_objects_to_values(sky, low_level_wcs=low)
+    with np.errstate(all="ignore"):
+        if isinstance(wcs, WCS):
+            # Far outside the image, distortions need not have an inverse.
+            x, y = wcs.all_world2pix(*world, 0, quiet=True)
+        else:
+            x, y = low.world_to_pixel_values(*world)
         back = wcs.pixel_to_world(x, y)
     # A position behind the tangent plane may be projected as its antipode.
     with np.errstate(invalid="ignore"):

@@ -18,6 +18,9 @@ from galml.gas_kinematics.velocities import read_maps
 __all__ = ["VIEWS", "KinematicDomain", "map_problems"]
 
 FEW_PIXELS = 24
+#: Half the width of the 68 % interval beyond which a circularity tells little but what
+#: all mock galaxies have in common: 0.8 of theirs, see benchmarks/population_widths.py.
+PRIOR_WIDTH = 0.8 * 0.28
 #: An inclination that is not known better than this is not given.
 INCLINATION_LIMIT = 15.0
 #: Share of the border of an array with a measurement beyond which a map is truncated.
@@ -140,6 +143,10 @@ class KinematicDomain:
             columns |= _samples(result, outputs["noise"], position_angle)
         return columns
 
+    def centers(self, prepared, members):
+        """Give the pixel (x, y) of each galaxy."""
+        return prepared.center.numpy()
+
     def flags(self, outputs, prepared, members):
         """Give the bits of `galml.core.Flag` of each map."""
         domain = self.model.config["domain"]
@@ -153,17 +160,21 @@ class KinematicDomain:
         noise = np.where(known, scalar("log_noise"), scalar("log_difference"))
         # Zero also stands for what is not known, which training has seen.
         outside = ((scalars < low) | (scalars > high)) & (scalars != 0)
-        error = self._posterior(outputs, prepared)["turn_error"].numpy()
+        result = self._posterior(outputs, prepared)
+        error, kappa = (result[k].numpy() for k in ("turn_error", "kappa_quantiles"))
         center = np.concatenate([member.center for member in members])
+        beam = np.concatenate([member.beam for member in members])
+        blurred = beam > 2 * prepared.radius.numpy()
         states = {
             Flag.OUTLIERS: prepared.n_outliers.numpy() > 0,
             Flag.TRUNCATED: prepared.at_edge.numpy() > EDGE_SHARE,
             Flag.RESAMPLED: prepared.radius.numpy() < domain["radius"],
             Flag.LOW_SNR: noise > 0,
             Flag.FEW_PIXELS: prepared.n_pixels.numpy() < FEW_PIXELS,
-            Flag.OUT_OF_DOMAIN: outside.any(1),
+            Flag.OUT_OF_DOMAIN: outside.any(1) | blurred,
             Flag.PA_UNDETERMINED: error > 45,
             Flag.CENTER_ASSUMED: np.isnan(center[:, 0]),
+            Flag.PRIOR_DOMINATED: (kappa[:, 2] - kappa[:, 0]) / 2 > PRIOR_WIDTH,
         }
         flags = np.concatenate([member.flags for member in members])
         for bit, state in states.items():

@@ -800,7 +800,8 @@ def _kernel(smooth, observation, wcs):
         ny, nx = observation.values.shape[1:]
         scale = pixel_scale(wcs, ((nx - 1) / 2, (ny - 1) / 2))
         fwhm = (np.sqrt(beam[0] * beam[1]) / scale).to_value(u.pix)
-        pixels = gaussian_fwhm_to_sigma * fwhm
+        # A beam in a wrong unit makes no kernel that is larger than the map.
+        pixels = min(gaussian_fwhm_to_sigma * fwhm, max(ny, nx) / 4)
     return channels, pixels, pixels
 
 

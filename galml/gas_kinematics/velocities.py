@@ -286,6 +286,10 @@ def _convert(members, second, options, reader, is_single, stars):
                 raise member.errors[0]
         row += count
         yield member
+    if not is_single:
+        options.finish(row)
+        if second is not None:
+            second.finish(row)
 
 
 @dataclass
@@ -470,6 +474,12 @@ class _Dispersions:
             "one map" if self.is_single else f"{self.length} maps",
             "one map" if is_single else f"{length} maps, as many as data",
         )
+
+    def finish(self, count):
+        """Raise where there are more than the velocity maps."""
+        if self.waiting or next(self.members, None) is not None:
+            expected = f"{count} maps, as many as data"
+            raise InputError("dispersion", f"more than {count} maps", expected)
 
     def take(self, count):
         """Give the next ones: an array for all, or for each its array or error."""

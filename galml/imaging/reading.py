@@ -56,6 +56,9 @@ UNCALIBRATED = {u.adu, u.DN, u.ct, u.electron, u.ph, u.s, u.pix, u.rad}
 #: Fewest known pixels, and smallest effective radius in pixels.
 MIN_PIXELS = 64
 SMALLEST = 0.7
+#: Signal to noise below which there is no source at the center; side of the square
+#: there, and depth of the border that tells the noise, in pixels.
+FAINTEST, MIDDLE, BORDER = 5.0, 5, 2
 #: Keys of the metadata that name the bands; those together are of filters that light
 #: passes one after the other, of which one makes the band.
 BAND_KEYS = (
@@ -73,6 +76,8 @@ COUNTS = (u.electron, u.ct, u.adu, u.DN, u.ph)
 RATES = (u.dimensionless_unscaled, *(one / u.s for one in COUNTS))
 #: Columns of a table that name its rows, and those that hold names of files.
 NAME_COLUMNS, FILE_COLUMNS = ("name", "id"), ("file", "filename", "path")
+#: Standard deviation of a Gaussian over the median of its absolute value.
+GAUSSIAN = 1.4826
 #: Key of the metadata by which a color image is known after it has been read.
 COLORS = "RGB_IMAGE"
 #: Wavelength (micron) of the band in which sizes are measured and images judged.
@@ -742,10 +747,11 @@ def _images(
         flags = np.array(flags) | int(Flag.NO_UNIT)
     center = np.full((len(values), 2), np.nan)
     flags, r_eff = np.array(flags, dtype=int), np.array(r_eff, dtype=float)
+    place = nearest_band(wavelengths, known.reference or REFERENCE)
+    flags[_empty(values[:, place])] |= int(Flag.NO_SOURCE_AT_CENTER)
     if known.reference is not None and missing.any():
         from galml.imaging.stamps import measure_size
 
-        place = nearest_band(wavelengths, known.reference)
         for row in np.flatnonzero(missing):
             r_eff[row], center[row] = measure_size(
                 values[row, place], psf_fwhm[row, place]
@@ -771,6 +777,24 @@ def _images(
             for row in zip(factors, wcs or [None] * len(values), strict=True)
         ],
     )
+
+
+def _empty(planes):
+    """Tell where nothing at the center stands out of the noise of the border.
+
+    Noise of the border that galaxies reach is too high, so that only brightness well
+    above it counts; where one of both is not known, nothing is told.
+    """
+    ny, nx = planes.shape[1:]
+    border = np.ones((ny, nx), dtype=bool)
+    border[BORDER:-BORDER, BORDER:-BORDER] = False
+    y, x = (max((n - MIDDLE) // 2, 0) for n in (ny, nx))
+    middle = planes[:, y : y + MIDDLE, x : x + MIDDLE].reshape(len(planes), -1)
+    around = planes[:, border]
+    sky = np.median(around, axis=1)
+    noise = GAUSSIAN * np.median(np.abs(around - sky[:, None]), axis=1)
+    signal = (np.median(middle, axis=1) - sky) * math.sqrt(middle.shape[1])
+    return signal < FAINTEST * noise
 
 
 def _magnitude(values):

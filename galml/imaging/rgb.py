@@ -7,6 +7,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 
+from galml.core.files import check_file, check_size, readable
 from galml.cutouts.colors import SDSS_NONLINEARITY, SDSS_SCALES
 
 __all__ = [
@@ -84,13 +85,15 @@ def is_color_file(path):
     return Path(os.fspath(path)).suffix.lower() in (".jpg", ".jpeg", ".png")
 
 
-def read_color_file(path):
+def read_color_file(path, *, argument="cutouts"):
     """Read a JPEG or PNG file; needs Pillow.
 
     Parameters
     ----------
     path : str or path
         The file.
+    argument : str
+        Name used in errors.
 
     Returns
     -------
@@ -99,10 +102,15 @@ def read_color_file(path):
 
     Raises
     ------
+    galml.core.InputError
+        When it is no such image, damaged, or too large.
     OSError
-        When the file is not there, or no such image.
+        When the file is not there.
     """
     from PIL import Image
 
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))[::-1].copy()
+    with readable(argument, str(path), "a JPEG or PNG image"):
+        check_file(path, argument)
+        with Image.open(path) as image:
+            check_size((image.height, image.width), argument)
+            return np.asarray(image.convert("RGB"))[::-1].copy()

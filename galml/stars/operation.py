@@ -17,7 +17,12 @@ import torch
 
 from galml.core.exceptions import InputError, InputUnitError
 from galml.core.flags import Flag
-from galml.core.inference import infer, progress_updates, resolve_device
+from galml.core.inference import (
+    check_seed,
+    infer,
+    progress_updates,
+    resolve_device,
+)
 from galml.core.inputs import as_table
 from galml.core.model import GalaxyModel
 from galml.core.results import build_table, warn_batch
@@ -32,6 +37,8 @@ __all__ = ["iter_stars", "sample_stars", "star_log_prob"]
 CHUNK = 1_000_000
 #: Stars of a galaxy where nothing else is said.
 N_STARS = 10_000
+#: Most stars of one table: 80 GB.
+MOST_STARS = 1_000_000_000
 #: Stars whose noise is drawn at once.
 BLOCK = 16384
 #: Pieces with fewer stars go through the network together.
@@ -147,6 +154,9 @@ def sample_stars(
     True
     """
     draw = _plan(conditions, n, seed, model, components, device, batch_size)
+    if draw.total > MOST_STARS:
+        expected = f"at most {MOST_STARS} at once; galml.stars.iter_stars gives more"
+        raise InputError("n", f"{draw.total} stars", expected)
     # One axis after the other, as the columns will be.
     values = np.empty((len(draw.axes), draw.total)).T
     galaxy = np.empty(draw.total, dtype=np.int64)
@@ -341,10 +351,9 @@ def _plan(conditions, n, seed, model, components, device, batch_size):
     model = load_model(model, "stars")
     axes, size = model_axes(model), _check_size(batch_size)
     components = _find_components(components, axes)
+    check_seed(seed)
     if seed is None:
         seed = fresh_seed()
-    elif not isinstance(seed, Integral):
-        raise InputError("seed", repr(seed), "a whole number, or None")
     device = resolve_device(device)
     galaxies = read_galaxies(conditions, model, device=device)
     counts = _count_stars(n, galaxies, conditions)
@@ -416,6 +425,9 @@ def _count_stars_of_mass(mass, galaxies):
         expected = f"a mass, or one for each of {len(galaxies)} galaxies"
         raise InputError("n", f"shape {mass.shape}", expected) from error
     ratio = np.nan_to_num(galaxies.mass) / mass
+    if (ratio > 2**53).any():
+        got = f"{mass.min():g} solar masses, of which a galaxy holds {ratio.max():.3g}"
+        raise InputError("n", got, "at most 2^53 stars")
     return np.maximum(1, np.round(ratio)).astype(np.int64)
 
 

@@ -75,9 +75,9 @@ def lambda_r(
     velocity, dispersion : object
         Maps of the mean velocity and of the velocity dispersion of the stars,
         corrected for the instrument's; as many as of ``flux``.
-    r_eff : float or `~astropy.units.Quantity`, optional
+    r_eff : `~astropy.units.Quantity`, optional
         Semi-major axis of the ellipse, above zero, in pixels or as an angle (for a
-        table: in the unit of ``x``). By default the aperture is the whole map, and
+        table: as ``x``). By default the aperture is the whole map, and
         ``truncated`` is flagged.
     center : pair of float, `~astropy.coordinates.SkyCoord`, optional
         Pixel (x, y) counted from 0, or sky position. By default the centroid of the
@@ -85,8 +85,8 @@ def lambda_r(
     ellipticity : float, optional
         1 - b/a of the ellipse, at least 0 and below 1. None measures it, from the
         second moments of the light inside the ellipse.
-    position_angle : float or `~astropy.units.Quantity`, optional
-        Of the ellipse's major axis, in degrees, east of north where there is a
+    position_angle : `~astropy.units.Quantity`, optional
+        Of the ellipse's major axis, east of north where there is a
         celestial WCS, otherwise counter-clockwise from +y. Measured by default.
     radius : {"circular", "elliptical"}, optional
         What R is: the distance from the center, as for SAURON, ATLAS3D and MaNGA
@@ -97,7 +97,7 @@ def lambda_r(
         the constant in a flux-weighted least-squares fit to the velocities inside the
         ellipse, beside a solid-body and a flat rotation of any axis; velocities 5
         times the scatter off are left out of the fit.
-    psf_fwhm : float or `~astropy.units.Quantity`, optional
+    psf_fwhm : `~astropy.units.Quantity`, optional
         Full width at half maximum of the PSF, in pixels or as an angle. With
         ``sersic_index`` it asks for λ_R corrected for seeing.
     sersic_index : float, optional
@@ -135,6 +135,7 @@ def lambda_r(
     -----
     Spaxels that are masked or not finite in any map, without light, or with a
     dispersion below zero, are left out;
+    of maps with more than a million pixels, squares of pixels are put together first;
     ``masked`` is flagged where less than 85 % of the ellipse is covered, and
     ``few_pixels`` below 30 spaxels. 10 are the least.
 
@@ -156,13 +157,15 @@ def lambda_r(
 
     Examples
     --------
+    >>> import astropy.units as u
     >>> import numpy as np
     >>> import galml
     >>> y, x = np.indices((41, 41)) - 20.0
     >>> flux = np.exp(-np.hypot(x, y) / 6)
     >>> velocity = 150 * np.tanh(x / 5)
     >>> dispersion = np.full(flux.shape, 80.0)
-    >>> table = galml.lambda_r(flux, velocity, dispersion, unit="km/s", r_eff=10)
+    >>> maps = flux, velocity, dispersion
+    >>> table = galml.lambda_r(*maps, unit="km/s", r_eff=10 * u.pix)
     >>> round(float(table["lambda_r"][0]), 3)
     0.731
     """
@@ -255,18 +258,29 @@ class Measured:
         Shape (galaxies, columns): as `measure` gives them, in its order.
     bits : `~numpy.ndarray`
         Bits of `galml.core.Flag`.
+    wcs : list
+        Celestial WCS of each map, or None.
+    center : `~numpy.ndarray`
+        Shape (galaxies, 2): pixel (x, y) of each center.
     """
 
     names: list
     values: np.ndarray
     bits: np.ndarray
+    wcs: list
+    center: np.ndarray
 
     def __len__(self):
         return len(self.names)
 
     def __getitem__(self, rows):
-        names = [self.names[row] for row in rows]
-        return Measured(names, self.values[rows], self.bits[rows])
+        names, wcs = ([all_[row] for row in rows] for all_ in (self.names, self.wcs))
+        arrays = (self.values[rows], self.bits[rows])
+        return Measured(names, *arrays, wcs, self.center[rows])
+
+    def wcs_of(self, row):
+        """Give the WCS of one map, or None."""
+        return self.wcs[row]
 
     @property
     def inputs(self):
@@ -319,15 +333,30 @@ class SpaxelDomain:
 
         def convert(index, spaxels):
             galaxy = select_spaxels(spaxels, radius, **rows.row(index))
-            row = measure(galaxy, n_samples=self.n_samples, seed=self.seed)
+            # What overflows is no number, and a failure.
+            with np.errstate(over="ignore", invalid="ignore"):
+                row = measure(galaxy, n_samples=self.n_samples, seed=self.seed)
             flags = galaxy.flags
             if self.corrected and np.isnan(row["lambda_r_corrected"]):
                 flags |= int(Flag.OUT_OF_DOMAIN)
             values = np.array([list(row.values())])
-            return Measured([spaxels.name], values, np.array([flags]))
+            return Measured(
+                [spaxels.name],
+                values,
+                np.array([flags]),
+                [spaxels.wcs],
+                np.array([galaxy.ellipse.center]),
+            )
 
-        measured = convert_each(source.members, convert, is_single=source.is_single)
-        return Source(source.is_single, source.length, measured)
+        def measured():
+            members = convert_each(source.members, convert, is_single=source.is_single)
+            count = 0
+            for count, member in enumerate(members, start=1):  # noqa: B007
+                yield member
+            if not source.is_single:
+                rows.finish(count)
+
+        return Source(source.is_single, source.length, measured())
 
     def problem(self, member):
         """Tell that what was measured can be used."""
@@ -339,7 +368,13 @@ class SpaxelDomain:
             [name for member in members for name in member.names],
             np.concatenate([member.values for member in members]),
             np.concatenate([member.bits for member in members]),
+            [wcs for member in members for wcs in member.wcs],
+            np.concatenate([member.center for member in members]),
         )
+
+    def centers(self, prepared, members):
+        """Give the pixel (x, y) of each galaxy."""
+        return prepared.center
 
     def columns(self, n_samples):
         """Give trailing shape and unit of each column of the result."""

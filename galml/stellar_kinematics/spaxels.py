@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Maps or tables of stellar kinematics, read as lists of spaxels."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ __all__ = ["KMS", "Spaxels", "read_spaxels"]
 
 KMS = u.km / u.s
 MAPS = ("flux", "velocity", "dispersion")
+#: Most pixels of a map that are measured one by one, and pixels of a strip.
+MOST_SPAXELS, STRIP = 1_000_000, 1_000_000
 TABLE_OR_MAPS = "a table of spaxels, or maps of velocity and dispersion beside it"
 
 
@@ -86,7 +89,7 @@ class Spaxels:
 
     def length(self, value, argument):
         """Give a length, an angle or in pixels, in the unit of position."""
-        length = _quantity(value, argument, self.unit)
+        length = _with_unit(value, argument, "an angle or pixels")
         equivalencies = []
         if self.wcs is not None:
             center = tuple((side - 1) / 2 for side in self.shape[::-1])
@@ -106,7 +109,10 @@ class Spaxels:
             x, y = (float(value) for value in self.wcs.world_to_pixel(center))
         else:
             try:
-                x, y = (self.length(value, "center") for value in center)
+                x, y = (
+                    self.length(_quantity(value, "center", self.unit), "center")
+                    for value in center
+                )
             except TypeError as error:
                 raise InputTypeError("center", repr(center), "a pair (x, y)") from error
         if not np.isfinite([x, y]).all():
@@ -115,6 +121,7 @@ class Spaxels:
 
     def image_angle(self, position_angle, center):
         """Give a position angle in radians counter-clockwise from +y."""
+        position_angle = _with_unit(position_angle, "position_angle", "an angle")
         angle = self.number(position_angle, "position_angle", u.deg)
         if not np.isfinite(angle):
             raise InputError("position_angle", str(position_angle), "a finite angle")
@@ -216,6 +223,14 @@ def _quantity(value, argument, unit):
     return quantity.value * unit if plain else quantity
 
 
+def _with_unit(value, argument, expected):
+    """Give one value whose unit nobody has to guess."""
+    quantity = _quantity(value, argument, u.dimensionless_unscaled)
+    if quantity.unit == u.dimensionless_unscaled:
+        raise InputUnitError(argument, f"{value}, without a unit", expected)
+    return quantity
+
+
 def _from_maps(maps):
     """Put the pixels of three maps into one list."""
     for member, argument in zip(maps, MAPS, strict=True):
@@ -227,18 +242,79 @@ def _from_maps(maps):
     shapes = [member.values.shape for member in maps]
     if len(set(shapes)) > 1:
         raise InputError("dispersion", f"maps of shapes {shapes}", "one shape")
-    y, x = np.indices(shapes[0], dtype=float)
+    ny, nx = shapes[0]
     wcs = next((m.wcs for m in (velocity, flux, dispersion) if m.wcs is not None), None)
-    return _spaxels(
-        x,
-        y,
-        maps,
-        area=1.0,
-        unit=u.pix,
-        wcs=wcs,
-        shape=shapes[0],
-        name=velocity.name or flux.name,
+    # Of large maps, squares of so many pixels a side are put together, strip by strip.
+    side = math.ceil(math.sqrt(ny * nx / MOST_SPAXELS))
+    height = ny if side == 1 else side * max(STRIP // (side * nx), 1)
+    parts = []
+    for start in range(0, ny, height):
+        rows = slice(start, start + height)
+        y, x = np.indices((len(range(ny)[rows]), nx), dtype=float)
+        part = _spaxels(
+            x,
+            y + start,
+            [_strip(member, rows) for member in maps],
+            area=1.0,
+            unit=u.pix,
+            wcs=wcs,
+            shape=shapes[0],
+            name=velocity.name or flux.name,
+        )
+        parts.append(part if side == 1 else _put_together(part, side))
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _strip(member, rows):
+    """Take some rows of what was read of a map."""
+    std = None if member.std is None else member.std[rows]
+    return replace(member, values=member.values[rows], std=std, mask=member.mask[rows])
+
+
+def _put_together(spaxels, side):
+    """Put spaxels together in squares: light, and its mean and spread of velocity."""
+    x, y = (axis.astype(int) // side for axis in (spaxels.x, spaxels.y))
+    place = (y - y.min(initial=0)) * (x.max(initial=0) + 1) + x
+    count = np.bincount(place)
+    filled = count > 0
+
+    def total(values):
+        return np.bincount(place, values, minlength=len(count))[filled]
+
+    count, flux = count[filled], total(spaxels.flux)
+    velocity = total(spaxels.flux * spaxels.velocity) / flux
+    # Velocities that differ inside a square widen its lines.
+    square = total(spaxels.flux * (spaxels.velocity**2 + spaxels.dispersion**2)) / flux
+    dispersion = np.sqrt(np.maximum(square - velocity**2, 0.0))
+    errors = {"flux_std": None, "velocity_std": None, "dispersion_std": None}
+    if spaxels.flux_std is not None:
+        errors["flux_std"] = np.sqrt(total(spaxels.flux_std**2))
+    for name in ("velocity_std", "dispersion_std"):
+        std = getattr(spaxels, name)
+        if std is not None:
+            errors[name] = np.sqrt(total((spaxels.flux * std) ** 2)) / flux
+    return replace(
+        spaxels,
+        x=total(spaxels.x) / count,
+        y=total(spaxels.y) / count,
+        flux=flux,
+        velocity=velocity,
+        dispersion=dispersion,
+        area=spaxels.area * count.mean() if len(count) else spaxels.area,
+        **errors,
     )
+
+
+def _joined(parts):
+    """Join the spaxels of strips of a map; an area stands for those of its strip."""
+    numbers = [len(part.flux) for part in parts]
+    area = np.average([part.area for part in parts], weights=np.maximum(numbers, 1e-9))
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name, value in vars(parts[0]).items()
+        if isinstance(value, np.ndarray)
+    }
+    return replace(parts[0], area=float(area), **arrays)
 
 
 def _from_table(table, unit, hdu):

@@ -18,7 +18,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 
 from galml.core import Flag, InputError, InputTypeError, InputUnitError
-from galml.core.files import file_stem, parse_unit, read_table
+from galml.core.files import check_size, file_stem, parse_unit, read_fits, read_table
 from galml.core.inputs import read
 
 KMS = u.km / u.s
@@ -380,3 +380,56 @@ def test_read_table(tmp_path):
             read_table(tmp_path / name, argument="x")
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "missing.ecsv", argument="x")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+@pytest.mark.parametrize("name", ["map.fits", "table.ecsv", "/dev/zero"])
+def test_pipes_and_devices_are_refused(tmp_path, name):
+    path = tmp_path / name
+    if not path.exists():
+        os.mkfifo(path)
+    for reads in (read, lambda p: read_table(p, argument="data")):
+        with pytest.raises(InputError, match="data: got .*, a pipe or device"):
+            reads(path)
+
+
+@pytest.mark.parametrize("reads", [read, lambda p: read_table(p, argument="data")])
+def test_addresses_are_not_asked_for(monkeypatch, reads):
+    def fail(*arguments, **options):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    for address in ("http://example.org/a.fits", "ftp://example.org/a.fits", "s3://a"):
+        with pytest.raises(InputError, match="got the address .*download_file"):
+            reads(address)
+
+
+def test_size_is_judged_by_the_header(tmp_path):
+    """122 bytes that stand for 1e10 pixels."""
+    header = fits.Header({"SIMPLE": True, "BITPIX": -32, "NAXIS": 2, "BUNIT": "km/s"})
+    header.insert("NAXIS", ("NAXIS2", 100_000), after=True)
+    header.insert("NAXIS", ("NAXIS1", 100_000), after=True)
+    path = tmp_path / "bomb.fits.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(header.tostring().encode())
+    assert path.stat().st_size < 200
+    with pytest.raises(InputError, match="got 100000 x 100000 pixels, expected at mos"):
+        read(path)
+
+
+def test_largest_images():
+    check_size((20_000, 20_000), "data")
+    with pytest.raises(InputError, match="at most 400000000"):
+        check_size((30_000, 30_000), "data")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("torn"), SyntaxError("broken")])
+def test_any_error_of_a_reader_names_the_argument(tmp_path, monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    path = tmp_path / "a.fits"
+    path.touch()
+    monkeypatch.setattr(fits, "open", fail)
+    with pytest.raises(InputError, match="maps: got .*cannot be read"):
+        read_fits(path, argument="maps", unit=None, hdu=None, ndim=(2,))

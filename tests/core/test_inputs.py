@@ -11,6 +11,7 @@ from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.wcs import WCS
 
 from galml.core import InputError, InputTypeError, InputUnitError, inputs
+from galml.core.exceptions import MissingFileError
 from galml.core.inputs import Failure, Observation, stream
 
 KMS = u.km / u.s
@@ -198,7 +199,7 @@ def test_a_bad_member_is_a_failure(tmp_path):
     assert isinstance(last, Observation)
     assert all(isinstance(failure, Failure) for failure in failures)
     assert [type(failure.error) for failure in failures] == [
-        FileNotFoundError,
+        MissingFileError,
         InputError,
         InputUnitError,
         InputTypeError,

@@ -1,13 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import threading
+import warnings
+
 import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import QTable
 from astropy.wcs import WCS
 
-from galml.core import Flag
+from galml.core import Flag, InputError
 from galml.core.geometry import angle_difference, sky_angle
 from galml.cutouts import R_EFF, assembly, extract_cutouts
 from galml.cutouts.resampling import pixel_areas
@@ -304,3 +308,43 @@ def test_galaxies_are_detected():
     )
     for ccd, flux in zip(stack, (FLUX, FLUX / 2), strict=True):
         assert ccd.data.sum() == pytest.approx(flux, rel=0.02)
+
+
+def test_threads_leave_the_filters_of_warnings(tmp_path):
+    """Filters belong to the process: threads that change them leave them changed."""
+    header = make_wcs(sip=True).to_header(relax=True)
+    header["RADECSYS"], header["BUNIT"] = "FK5", "erg/s/cm2/Angstrom"
+    header["DATE-OBS"] = 1994.884
+    path = tmp_path / "image.fits"
+    fits.PrimaryHDU(np.ones(SHAPE), header).writeto(path)
+    catalog = SkyCoord([150.0, 150.001], [60.0, 60.001], unit="deg")
+
+    def work():
+        for _ in range(10):
+            extract_cutouts({"r": path}, catalog, size=8 * u.arcsec)
+
+    work()
+    changed, change = [], warnings.simplefilter
+    before = list(warnings.filters)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            warnings,
+            "simplefilter",
+            lambda *a, **k: changed.append(a) or change(*a, **k),
+        )
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert list(warnings.filters) == before
+    # astropy reads units behind a lock of its own, and changes no filter but that.
+    assert {arguments[1].__name__ for arguments in changed} <= {"UnitParserWarning"}
+
+
+def test_psf_in_a_wrong_unit_is_refused():
+    wcs = make_wcs()
+    image = CCDData(np.ones(SHAPE), unit="nJy", wcs=wcs)
+    options = {"size": 20, "psf": 2 * u.arcsec, "target_psf": 3 * u.deg}
+    with pytest.raises(InputError, match="got a FWHM of 2.7e.04 pixels"):
+        extract_cutouts({"r": image}, CENTER.reshape(1), **options)

@@ -227,7 +227,7 @@ def test_color_files(data, tmp_path):
         assert first.names == ["first"] and first.colors.shape == (1, 3, 40, 40)
         assert isinstance(second, Failure) and second.name == "second"
         assert isinstance(third.error, OSError) and third.name == "third"
-    with pytest.raises(OSError):
+    with pytest.raises(InputError, match="cutouts: got .*second.jpg, which cannot be"):
         read_images(paths[1])
 
 
@@ -550,3 +550,19 @@ def test_fields(data):
 def test_fields_of_blocks(make_images, data):
     images = make_images(data, np.full(6, 4.0))
     assert images.fields == [None] * 6 and images[:2].fields == [None] * 2
+
+
+def test_images_without_a_source_are_flagged():
+    noise = np.random.default_rng(6).normal(10, 1, (40, 3, 48, 52))
+    y, x = np.indices((48, 52)) - np.array([23.5, 25.5])[:, None, None]
+    light = 3 * np.exp(-np.hypot(x, y) / 4)
+    aside = np.roll(light, 15, axis=1)
+    bit = int(Flag.NO_SOURCE_AT_CENTER)
+    for image, empty in ((0 * light, True), (light, False), (aside, True)):
+        (images,) = members((noise + image) * u.nJy, bands=BANDS, r_eff=4 * u.pix)
+        flagged = images.flags & bit != 0
+        assert (flagged == empty).mean() > 0.9
+    # What is not known is not judged.
+    noise[0, :, 20:28, 20:32] = np.nan
+    (images,) = members(noise[:1] * u.nJy, bands=BANDS, r_eff=4 * u.pix)
+    assert not images.flags[0] & bit
