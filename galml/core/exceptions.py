@@ -7,11 +7,13 @@ from astropy.units import UnitConversionError
 from astropy.utils.exceptions import AstropyUserWarning
 
 __all__ = [
+    "FileError",
     "GalmlError",
     "GalmlWarning",
     "InputError",
     "InputTypeError",
     "InputUnitError",
+    "MissingFileError",
     "ModelError",
     "WeightsError",
 ]
@@ -50,6 +52,14 @@ class InputTypeError(InputError, TypeError):
 
 class InputUnitError(InputError, UnitConversionError):
     """An argument has no unit, or one that cannot be converted."""
+
+
+class FileError(InputError, OSError):
+    """A file cannot be read or written."""
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """A file is not there."""
 
 
 class ModelError(GalmlError, ValueError):
