@@ -32,6 +32,9 @@ class Flag(enum.IntFlag):
     SIZE_MEASURED = 65536
     STANDARDIZED = 131072
     NO_UNIT = 262144
+    POINT_SOURCE = 524288
+    NO_SOURCE_AT_CENTER = 1048576
+    PRIOR_DOMINATED = 2097152
 
 
 #: One sentence for each bit.
@@ -55,6 +58,9 @@ DESCRIPTIONS = {
     Flag.SIZE_MEASURED: "The effective radius was measured on the image, not given.",
     Flag.STANDARDIZED: "The numbers have no units: those of the model are not known.",
     Flag.NO_UNIT: "The data have no unit: only ratios of their values are known.",
+    Flag.POINT_SOURCE: "The source is as narrow as the PSF: a star, or unresolved.",
+    Flag.NO_SOURCE_AT_CENTER: "Nothing stands out of the noise at the center.",
+    Flag.PRIOR_DOMINATED: "The answer is as wide as that of any galaxy at all.",
 }
 
 

@@ -1,5 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import itertools
 import time
+from importlib import resources
 
 import astropy.units as u
 import numpy as np
@@ -355,3 +357,31 @@ def test_detect_errors(options, message):
         detect(np.ones((50, 50)) * u.adu, **options)
     with pytest.raises(InputError, match="no usable pixel"):
         detect(np.full((50, 50), np.nan) * u.adu)
+
+
+@pytest.mark.parametrize("band", "gri")
+def test_the_example_field_holds_nine_galaxies(band):
+    examples = resources.files("galml") / "data" / "examples"
+    table = detect(str(examples / f"field-{band}.fits"))
+    places = [48, 143.5, 239.5]
+    assert len(table) == 9
+    for x, y in itertools.product(places, places):
+        row = nearest(table, x, y)
+        assert np.hypot(row["x"].value - x, row["y"].value - y) < 1.5
+
+
+def test_stars_are_point_sources():
+    """Stars behind two kinds of PSF, and galaxies somewhat and much larger than it."""
+    y, x = np.indices((81, 81)) - 40.0
+    r, fwhm = np.hypot(x, y), 3.3
+    gauss = np.exp(-4 * np.log(2) * (r / fwhm) ** 2)
+    moffat = (1 + (r * 1.0196 / fwhm) ** 2) ** -3.0
+    galaxies = [
+        gaussian_filter(np.exp(-1.678 * r / size), fwhm / 2.3548) for size in (2.2, 5)
+    ]
+    noise = np.random.default_rng(1).normal(0, 1, r.shape)
+    for light, star in zip((gauss, moffat, *galaxies), (1, 1, 0, 0), strict=True):
+        image = 4000 * light / light.sum() + noise
+        flags = measure(image, psf_fwhm=fwhm)["flags"]
+        assert bool(flags & Flag.POINT_SOURCE) == bool(star)
+        assert not measure(image)["flags"] & Flag.POINT_SOURCE
