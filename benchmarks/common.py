@@ -262,7 +262,7 @@ def ship(model, name, *, domain, default=True):
 
     path = DATA / f"{name}.safetensors"
     model.name = name
-    model.save(path, dtype="float16")
+    model.save(path, dtype="float16", overwrite=True)
     entry = {
         "operation": model.operation,
         "name": name,

@@ -57,12 +57,12 @@ def main():
     training = {"epochs": 24, "learning_rate": 2e-3, "batch_size": 128}
     model = fit_prepared(SpinRecipe(), *map(own, sets), **training, **options)
     print(model.card)
-    model.save(args.folder / "default.safetensors")
+    model.save(args.folder / "default.safetensors", overwrite=True)
     published = map(color_images, sets)
     options |= {"epochs": args.epochs, "patience": PATIENCE}
     model = fit_prepared(DuckworthRecipe(), *published, **options)
     print(model.card)
-    model.save(args.folder / "published.safetensors")
+    model.save(args.folder / "published.safetensors", overwrite=True)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def simulated(folder):
             table = lambda_r(
                 *maps,
                 unit="km/s",
-                r_eff=size / PIXEL,
+                r_eff=size / PIXEL * u.pix,
                 ellipticity=None,
                 center=center,
                 radius=radius,

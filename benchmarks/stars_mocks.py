@@ -94,7 +94,7 @@ def trained(name, folder, data):
             **BUDGET | {"learning_rate": RATES.get(name, 3e-3)},
         )
         model.card["seconds"] = time.perf_counter() - begun
-        model.save(path)
+        model.save(path, overwrite=True)
     return GalaxyModel.load(path, operation="stars")
 
 

@@ -216,7 +216,7 @@ def main():
         progress=True,
     )
     if args.save:
-        adapted.save(args.save)
+        adapted.save(args.save, overwrite=True)
     halves = ["development"] + ["reporting"] * args.report
     first, second = measured()
     figures = {

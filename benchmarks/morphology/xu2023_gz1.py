@@ -105,7 +105,7 @@ def train(args):
         checkpoint=args.cache and args.cache / "xu2023_training.safetensors",
         progress=True,
     )
-    model.save(args.file)
+    model.save(args.file, overwrite=True)
     history = model.history
     history.pprint(max_lines=-1, max_width=-1)
     print(f"seconds an epoch: {np.median(history['seconds']):.1f}")

@@ -8,15 +8,18 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submodules=["metrics"],
     submod_attrs={
         "exceptions": [
+            "FileError",
             "GalmlError",
             "GalmlWarning",
             "InputError",
             "InputTypeError",
             "InputUnitError",
+            "MissingFileError",
             "ModelError",
             "WeightsError",
         ],
         "flags": ["DESCRIPTIONS", "Flag", "decode_flags"],
         "model": ["GalaxyModel", "InputSpec"],
+        "results": ["to_votable"],
     },
 )

@@ -32,7 +32,10 @@ class Domain(Protocol):
 
     Members are batches: they have a length, the attributes ``names`` (a list with a
     name or None for each row) and ``values`` (an array), and are indexed by lists of
-    rows.
+    rows. Where they know places on the sky, ``wcs_of(row)`` gives a celestial WCS or
+    None, and ``center``, shape (rows, 2), the pixels (x, y) of the galaxies, NaN for
+    the middle of the image. A domain that finds better ones has a method ``centers``,
+    which takes what was prepared, and the members.
 
     Attributes
     ----------
@@ -123,6 +126,8 @@ class Command:
         for "catalog".
     drawn : mapping
         Keywords of the function that differ for what is drawn; for "catalog".
+    lacks : tuple of str
+        Shared options that it does not have.
     """
 
     name: str
@@ -134,6 +139,7 @@ class Command:
     examples: str = ""
     writer: str | None = None
     drawn: Mapping = field(default_factory=dict)
+    lacks: tuple = ()
 
 
 @dataclass(frozen=True)

@@ -64,19 +64,21 @@ DESCRIPTIONS = {
 }
 
 
-def decode_flags(flags):
+def decode_flags(flags, *, separator=None):
     """Name the bits that are set.
 
     Parameters
     ----------
     flags : int or array_like of int
         One value, or a ``flags`` column; masked entries have no bits.
+    separator : str, optional
+        Join the names to text, as for printing.
 
     Returns
     -------
-    tuple of str or list of tuple of str
-        Lower-case names in ascending order of the bits: one tuple for a single
-        value, a list with one tuple for each row otherwise.
+    tuple of str, or str; or list of them
+        Lower-case names in ascending order of the bits: of a single value, or a list
+        with those of each row. With a separator, text in place of tuples.
 
     Raises
     ------
@@ -90,6 +92,8 @@ def decode_flags(flags):
     ('nonfinite', 'no_wcs')
     >>> decode_flags([0, 1])
     [(), ('failed',)]
+    >>> decode_flags([0, 514], separator=", ")
+    ['', 'nonfinite, no_wcs']
     """
     values = np.ma.filled(np.ma.asanyarray(flags), 0)
     if values.size == 0:
@@ -104,4 +108,6 @@ def decode_flags(flags):
         tuple(flag.name.lower() for flag in Flag if value & flag)
         for value in np.atleast_1d(values).tolist()
     ]
+    if separator is not None:
+        names = [separator.join(bits) for bits in names]
     return names if values.ndim else names[0]

@@ -16,7 +16,13 @@ from torch.overrides import TorchFunctionMode
 
 import galml
 from galml.core.domain import find_architecture, find_object, find_operation
-from galml.core.exceptions import InputError, ModelError, WeightsError
+from galml.core.exceptions import (
+    FileError,
+    InputError,
+    MissingFileError,
+    ModelError,
+    WeightsError,
+)
 
 __all__ = ["GalaxyModel", "InputSpec", "OwnRandomNumbers"]
 
@@ -199,9 +205,9 @@ class GalaxyModel:
         """
         return _sha256(self._hashed(), self.network.state_dict())
 
-    def save(self, path, *, dtype=None):
+    def save(self, path, *, dtype=None, overwrite=False):
         """
-        Write the model to one safetensors file, replacing what is there.
+        Write the model to one safetensors file.
 
         Parameters
         ----------
@@ -210,14 +216,20 @@ class GalaxyModel:
         dtype : {None, "float16"}, optional
             "float16" rounds the weights, which halves the file. They are float32
             again after loading.
+        overwrite : bool, optional
+            Replace a file that is there.
 
         Raises
         ------
+        galml.core.FileError
+            If the file exists and ``overwrite`` is False.
         galml.core.exceptions.ModelError
             If a weight is not finite, or not in float16.
         """
         if dtype not in (None, "float16"):
             raise InputError("dtype", repr(dtype), "None or 'float16'")
+        if os.path.lexists(path) and not overwrite:
+            raise FileError("path", f"{path}, which exists", "overwrite=True")
         tensors = {}
         for key, tensor in self.network.state_dict().items():
             if dtype and tensor.is_floating_point():
@@ -255,7 +267,7 @@ class GalaxyModel:
 
         Raises
         ------
-        FileNotFoundError
+        galml.core.MissingFileError
             If there is no such file.
         galml.core.exceptions.WeightsError
             If the file is damaged, was changed after saving, or is none of galml's.
@@ -306,7 +318,7 @@ def _sha256(description, tensors):
 def _read(path):
     """Read and verify a file: name, description, tensors and hash."""
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path}: no such file")
+        raise MissingFileError("path", str(path), "a file that is there")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

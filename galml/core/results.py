@@ -4,13 +4,15 @@
 import warnings
 from datetime import UTC, datetime
 
+import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
+from galml.core.columns import describe
 from galml.core.exceptions import GalmlError, GalmlWarning
 from galml.core.flags import Flag
 
-__all__ = ["build_table", "failure_flags", "reason_of", "warn_batch"]
+__all__ = ["build_table", "failure_flags", "reason_of", "to_votable", "warn_batch"]
 
 
 def build_table(
@@ -25,6 +27,7 @@ def build_table(
     seed,
     call,
     optional=(),
+    places=None,
 ):
     """Put the results of an operation into a table.
 
@@ -50,11 +53,15 @@ def build_table(
         Arguments of the call, noted as ``ARG_1 = "keyword=value"`` and so on.
     optional : sequence of str, optional
         Columns that may be NaN where there is a result, beside the errors, ``_err``.
+    places : `~numpy.ndarray`, optional
+        Shape (n, 2): right ascension and declination in degrees, NaN where unknown;
+        the columns are there when any is known.
 
     Returns
     -------
     `~astropy.table.QTable`
-        Columns ``name`` (if any), those given, and ``flags``. The metadata are plain
+        Columns ``name``, ``ra`` and ``dec`` (if any), those given, and ``flags``, with
+        descriptions and a format for printing. The metadata are plain
         numbers and ASCII text under short keys, as FITS headers can hold them:
         ``GALMLVER``, ``OPERATN``, ``MODEL``, ``MODELSHA``, ``DEVICE``, ``DTYPE``,
         ``SEED``, ``DATE``, ``ARG_1``... What is None has no key.
@@ -64,6 +71,8 @@ def build_table(
     table = QTable()
     if names is not None and any(names):
         table["name"] = np.array([name or "" for name in names], dtype=str)
+    if places is not None and np.isfinite(places).any():
+        table["ra"], table["dec"] = places.T * u.deg
     flags = np.array(flags, dtype=np.int32)
     lost = _without_number(columns, optional) & (flags & int(Flag.FAILED) == 0)
     flags[lost] |= int(Flag.FAILED)
@@ -73,6 +82,7 @@ def build_table(
             column[lost] = np.nan
         table[key] = column
     table["flags"] = flags
+    describe(table, operation)
     meta = {
         "GALMLVER": galml.__version__,
         "OPERATN": operation,
@@ -114,6 +124,41 @@ def _plain(value, limit=66):
     """Write a value as one line of ASCII that fits a FITS card."""
     text = " ".join(str(value).split()).encode("ascii", "backslashreplace").decode()
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def to_votable(table):
+    """Make a VOTable that keeps where results come from.
+
+    Written by `astropy.table.Table.write`, a VOTable loses the metadata.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        A result.
+
+    Returns
+    -------
+    `~astropy.io.votable.tree.VOTableFile`
+        With an ``INFO`` element for each entry of the metadata; its ``to_xml`` writes
+        it to a file.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from galml.core import to_votable
+    >>> table = QTable({"spin": [0.5]}, meta={"OPERATN": "spin", "SEED": 3})
+    >>> votable = to_votable(table)
+    >>> [(info.name, info.value) for info in votable.resources[0].infos]
+    [('OPERATN', 'spin'), ('SEED', '3')]
+    """
+    from astropy.io.votable import from_table
+    from astropy.io.votable.tree import Info
+
+    votable = from_table(table)
+    votable.resources[0].infos.extend(
+        Info(name=key, value=_plain(value)) for key, value in table.meta.items()
+    )
+    return votable
 
 
 def failure_flags(error):

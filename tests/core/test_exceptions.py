@@ -32,6 +32,8 @@ def test_input_errors_survive_pickling(kind):
         (core.InputError, (core.GalmlError, ValueError)),
         (core.InputTypeError, (core.InputError, TypeError)),
         (core.InputUnitError, (core.InputError, u.UnitConversionError)),
+        (core.FileError, (core.InputError, OSError)),
+        (core.MissingFileError, (core.FileError, FileNotFoundError)),
         (core.ModelError, (core.GalmlError, ValueError)),
         (core.WeightsError, (core.ModelError,)),
         (core.GalmlWarning, (AstropyUserWarning,)),

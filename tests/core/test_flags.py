@@ -31,6 +31,15 @@ def test_columns(kind):
     assert decode_flags(kind([0, 1, 3])) == [(), ("failed",), ("failed", "nonfinite")]
 
 
+def test_names_as_text():
+    assert decode_flags(514, separator=" ") == "nonfinite no_wcs"
+    assert decode_flags([0, 1, 3], separator=", ") == [
+        "",
+        "failed",
+        "failed, nonfinite",
+    ]
+
+
 def test_masked_entries_have_no_bits():
     assert decode_flags(MaskedColumn([1, 1], mask=[True, False])) == [(), ("failed",)]
 

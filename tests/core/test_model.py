@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import galml
 from galml.core import domain
 from galml.core.domain import Architecture, Operation, find_architecture, find_object
-from galml.core.exceptions import InputError, ModelError, WeightsError
+from galml.core.exceptions import FileError, InputError, ModelError, WeightsError
 from galml.core.model import DESCRIPTION, GalaxyModel, InputSpec, _sha256
 
 
@@ -112,7 +112,10 @@ def test_half_precision_on_disk(tmp_path, path):
     )
     assert loaded.sha256 != model.sha256
     # Whatever the type on disk, the same weights have the same hash.
-    loaded.save(path)
+    with pytest.raises(FileError, match="overwrite"):
+        loaded.save(path)
+    assert GalaxyModel.load(path).sha256 == model.sha256
+    loaded.save(path, overwrite=True)
     assert GalaxyModel.load(path).sha256 == loaded.sha256
     assert path.stat().st_size > half.stat().st_size
 
@@ -137,7 +140,7 @@ def test_save_hashes_what_it_saves(path):
     before = model.sha256
     with torch.no_grad():
         model.network.layers[0].weight.add_(1)
-    model.save(path)
+    model.save(path, overwrite=True)
     assert GalaxyModel.load(path).sha256 != before
 
 
@@ -170,7 +173,7 @@ def test_loading_is_in_single_precision(path):
     assert {p.dtype for p in loaded.network.parameters()} == {torch.float32}
 
 
-def test_weights_that_are_not_finite(path):
+def test_files_with_weights_that_are_not_finite(path):
     broken = {"layers.0.bias": torch.full((5,), torch.nan)}
     rewrite(path, tensors=broken)
     with safe_open(path, framework="pt") as file:
@@ -278,7 +281,7 @@ def test_unknown_architecture_of_a_file(path, monkeypatch):
 
 @pytest.mark.parametrize("options", [{"depth": 3}, {"width": 6}])
 def test_options_that_do_not_fit(path, options):
-    make_model(options=options).save(path)
+    make_model(options=options).save(path, overwrite=True)
     with pytest.raises(ModelError, match=f"{path}: "):
         GalaxyModel.load(path)
 

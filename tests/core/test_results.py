@@ -4,12 +4,13 @@ from types import SimpleNamespace
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.io.votable import parse
 from astropy.table import QTable
 from astropy.time import Time
 
 from galml import __version__
 from galml.core import Flag, GalmlWarning, InputError
-from galml.core.results import build_table, warn_batch
+from galml.core.results import build_table, to_votable, warn_batch
 
 SHA = "0123456789abcdef" * 4
 
@@ -59,7 +60,12 @@ def test_columns_in_order():
 def test_what_is_no_number_has_failed(column):
     """And a row that has failed has no number."""
     column = column if isinstance(column, np.ndarray) else np.array(column)
-    columns = {"q": np.ones(3), "q_err": np.full(3, np.nan), "a": column, "s": [2.0] * 3}
+    columns = {
+        "q": np.ones(3),
+        "q_err": np.full(3, np.nan),
+        "a": column,
+        "s": [2.0] * 3,
+    }
     columns["s"] = np.array(columns["s"])
     options = {"device": "cpu", "dtype": "float32", "seed": None, "call": {}}
     table = build_table(columns, operation="o", flags=[0, 1, 4], **options)
@@ -67,7 +73,9 @@ def test_what_is_no_number_has_failed(column):
     assert list(np.isnan(table["q"])) == list(np.isnan(table["s"])) == [0, 0, 1]
     assert np.isnan(np.asarray(table["a"])[2]).all()
     assert np.isfinite(columns["q"]).all()
-    table = build_table(columns, operation="o", flags=[0] * 3, optional=["a"], **options)
+    table = build_table(
+        columns, operation="o", flags=[0] * 3, optional=["a"], **options
+    )
     assert list(table["flags"]) == [0, 0, 0]
     assert list(table["q"]) == [1, 1, 1]
 
@@ -140,6 +148,34 @@ def test_round_trips(tmp_path, suffix, kind, keeps_meta):
     assert [str(name) for name in names] == list(table["name"])
     if keeps_meta:
         assert {key: again.meta[key] for key in table.meta} == table.meta
+
+
+def test_votables_keep_where_results_come_from(tmp_path):
+    table = make()
+    to_votable(table).to_xml(str(tmp_path / "results.vot"))
+    (resource,) = parse(tmp_path / "results.vot").resources
+    found = {info.name: info.value for info in resource.infos}
+    assert found == {key: str(value) for key, value in table.meta.items()}
+    assert QTable.read(tmp_path / "results.vot").colnames == table.colnames
+
+
+def test_columns_tell_what_they_are():
+    names = ("spin_err", "ellipticity", "mine")
+    options = {"device": "cpu", "dtype": "float32", "seed": None, "call": {}}
+    columns = {name: np.ones(3) for name in names}
+    table = build_table(columns, operation="spin", flags=[0] * 3, **options)
+    assert table["spin_err"].info.description == "1 sigma error of spin"
+    assert "1 - b/a" in table["ellipticity"].info.description
+    assert table["mine"].info.description is None
+
+
+def test_places_on_the_sky_stand_beside_the_names():
+    places = np.array([[10.123456789, -2.0], [np.nan] * 2, [359.9, 89.0]])
+    table = make(places=places)
+    assert table.colnames[:3] == ["name", "ra", "dec"]
+    np.testing.assert_array_equal(table["ra"].to_value(u.deg), places[:, 0])
+    assert table["dec"].info.format.endswith("5f")
+    assert "ra" not in make(places=np.full((3, 2), np.nan)).colnames
 
 
 def test_one_warning_sums_up():
