@@ -215,7 +215,13 @@ def lambda_r_of_maps():
         for values in (velocity, np.full(x.shape, 80.0) + 0 * x)
     ]
     return galml.lambda_r(
-        flux, *maps, r_eff=10, ellipticity=None, seed=SEED, psf_fwhm=3, sersic_index=2
+        flux,
+        *maps,
+        r_eff=10 * u.pix,
+        ellipticity=None,
+        seed=SEED,
+        psf_fwhm=3 * u.pix,
+        sersic_index=2,
     )
 
 

@@ -197,13 +197,13 @@ def test_measured_spin_of_a_table(tmp_path):
     spaxels["dispersion"] = 60 * u.km / u.s
     spaxels.write(tmp_path / "spaxels.ecsv")
     module = [sys.executable, "-m", "galml", "lambda-r", "spaxels.ecsv"]
-    options = ["--r-eff", "12", "--ellipticity", "none", "-o", "spin.fits"]
+    options = ["--r-eff", "12pix", "--ellipticity", "none", "-o", "spin.fits"]
     result = subprocess.run(
         [*module, *options], cwd=tmp_path, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     row = QTable.read(tmp_path / "spin.fits")[0]
-    expected = galml.lambda_r(spaxels, r_eff=12, ellipticity=None)[0]
+    expected = galml.lambda_r(spaxels, r_eff=12 * u.pix, ellipticity=None)[0]
     assert row["name"] == "spaxels"
     for name in ("lambda_r", "ellipticity"):
         np.testing.assert_allclose(row[name], expected[name], rtol=1e-9)

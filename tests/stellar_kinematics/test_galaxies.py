@@ -43,7 +43,9 @@ def test_tng_maps_against_sums_over_particles(shared):
     spins = []
     for turn in np.radians([0, 40, 90]):
         maps, (columns, mass, v) = tng_maps(shared, turn)
-        row = lambda_r(*maps, unit="km/s", r_eff=12, center=(31.5, 31.5), systemic=0)[0]
+        row = lambda_r(
+            *maps, unit="km/s", r_eff=12 * u.pix, center=(31.5, 31.5), systemic=0
+        )[0]
         by_pixel = {}
         for key, m, speed in zip(map(tuple, columns), mass, v, strict=True):
             by_pixel.setdefault(key, []).append((m, speed))
@@ -56,7 +58,7 @@ def test_tng_maps_against_sums_over_particles(shared):
                 below += distance * np.sqrt(m.sum() * (m @ speed**2))
         assert row["lambda_r"] == pytest.approx(above / below, rel=1e-6)
         spins.append(row["lambda_r"])
-        fitted = lambda_r(*maps, unit="km/s", r_eff=12, center=(31.5, 31.5))[0]
+        fitted = lambda_r(*maps, unit="km/s", r_eff=12 * u.pix, center=(31.5, 31.5))[0]
         assert abs(fitted["systemic_velocity"].value) < 10
         assert fitted["lambda_r"] == pytest.approx(row["lambda_r"], abs=0.01)
     # The galaxy is a disk: it spins when seen from the side.

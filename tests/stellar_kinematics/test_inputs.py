@@ -24,11 +24,11 @@ FLUX = np.exp(-np.hypot(X, Y) / 4)
 VELOCITY = 120 * np.tanh(X / 3) * KMS
 DISPERSION = np.full(X.shape, 70.0) * KMS
 MAPS = FLUX, VELOCITY, DISPERSION
-EXPECTED = lambda_r(*MAPS, r_eff=7)
+EXPECTED = lambda_r(*MAPS, r_eff=7 * u.pix)
 
 
 def spin_of(*arguments, **options):
-    return lambda_r(*arguments, **{"r_eff": 7} | options)["lambda_r"]
+    return lambda_r(*arguments, **{"r_eff": 7 * u.pix} | options)["lambda_r"]
 
 
 def table_of(scale=1 * u.dimensionless_unscaled, errors=False):
@@ -63,7 +63,7 @@ def test_columns_and_provenance():
     assert EXPECTED["systemic_velocity"].unit == KMS
     assert EXPECTED.meta["OPERATN"] == "lambda_r"
     assert EXPECTED.meta["GALMLVER"] == galml.__version__
-    assert "r_eff=7" in EXPECTED.meta.values()
+    assert "r_eff=7.0 pix" in EXPECTED.meta.values()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_kinds_of_maps(wrap):
 
 def test_inputs_are_not_changed():
     copies = [np.array(m) for m in MAPS]
-    lambda_r(*MAPS, r_eff=7, ellipticity=None)
+    lambda_r(*MAPS, r_eff=7 * u.pix, ellipticity=None)
     for before, after in zip(copies, MAPS, strict=True):
         assert np.array_equal(before, np.asarray(after))
 
@@ -120,7 +120,7 @@ def test_bad_members_of_a_batch_are_rows_of_nan():
     flux = [FLUX, FLUX, "missing.fits", FLUX[:9], FLUX]
     velocity = [VELOCITY, VELOCITY.value * u.Jy, VELOCITY, VELOCITY, VELOCITY]
     with pytest.warns(GalmlWarning, match="3 of 5 rows have no result") as caught:
-        table = lambda_r(flux, velocity, [DISPERSION] * 5, r_eff=7)
+        table = lambda_r(flux, velocity, [DISPERSION] * 5, r_eff=7 * u.pix)
     assert len(caught) == 1 and caught[0].filename == __file__
     assert np.isnan(table["lambda_r"]).tolist() == [False, True, True, True, False]
     assert table["lambda_r"][4] == EXPECTED["lambda_r"][0]
@@ -135,7 +135,7 @@ def test_bad_members_of_a_batch_are_rows_of_nan():
 def test_fewer_maps_than_announced():
     with pytest.warns(GalmlWarning, match="dispersion: got too few maps"):
         table = lambda_r(
-            iter([FLUX] * 2), iter([VELOCITY] * 2), iter([DISPERSION]), r_eff=7
+            iter([FLUX] * 2), iter([VELOCITY] * 2), iter([DISPERSION]), r_eff=7 * u.pix
         )
     assert np.isnan(table["lambda_r"]).tolist() == [False, True]
 
@@ -149,10 +149,10 @@ def test_fits_files(tmp_path):
             hdu.header["BUNIT"] = "km/s"
         paths.append(tmp_path / f"{name}.fits")
         hdu.writeto(paths[-1])
-    table = lambda_r(*paths, r_eff=7)
+    table = lambda_r(*paths, r_eff=7 * u.pix)
     assert table["lambda_r"][0] == pytest.approx(EXPECTED["lambda_r"][0], rel=1e-12)
     assert table["name"].tolist() == ["NGC 2"]
-    batch = lambda_r(*([str(path)] * 2 for path in paths), r_eff=7)
+    batch = lambda_r(*([str(path)] * 2 for path in paths), r_eff=7 * u.pix)
     assert (batch["lambda_r"] == table["lambda_r"][0]).all() and len(batch) == 2
 
 
@@ -171,17 +171,17 @@ def test_one_file_with_many_extensions(tmp_path):
     path = tmp_path / "maps.fits"
     fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path)
     hdu = {"flux": "MFLUX", "velocity": "VEL", "dispersion": "SIGMA"}
-    table = lambda_r(path, path, path, hdu=hdu, r_eff=7)
+    table = lambda_r(path, path, path, hdu=hdu, r_eff=7 * u.pix)
     assert table["lambda_r"][0] == pytest.approx(EXPECTED["lambda_r"][0], rel=1e-12)
     assert 0 < table["lambda_r_err"][0] < 0.05
-    assert lambda_r(path, hdu=hdu, r_eff=7)["lambda_r"] == table["lambda_r"]
+    assert lambda_r(path, hdu=hdu, r_eff=7 * u.pix)["lambda_r"] == table["lambda_r"]
     for batch in ([path] * 2, iter([str(path)] * 2)):
-        spins = lambda_r(batch, hdu=hdu, r_eff=[7, 5])["lambda_r"]
+        spins = lambda_r(batch, hdu=hdu, r_eff=[7, 5] * u.pix)["lambda_r"]
         assert spins[0] == table["lambda_r"][0] > spins[1]
     with pytest.raises(InputError, match="hdu: got extensions for"):
-        lambda_r(path, path, path, hdu={"sigma": "SIGMA"}, r_eff=7)
+        lambda_r(path, path, path, hdu={"sigma": "SIGMA"}, r_eff=7 * u.pix)
     with pytest.raises(InputError, match="hdu: got no extension for .'flux'."):
-        lambda_r(path, hdu={"velocity": "VEL", "dispersion": "SIGMA"}, r_eff=7)
+        lambda_r(path, hdu={"velocity": "VEL", "dispersion": "SIGMA"}, r_eff=7 * u.pix)
 
 
 # Tables of spaxels
@@ -189,7 +189,7 @@ def test_one_file_with_many_extensions(tmp_path):
 
 @pytest.mark.parametrize("kind", [QTable, Table])
 def test_a_table_of_spaxels(kind):
-    row = lambda_r(kind(table_of()), r_eff=7)[0]
+    row = lambda_r(kind(table_of()), r_eff=7 * u.pix)[0]
     for name in ("lambda_r", "v_over_sigma", "coverage"):
         assert row[name] == pytest.approx(EXPECTED[name][0], rel=1e-9)
     assert row["name"] == "NGC 1" and row["flags"] == EXPECTED["flags"][0]
@@ -197,12 +197,12 @@ def test_a_table_of_spaxels(kind):
 
 def test_a_table_in_angles():
     table = table_of(0.5 * u.arcsec)
-    options = {"ellipticity": 0.3, "position_angle": 40}
+    options = {"ellipticity": 0.3, "position_angle": 40 * u.deg}
     expected = spin_of(*MAPS, **options)[0]
     spin = lambda_r(table, r_eff=3.5 * u.arcsec, center=(0, 0), **options)
     assert spin["lambda_r"][0] == pytest.approx(expected, rel=1e-9)
     assert spin["coverage"][0] == pytest.approx(
-        lambda_r(*MAPS, r_eff=7, **options)["coverage"][0], rel=1e-6
+        lambda_r(*MAPS, r_eff=7 * u.pix, **options)["coverage"][0], rel=1e-6
     )
     with pytest.raises(InputUnitError, match="r_eff"):
         lambda_r(table, r_eff=7 * u.pix)
@@ -210,24 +210,24 @@ def test_a_table_in_angles():
 
 def test_a_table_with_errors_and_masked_rows():
     table = table_of(errors=True)
-    row = lambda_r(table, r_eff=7, seed=0)[0]
+    row = lambda_r(table, r_eff=7 * u.pix, seed=0)[0]
     maps = [
         CCDData(values, uncertainty=StdDevUncertainty(np.full(X.shape, std)))
         for values, std in zip(MAPS[1:], (12.0, 9.0), strict=True)
     ]
-    expected = lambda_r(FLUX, *maps, r_eff=7, seed=0)[0]
+    expected = lambda_r(FLUX, *maps, r_eff=7 * u.pix, seed=0)[0]
     assert row["lambda_r_err"] == pytest.approx(expected["lambda_r_err"], rel=0.3)
     assert not row["flags"] & Flag.NO_UNCERTAINTY
     masked = Table(table, masked=True)
     masked["velocity"].mask[400:430] = True
     holes = table_of(errors=True)
     holes.remove_rows(slice(400, 430))
-    spin = lambda_r(masked, r_eff=7, center=(0, 0))["lambda_r"][0]
-    alone = lambda_r(holes, r_eff=7, center=(0, 0))["lambda_r"][0]
+    spin = lambda_r(masked, r_eff=7 * u.pix, center=(0, 0))["lambda_r"][0]
+    alone = lambda_r(holes, r_eff=7 * u.pix, center=(0, 0))["lambda_r"][0]
     assert spin == pytest.approx(alone, rel=1e-12)
     negative = table_of(errors=True)
     negative["velocity_err"][400:430] = -1 * KMS
-    bad = lambda_r(negative, r_eff=7, center=(0, 0))["lambda_r"][0]
+    bad = lambda_r(negative, r_eff=7 * u.pix, center=(0, 0))["lambda_r"][0]
     assert bad == pytest.approx(alone, rel=1e-12)
 
 
@@ -239,11 +239,13 @@ def test_files_of_tables(tmp_path, suffix):
     named.write(paths[0])
     plain.write(paths[1])
     paths[2].write_text("nothing\n")
-    row = lambda_r(paths[0], r_eff=7)[0]
+    row = lambda_r(paths[0], r_eff=7 * u.pix)[0]
     assert row["lambda_r"] == pytest.approx(EXPECTED["lambda_r"][0], rel=1e-6)
     assert row["name"] == "NGC 1"
     with pytest.warns(GalmlWarning, match="1 of 3"):
-        table = lambda_r(list(map(str, paths)), r_eff=[7, 3.5 * u.arcsec, 7])
+        table = lambda_r(
+            list(map(str, paths)), r_eff=[7 * u.pix, 3.5 * u.arcsec, 7 * u.pix]
+        )
     assert table["name"].tolist() == ["NGC 1", "plain", "broken"]
     assert table["lambda_r"][0] == row["lambda_r"]
     assert table["lambda_r"][1] == pytest.approx(row["lambda_r"], rel=1e-6)
@@ -254,14 +256,14 @@ def test_image_without_its_partners(tmp_path):
     path = tmp_path / "velocity.fits"
     fits.PrimaryHDU(VELOCITY.value).writeto(path)
     with pytest.raises(InputError, match="maps of velocity and dispersion beside it"):
-        lambda_r(path, r_eff=7)
+        lambda_r(path, r_eff=7 * u.pix)
 
 
 def test_codes_for_missing_measurements():
     table, holes = table_of(), table_of()
     table["velocity"][400:430] = table["dispersion"][400:430] = -999.9 * KMS
     holes.remove_rows(slice(400, 430))
-    rows = [lambda_r(one, r_eff=7, center=(0, 0)) for one in (table, holes)]
+    rows = [lambda_r(one, r_eff=7 * u.pix, center=(0, 0)) for one in (table, holes)]
     assert rows[0]["lambda_r"] == pytest.approx(rows[1]["lambda_r"][0], rel=1e-12)
 
 
@@ -271,7 +273,7 @@ def test_tables_that_cannot_be_measured_end_no_batch():
     tables[2]["flux"] = np.full(X.size, 20) * u.mag
     tables[3] = tables[3][:0]
     with pytest.warns(GalmlWarning, match="3 of 4 .*spaxels at one place"):
-        table = lambda_r(tables, r_eff=7)
+        table = lambda_r(tables, r_eff=7 * u.pix)
     assert np.isnan(table["lambda_r"]).tolist() == [False, True, True, True]
 
 
@@ -279,7 +281,7 @@ def test_many_tables():
     damaged = table_of()
     damaged.remove_column("y")
     with pytest.warns(GalmlWarning, match="1 of 3"):
-        table = lambda_r([table_of(), damaged, table_of()], r_eff=7)
+        table = lambda_r([table_of(), damaged, table_of()], r_eff=7 * u.pix)
     assert np.isnan(table["lambda_r"]).tolist() == [False, True, False]
     assert table["name"].tolist() == ["NGC 1"] * 3
 
@@ -288,7 +290,7 @@ def test_progress():
     calls = []
     lambda_r(
         *([m] * 3 for m in MAPS),
-        r_eff=7,
+        r_eff=7 * u.pix,
         progress=lambda done, total: calls.append((done, total)),
     )
     assert calls == [(3, 3)]
@@ -300,13 +302,16 @@ def test_progress():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"r_eff": 0}, InputError, "r_eff"),
-        ({"r_eff": np.nan}, InputError, "r_eff"),
+        ({"r_eff": 0 * u.pix}, InputError, "r_eff"),
+        ({"r_eff": np.nan * u.pix}, InputError, "r_eff"),
         ({"r_eff": "big"}, InputTypeError, "r_eff"),
-        ({"r_eff": [1, 2]}, InputError, "r_eff"),
+        ({"r_eff": 7}, InputUnitError, "r_eff: got 7, without a unit"),
+        ({"position_angle": 30}, InputUnitError, "position_angle"),
+        ({"psf_fwhm": 2, "sersic_index": 2}, InputUnitError, "psf_fwhm"),
+        ({"r_eff": [1, 2] * u.pix}, InputError, "r_eff"),
         ({"r_eff": 3 * u.arcsec}, InputUnitError, "r_eff"),
         ({"r_eff": 3 * u.kpc}, InputUnitError, "r_eff"),
-        ({"r_eff": 1}, InputError, "5 usable spaxels in the aperture"),
+        ({"r_eff": 1 * u.pix}, InputError, "5 usable spaxels in the aperture"),
         ({"center": (90, 90)}, InputError, "0 usable spaxels in the aperture"),
         ({"center": 3}, InputTypeError, "center"),
         ({"center": (np.nan, 3)}, InputError, "center"),
@@ -316,16 +321,20 @@ def test_progress():
         ({"ellipticity": np.nan}, InputError, "ellipticity"),
         ({"ellipticity": "round"}, InputTypeError, "ellipticity"),
         ({"position_angle": "up"}, InputTypeError, "position_angle"),
-        ({"position_angle": np.inf}, InputError, "position_angle"),
+        ({"position_angle": np.inf * u.deg}, InputError, "position_angle"),
         ({"position_angle": 3 * u.km}, InputUnitError, "position_angle"),
         ({"radius": "square"}, InputError, "radius"),
         ({"systemic": 3 * u.kg}, InputUnitError, "systemic"),
         ({"systemic": np.nan}, InputError, "systemic"),
-        ({"psf_fwhm": 2}, InputError, "sersic_index"),
+        ({"psf_fwhm": 2 * u.pix}, InputError, "sersic_index"),
         ({"sersic_index": 2}, InputError, "psf_fwhm"),
-        ({"psf_fwhm": 2, "sersic_index": 2, "r_eff": None}, InputError, "r_eff"),
+        (
+            {"psf_fwhm": 2 * u.pix, "sersic_index": 2, "r_eff": None},
+            InputError,
+            "r_eff",
+        ),
         ({"psf_fwhm": 2 * u.kg, "sersic_index": 2}, InputUnitError, "psf_fwhm"),
-        ({"psf_fwhm": 2, "sersic_index": "n"}, InputTypeError, "sersic_index"),
+        ({"psf_fwhm": 2 * u.pix, "sersic_index": "n"}, InputTypeError, "sersic_index"),
         ({"n_samples": 1}, InputError, "n_samples"),
         ({"n_samples": 2.5}, InputError, "n_samples"),
         ({"seed": -1}, InputError, "seed"),
@@ -333,7 +342,7 @@ def test_progress():
 )
 def test_options_that_cannot_be_used(options, error, message):
     with pytest.raises(error, match=message):
-        lambda_r(*MAPS, **{"r_eff": 7} | options)
+        lambda_r(*MAPS, **{"r_eff": 7 * u.pix} | options)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +366,7 @@ def test_options_that_cannot_be_used(options, error, message):
 )
 def test_maps_that_cannot_be_used(maps, error, message):
     with pytest.raises(error, match=message):
-        lambda_r(*maps, r_eff=7)
+        lambda_r(*maps, r_eff=7 * u.pix)
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,9 @@ def test_constant_speed_and_dispersion(sigma, radius):
         np.exp(-np.hypot(x, y) / 7),
         120 * np.sign(x) + 30,
         np.full(x.shape, sigma),
-        r_eff=12,
+        r_eff=12 * u.pix,
         ellipticity=0.3,
-        position_angle=90,
+        position_angle=90 * u.deg,
         radius=radius,
     )
     assert row["lambda_r"] == pytest.approx(120 / np.hypot(120, sigma), rel=1e-9)
@@ -82,9 +82,9 @@ def test_thin_disk_with_a_flat_curve(inclination, sigma):
     maps = disk(301, 60, 90, inclination, 200, sigma, rise=1e-3)
     row = measure(
         *maps,
-        r_eff=100,
+        r_eff=100 * u.pix,
         ellipticity=1 - np.cos(np.radians(inclination)),
-        position_angle=90,
+        position_angle=90 * u.deg,
         radius="elliptical",
     )
     s = sigma / (200 * np.sin(np.radians(inclination)))
@@ -100,7 +100,8 @@ def test_solid_body_against_quadrature(radius):
     y, x = np.indices((241, 241)) - 120.0
     flux = np.exp(-np.hypot(x, y / 0.5) / scale)
     maps = flux, slope * x, np.full(x.shape, sigma)
-    row = measure(*maps, r_eff=size, ellipticity=0.5, position_angle=90, radius=radius)
+    ellipse = {"ellipticity": 0.5, "position_angle": 90 * u.deg}
+    row = measure(*maps, r_eff=size * u.pix, **ellipse, radius=radius)
     nodes, weights = np.polynomial.legendre.leggauss(80)
     r = size * (nodes[:, None] + 1) / 2
     phi = np.pi * (nodes + 1)
@@ -116,7 +117,7 @@ def test_solid_body_against_quadrature(radius):
 
 
 def test_the_two_radii_differ():
-    options = {"r_eff": 12, "ellipticity": 0.5, "position_angle": 90}
+    options = {"r_eff": 12 * u.pix, "ellipticity": 0.5, "position_angle": 90 * u.deg}
     rows = [
         measure(*disk(), radius=radius, **options)["lambda_r"]
         for radius in ("circular", "elliptical")
@@ -127,10 +128,10 @@ def test_the_two_radii_differ():
 
 def test_limits():
     flux, velocity, dispersion = disk()
-    cold = measure(flux, velocity, 0 * dispersion, r_eff=12)
+    cold = measure(flux, velocity, 0 * dispersion, r_eff=12 * u.pix)
     assert cold["lambda_r"] == pytest.approx(1, abs=1e-12)
     assert cold["v_over_sigma"] == np.inf
-    still = measure(flux, 0 * velocity, dispersion, r_eff=12)
+    still = measure(flux, 0 * velocity, dispersion, r_eff=12 * u.pix)
     assert still["lambda_r"] == 0 and still["v_over_sigma"] == 0
 
 
@@ -149,7 +150,7 @@ MOVES = {
 @pytest.mark.parametrize("ellipticity", [0.0, 0.5, None])
 def test_flips_and_turns(move, ellipticity):
     maps = disk(angle=25)
-    options = {"r_eff": 14, "ellipticity": ellipticity, "radius": "elliptical"}
+    options = {"r_eff": 14 * u.pix, "ellipticity": ellipticity, "radius": "elliptical"}
     expected = measure(*maps, **options)
     row = measure(*(MOVES[move](a) for a in maps), **options)
     for name in ("lambda_r", "v_over_sigma", "ellipticity", "coverage"):
@@ -168,15 +169,17 @@ def test_flips_and_turns(move, ellipticity):
 )
 def test_sign_offset_and_units(change):
     maps = disk()
-    expected = measure(*maps, r_eff=12, ellipticity=0.4)
-    row = measure(*change(*maps), r_eff=12, ellipticity=0.4)
+    expected = measure(*maps, r_eff=12 * u.pix, ellipticity=0.4)
+    row = measure(*change(*maps), r_eff=12 * u.pix, ellipticity=0.4)
     for name in ("lambda_r", "v_over_sigma", "ellipticity"):
         assert row[name] == pytest.approx(expected[name], rel=1e-9)
 
 
 def test_any_angle_on_the_sky():
     # The same galaxy on skies of any rotation and parity, its angle said on the sky.
-    expected = measure(*disk(), r_eff=12, ellipticity=0.5, position_angle=90)
+    expected = measure(
+        *disk(), r_eff=12 * u.pix, ellipticity=0.5, position_angle=90 * u.deg
+    )
     for angle, parity in [(0, -1), (35, -1), (35, 1), (200, 1)]:
         wcs = sky(angle=angle, parity=parity)
         maps = [CCDData(m, unit="km/s", wcs=wcs) for m in disk()]
@@ -196,11 +199,15 @@ def test_any_angle_on_the_sky():
 def test_shape_of_the_light_is_measured():
     maps = disk(121, 20, angle=70, inclination=60)
     given = measure(
-        *maps, r_eff=34, ellipticity=0.5, position_angle=70, center=(60, 60)
+        *maps,
+        r_eff=34 * u.pix,
+        ellipticity=0.5,
+        position_angle=70 * u.deg,
+        center=(60, 60),
     )
-    angle = measure(*maps, r_eff=34, ellipticity=0.5)
+    angle = measure(*maps, r_eff=34 * u.pix, ellipticity=0.5)
     assert angle["lambda_r"] == pytest.approx(given["lambda_r"], rel=2e-3)
-    shape = measure(*maps, r_eff=34, ellipticity=None)
+    shape = measure(*maps, r_eff=34 * u.pix, ellipticity=None)
     assert shape["ellipticity"] == pytest.approx(0.5, abs=0.02)
     assert shape["lambda_r"] == pytest.approx(given["lambda_r"], rel=0.01)
 
@@ -210,16 +217,16 @@ def test_shape_of_the_light_is_measured():
 
 def test_masked_and_broken_spaxels_do_not_count():
     flux, velocity, dispersion = disk()
-    expected = measure(flux, velocity, dispersion, r_eff=12, center=CENTER)
+    expected = measure(flux, velocity, dispersion, r_eff=12 * u.pix, center=CENTER)
     where = np.zeros(flux.shape, bool)
     where[25:29, 34:38] = True
     holes = []
     for place, rubbish in [(0, np.nan), (0, -5.0), (1, np.inf), (2, np.nan)]:
         maps = [flux.copy(), velocity.copy(), dispersion.copy()]
         maps[place][where] = rubbish
-        holes.append(measure(*maps, r_eff=12, center=CENTER))
+        holes.append(measure(*maps, r_eff=12 * u.pix, center=CENTER))
     masked = CCDData(np.where(where, 1e6, velocity), unit="km/s", mask=where)
-    holes.append(measure(flux, masked, dispersion, r_eff=12, center=CENTER))
+    holes.append(measure(flux, masked, dispersion, r_eff=12 * u.pix, center=CENTER))
     spins = [row["lambda_r"] for row in holes]
     assert np.ptp(spins) < 1e-12
     assert 1e-4 < abs(spins[0] - expected["lambda_r"]) < 0.05
@@ -230,16 +237,23 @@ def test_masked_and_broken_spaxels_do_not_count():
 
 def test_systemic_velocity_of_half_a_galaxy_with_outliers():
     flux, velocity, dispersion = disk()
-    whole = measure(flux, velocity, dispersion, r_eff=12, center=CENTER)
+    whole = measure(flux, velocity, dispersion, r_eff=12 * u.pix, center=CENTER)
     velocity = velocity + 1500
     velocity[:, 36:42] = np.nan
     velocity[20, 22:25] = 9e4
-    row = measure(flux, velocity, dispersion, r_eff=12, center=CENTER)
+    row = measure(flux, velocity, dispersion, r_eff=12 * u.pix, center=CENTER)
     assert row["systemic_velocity"].value == pytest.approx(1500, abs=5)
     clean = np.where(velocity > 1e4, np.nan, velocity)
-    fixed = measure(flux, clean, dispersion, r_eff=12, center=CENTER, systemic=1500)
+    fixed = measure(
+        flux, clean, dispersion, r_eff=12 * u.pix, center=CENTER, systemic=1500
+    )
     in_m = measure(
-        flux, clean, dispersion, r_eff=12, center=CENTER, systemic=1.5e6 * u.m / u.s
+        flux,
+        clean,
+        dispersion,
+        r_eff=12 * u.pix,
+        center=CENTER,
+        systemic=1.5e6 * u.m / u.s,
     )
     assert in_m["lambda_r"] == pytest.approx(fixed["lambda_r"], rel=1e-12)
     assert fixed["lambda_r"] == pytest.approx(whole["lambda_r"], abs=0.05)
@@ -247,15 +261,15 @@ def test_systemic_velocity_of_half_a_galaxy_with_outliers():
 
 def test_coverage_and_size_flags():
     flux, velocity, dispersion = disk(sigma=80.0)
-    full = decode_flags(measure(flux, velocity, dispersion, r_eff=12)["flags"])
+    full = decode_flags(measure(flux, velocity, dispersion, r_eff=12 * u.pix)["flags"])
     assert full == ("no_wcs", "center_assumed", "no_uncertainty")
     velocity = velocity.copy()
     velocity[:, 37:] = np.nan
-    cut = measure(flux, velocity, dispersion, r_eff=12, center=CENTER)
+    cut = measure(flux, velocity, dispersion, r_eff=12 * u.pix, center=CENTER)
     assert cut["coverage"] < 0.85 and cut["flags"] & Flag.MASKED
-    beyond = measure(*disk(), r_eff=45, center=CENTER)
+    beyond = measure(*disk(), r_eff=45 * u.pix, center=CENTER)
     assert beyond["coverage"] < 0.85 and beyond["flags"] & Flag.MASKED
-    small = measure(*disk(), r_eff=2.5, center=CENTER)
+    small = measure(*disk(), r_eff=2.5 * u.pix, center=CENTER)
     assert small["flags"] & Flag.FEW_PIXELS
     whole = measure(*disk())
     assert whole["flags"] & Flag.TRUNCATED and np.isnan(whole["coverage"])
@@ -268,7 +282,12 @@ def test_coverage_and_size_flags():
 def test_monte_carlo_errors_match_repeated_noise():
     flux, velocity, dispersion = disk()
     random = np.random.default_rng(5)
-    options = {"r_eff": 10, "center": CENTER, "ellipticity": 0.4, "position_angle": 90}
+    options = {
+        "r_eff": 10 * u.pix,
+        "center": CENTER,
+        "ellipticity": 0.4,
+        "position_angle": 90 * u.deg,
+    }
     rows = [
         measure(
             flux + random.normal(0, 0.01, flux.shape),
@@ -289,41 +308,41 @@ def test_monte_carlo_errors_match_repeated_noise():
 def test_draws_depend_on_seed_and_galaxy_alone():
     flux, velocity, dispersion = disk()
     maps = flux, noisy(velocity, 15), noisy(dispersion, 10)
-    single = lambda_r(*maps, r_eff=12, seed=0)["lambda_r_err"][0]
+    single = lambda_r(*maps, r_eff=12 * u.pix, seed=0)["lambda_r_err"][0]
     pairs = [[m, m] for m in maps]
     pairs[0][0] = flux**2
-    batch = lambda_r(*pairs, r_eff=12, seed=0)["lambda_r_err"]
+    batch = lambda_r(*pairs, r_eff=12 * u.pix, seed=0)["lambda_r_err"]
     assert batch[1] == single
     assert abs(batch[0] / single - 1) > 0.01
     # 100 draws know a standard deviation to 7 %.
-    other = lambda_r(*maps, r_eff=12, seed=1)["lambda_r_err"][0]
+    other = lambda_r(*maps, r_eff=12 * u.pix, seed=1)["lambda_r_err"][0]
     assert 1e-4 < abs(other / single - 1) < 0.4
-    without = lambda_r(*maps, r_eff=12, n_samples=0)
+    without = lambda_r(*maps, r_eff=12 * u.pix, n_samples=0)
     assert np.isnan(without["lambda_r_err"][0]) and "SEED" not in without.meta
 
 
 def test_a_fresh_seed_is_noted_and_reproduces():
     flux, velocity, dispersion = disk()
     maps = flux, noisy(velocity, 15), noisy(dispersion, 10)
-    tables = [lambda_r(*maps, r_eff=12, n_samples=10) for _ in range(2)]
+    tables = [lambda_r(*maps, r_eff=12 * u.pix, n_samples=10) for _ in range(2)]
     first, second = (table["lambda_r_err"][0] for table in tables)
     assert tables[0].meta["SEED"] != tables[1].meta["SEED"] and first != second
-    again = lambda_r(*maps, r_eff=12, n_samples=10, seed=tables[0].meta["SEED"])
+    again = lambda_r(*maps, r_eff=12 * u.pix, n_samples=10, seed=tables[0].meta["SEED"])
     assert again["lambda_r_err"][0] == first
 
 
 def test_draws_in_pieces(monkeypatch):
     flux, velocity, dispersion = disk()
     maps = flux, noisy(velocity, 15), noisy(dispersion, 10)
-    whole = lambda_r(*maps, r_eff=12, seed=3)["lambda_r_err"][0]
+    whole = lambda_r(*maps, r_eff=12 * u.pix, seed=3)["lambda_r_err"][0]
     monkeypatch.setattr(operation, "MAX_DRAWN", 3000)
-    pieces = lambda_r(*maps, r_eff=12, seed=3)["lambda_r_err"][0]
+    pieces = lambda_r(*maps, r_eff=12 * u.pix, seed=3)["lambda_r_err"][0]
     assert pieces == pytest.approx(whole, rel=1e-12)
 
 
 def test_no_errors_without_uncertainties():
     flux, velocity, dispersion = disk()
-    row = measure(flux, noisy(velocity, 15), dispersion, r_eff=12)
+    row = measure(flux, noisy(velocity, 15), dispersion, r_eff=12 * u.pix)
     assert np.isnan(row["lambda_r_err"]) and np.isnan(row["v_over_sigma_err"])
     assert row["flags"] & Flag.NO_UNCERTAINTY
 
@@ -372,12 +391,14 @@ def blurred(flux, velocity, dispersion, fwhm):
 def test_seeing_correction_recovers_a_blurred_disk(fwhm):
     maps = disk(121, scale=7.15, inclination=50, sigma=60, rise=4.0)
     options = {
-        "r_eff": 12,
+        "r_eff": 12 * u.pix,
         "ellipticity": 1 - np.cos(np.radians(50)),
-        "position_angle": 90,
+        "position_angle": 90 * u.deg,
     }
     truth = measure(*maps, **options)["lambda_r"]
-    seen = measure(*blurred(*maps, fwhm), psf_fwhm=fwhm, sersic_index=1, **options)
+    seen = measure(
+        *blurred(*maps, fwhm), psf_fwhm=fwhm * u.pix, sersic_index=1, **options
+    )
     assert seen["lambda_r"] < truth - 0.015
     better = abs(seen["lambda_r_corrected"] - truth)
     assert better < 0.02 and better < truth - seen["lambda_r"]
@@ -387,20 +408,20 @@ def test_seeing_correction_recovers_a_blurred_disk(fwhm):
 def test_corrected_column_and_its_error():
     flux, velocity, dispersion = disk()
     maps = flux, noisy(velocity, 15), noisy(dispersion, 10)
-    row = lambda_r(*maps, r_eff=12, psf_fwhm=5, sersic_index=3)[0]
+    row = lambda_r(*maps, r_eff=12 * u.pix, psf_fwhm=5 * u.pix, sersic_index=3)[0]
     corrected, lower, upper = correct_seeing(
-        row["lambda_r"], psf_fwhm=5, r_eff=12, sersic_index=3
+        row["lambda_r"], psf_fwhm=5 * u.pix, r_eff=12 * u.pix, sersic_index=3
     )
     assert row["lambda_r_corrected"] == corrected > row["lambda_r"]
     scaled = row["lambda_r_err"] * corrected / row["lambda_r"]
     expected = np.hypot(scaled, (lower + upper) / 2)
     assert row["lambda_r_corrected_err"] == pytest.approx(expected, rel=1e-12)
-    assert "lambda_r_corrected" not in lambda_r(*maps, r_eff=12).colnames
+    assert "lambda_r_corrected" not in lambda_r(*maps, r_eff=12 * u.pix).colnames
 
 
 def test_only_regular_rotators_are_corrected():
     flux, velocity, dispersion = disk()
-    options = {"r_eff": 12, "psf_fwhm": 3, "sersic_index": 2}
+    options = {"r_eff": 12 * u.pix, "psf_fwhm": 3 * u.pix, "sersic_index": 2}
     y, x = np.indices(flux.shape) - MIDDLE
     core = np.where(np.hypot(x, y) < 7, -velocity, velocity)
     noise = np.random.default_rng(0).normal(0, 50, flux.shape)

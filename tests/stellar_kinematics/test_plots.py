@@ -17,7 +17,7 @@ image_test = pytest.mark.mpl_image_compare(
     savefig_kwargs={"dpi": 50},
     style="default",
 )
-ELLIPSE = {"r_eff": 9, "ellipticity": 0.5, "position_angle": 60}
+ELLIPSE = {"r_eff": 9 * u.pix, "ellipticity": 0.5, "position_angle": 60 * u.deg}
 
 
 def galaxy(speed=150.0):
@@ -88,7 +88,7 @@ def test_the_whole_map_is_the_aperture():
 
 def test_corrected_spin_is_drawn():
     maps = zip(galaxy(90), galaxy(150), strict=True)
-    table = lambda_r(*map(list, maps), psf_fwhm=2, sersic_index=1, **ELLIPSE)
+    table = lambda_r(*map(list, maps), psf_fwhm=2 * u.pix, sersic_index=1, **ELLIPSE)
     panel = plots.plot_table(table).axes[0]
     drawn = panel.collections[-1].get_offsets()[:, 1]
     np.testing.assert_allclose(drawn, table["lambda_r_corrected"])
