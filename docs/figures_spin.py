@@ -19,7 +19,7 @@ SHOWN, DRAWN = 18, 36
 def cut_field():
     """Cut the example field."""
     images = {band: EXAMPLES / f"field-{band}.fits" for band in "gri"}
-    catalog = detect(images["r"], threshold=5)
+    catalog = detect(images["r"])
     return galml.extract_cutouts(images, catalog, size=8.48 * R_EFF, n_pixels=72)
 
 

@@ -16,6 +16,7 @@ from galml.cutouts import CutoutStack, sdss_rgb
 from galml.imaging import read_images
 from galml.physics import pivot_wavelengths
 from galml.stellar_spin.metrics import pearson
+from galml.stellar_spin.operation import PRIOR_WIDTH
 
 BANDS = ("g", "r", "i")
 COLUMNS = [
@@ -386,3 +387,12 @@ def test_published_model(galaxies, published_model, images):
     np.testing.assert_allclose(found["spin_hi"] - found["spin_lo"], 0.2)
     with pytest.raises(InputError, match="n_samples"):
         galml.spin(images[:3], bands=BANDS, n_samples=2, **own)
+
+
+def test_answers_of_the_population_alone_are_flagged(galaxies, model):
+    """Wide answers, and only these, tell of the population."""
+    table = galml.spin(galaxies.data * u.nJy, r_eff=4 * u.pix, bands=BANDS, model=model)
+    wide = (table["spin_hi"] - table["spin_lo"]) / 2 > PRIOR_WIDTH
+    flagged = (table["flags"] & int(Flag.PRIOR_DOMINATED)) != 0
+    known = np.isfinite(table["spin"])
+    np.testing.assert_array_equal(flagged[known], wide[known])
