@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The command ``galml demo``: each operation on the example data of the package."""
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from galml.registry import OPERATIONS
 __all__ = ["run"]
 
 EXAMPLES = Path(str(resources.files("galml"))) / "data" / "examples"
+#: Cards of the truth: of gas maps, of mergers, and of the galaxies of a field.
+TRUTH = re.compile(r"KAPPA|PA|INCL|STAGE|TSINCE|CONTAM|SPIN\d+")
 #: Format of the table of each kind of command, by its suffix.
 SUFFIXES = {"objects": ".ecsv", "field": ".ecsv", "catalog": ".fits"}
 
@@ -46,10 +49,25 @@ def run(main, folder):
         status = max(status, main(arguments))
         if output.exists():
             _show(output, command.kind)
+        _show_truth(files)
         print(f"Table: {output}")
         if operation.plots:
             print(f"Figures: {figures}")
     return status
+
+
+def _show_truth(files):
+    """Print what the headers of mock galaxies tell of their truth."""
+    from astropy.io import fits
+
+    for path in files:
+        if not path.endswith(".fits"):
+            continue
+        cards = fits.getheader(path)
+        found = {key: cards[key] for key in cards if TRUTH.fullmatch(key)}
+        if found:
+            values = ", ".join(f"{key} {value}" for key, value in found.items())
+            print(f"Truth of {Path(path).name}: {values}")
 
 
 def _show(output, kind):
