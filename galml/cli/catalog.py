@@ -102,7 +102,7 @@ def run(args):
             print(f"galml: {message}", file=sys.stderr)
     names = _names(catalog)
     told = [(names[row], reason) for row, reason in reasons.items()]
-    return report(args, told, (number, number), seconds)
+    return report(args, told, (number, number), seconds, galaxies=len(catalog))
 
 
 def _write(args, catalog, keywords, table_format, journal):

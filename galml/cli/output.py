@@ -220,7 +220,7 @@ def _number(value, error, digits):
     return f"{text} ± {getattr(error, 'value', error):.{digits}f}"
 
 
-def report(args, reasons, rows, seconds):
+def report(args, reasons, rows, seconds, *, galaxies=None):
     """Say on the standard error what failed, and how long it took.
 
     Parameters
@@ -233,6 +233,8 @@ def report(args, reasons, rows, seconds):
         How many rows there are, and how many were computed in this run.
     seconds : float
         How long these took.
+    galaxies : int, optional
+        How many galaxies the rows are of; one each by default.
 
     Returns
     -------
@@ -241,7 +243,8 @@ def report(args, reasons, rows, seconds):
     """
     number, computed = rows
     if reasons:
-        print(f"galml: {len(reasons)} of {number} failed:", file=sys.stderr)
+        total = number if galaxies is None else galaxies
+        print(f"galml: {len(reasons)} of {total} failed:", file=sys.stderr)
         for name, reason in reasons:
             print(f"  {name}: {reason}", file=sys.stderr)
         for hint in hints(args, [reason for _, reason in reasons]):
