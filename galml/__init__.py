@@ -38,6 +38,8 @@ def __getattr__(name):
     if name == "__version__":
         globals()[name] = value = _version()
         return value
+    if name in ("__citation__", "__bibtex__"):
+        return _attach("citation")()
     return _attach(name)
 
 

@@ -7,6 +7,7 @@ __all__ = ["MODELS", "OPERATIONS"]
 
 #: Public functions about models, which no single operation has.
 MODELS = (
+    "galml.citations:citation",
     "galml.core.adaptation:adapt",
     "galml.core.weights:import_weights",
     "galml.core.weights:list_models",
@@ -83,6 +84,12 @@ OPERATIONS = (
                     "metavar": "FWHM",
                     "help": "width of the beam or PSF, such as 0.5arcsec or 3pix, "
                     "where the headers do not say",
+                },
+                "rest_value": {
+                    "type": "value",
+                    "metavar": "REST",
+                    "help": "rest frequency or wavelength of cubes of one line whose "
+                    "headers do not tell it, such as 1420.405752MHz",
                 },
                 "tracer": {
                     "choices": ("gas", "stars"),
@@ -303,6 +310,8 @@ OPERATIONS = (
                 **_IMAGE_OPTIONS,
                 "r_eff": _EFFECTIVE_RADIUS,
             },
+            examples="merger-*.fits",
+            lacks=("n_samples", "seed"),
         ),
     ),
     Operation(

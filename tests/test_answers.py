@@ -204,6 +204,12 @@ def contamination_of_images(**where):
     )
 
 
+def latents_of_images(**where):
+    images, radii = galaxies(4)
+    known = {"bands": ("g", "r", "i"), "r_eff": radii * u.pix}
+    return galml.latents(images * u.nJy, **known, **where)
+
+
 def lambda_r_of_maps():
     y, x = np.indices((41, 41)) - 20.0
     flux = np.exp(-np.hypot(x, y / 0.6) / 6)
@@ -257,6 +263,7 @@ CASES = {
         merger_of_images,
         merger_of_pictures,
         contamination_of_images,
+        latents_of_images,
         lambda_r_of_maps,
         stars_of_examples,
         stars_of_images,
@@ -320,7 +327,7 @@ def test_half_precision_of_an_accelerator(name):
     table = CASES[name](device="cuda", dtype="bfloat16")
     expected = QTable.read(ANSWERS / f"{name}.ecsv")
     key = name.partition("_")[0]
-    key = "merger_probability" if key == "merger" else key
+    key = {"merger": "merger_probability", "latents": "latent"}.get(key, key)
     error = np.abs(np.asarray(table[key]) - np.asarray(expected[key]))
     assert np.nanmax(error) < 0.05
 
