@@ -51,8 +51,17 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!galml).*")]
 
 # A directive of our own shows what the benchmarks have measured.
 sys.path.insert(0, str(Path(__file__).parent))
-extensions += ["figure_tables"]
-exclude_patterns += ["_templates", "api/README*"]
+extensions += ["figure_tables", "sphinx_gallery.gen_gallery"]
+exclude_patterns += ["_templates", "api/README*", "examples/*"]
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "gallery",
+    "image_scrapers": ("gallery_figures.save_figures",),
+    "remove_config_comments": True,
+    "show_memory": False,
+    "min_reported_time": 60,
+    "write_computation_times": False,
+}
 suppress_warnings += ["config.cache"]
 
 plot_formats = [("png", 150)]

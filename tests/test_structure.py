@@ -31,7 +31,7 @@ LAYERS = (
         "stellar_kinematics",
         "stars",
     },
-    {"registry"},
+    {"citations", "registry"},
     {"cli"},
 )
 #: Packages of one layer do not import each other; nor may these do what a layer allows.

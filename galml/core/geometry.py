@@ -606,7 +606,7 @@ def sky_positions(all_wcs, pixels):
         try:
             frame = wcs_to_celestial_frame(all_wcs[rows[0]])
             sky = SkyCoord(lon, lat, unit=u.deg, frame=frame).icrs
-        except (ConvertError, ValueError):  # of a planet, or no latitude
+        except (ConvertError, TypeError, ValueError):  # of a planet, or no latitude
             places[rows] = np.nan
         else:
             places[rows] = np.stack([sky.ra.deg, sky.dec.deg], 1)

@@ -132,7 +132,7 @@ def sample_stars(
 
     References
     ----------
-    .. [1] Wolf & Buck (2023), arXiv:2312.05960 (GalacticFlow); GalacticForge (2024).
+    .. [1] Wolf & Buck (2023), arXiv:2312.06017 (GalacticFlow); GalacticForge (2024).
 
     Examples
     --------

@@ -480,7 +480,7 @@ def prepare(
     References
     ----------
     .. [1] Power et al. (2003), MNRAS 338, 14.
-    .. [2] Wolf & Buck (2023), arXiv:2312.05960; GalacticForge (2024).
+    .. [2] Wolf & Buck (2023), arXiv:2312.06017; GalacticForge (2024).
 
     Examples
     --------

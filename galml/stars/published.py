@@ -158,7 +158,7 @@ class NSF(_ZukoFlow):
 
 class GalacticFlow(_ZukoFlow):
     """
-    Spline coupling flow of GalacticFlow (Wolf & Buck 2023, arXiv:2312.05960).
+    Spline coupling flow of GalacticFlow (Wolf & Buck 2023, arXiv:2312.06017).
 
     Each layer mixes the axes by a learned rotation and then bends both halves, one
     after the other, by splines that depend on the other half and the conditions.
@@ -307,7 +307,7 @@ def _import(path, kind):
         },
         card={
             "title": f"GalacticForge, the published {architecture.upper()} flow",
-            "paper": "GalacticForge (2024), after Wolf & Buck 2023, arXiv:2312.05960",
+            "paper": "GalacticForge (2024), after Wolf & Buck 2023, arXiv:2312.06017",
             "date": "2024",
             "training": "stars of about 80 NIHAO zoom simulations",
             "figures": trained,

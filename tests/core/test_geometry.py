@@ -16,6 +16,7 @@ from galml.core.geometry import (
     pixel_angle,
     pixel_scale,
     sky_angle,
+    sky_positions,
     wrap_angle,
 )
 
@@ -221,3 +222,17 @@ def test_beam_must_be_an_angle(source):
 def test_beam_of_something_else():
     with pytest.raises(InputTypeError, match="beam: got an object of type str"):
         beam_of("2 arcsec")
+
+
+def test_places_on_the_sky():
+    """Of any frame, projection, order of axes; NaN where nobody knows."""
+    galactic = make(ctype=("GLON-TAN", "GLAT-TAN"))
+    swapped = make(30.0).swapaxes(0, 1)
+    planet = make(ctype=("JULN-TAN", "JULT-TAN"))
+    all_wcs = [make(), None, galactic, make(30.0, sip=True), swapped, planet]
+    pixels = [HERE, HERE, (1.0, 2.0), (50.0, 3.0), (7.0, 8.0), HERE]
+    found = sky_positions(all_wcs, pixels)
+    for row in (0, 2, 3, 4):
+        expected = all_wcs[row].pixel_to_world(*pixels[row]).icrs
+        np.testing.assert_allclose(found[row], [expected.ra.deg, expected.dec.deg])
+    assert np.isnan(found[[1, 5]]).all()
