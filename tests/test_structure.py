@@ -31,7 +31,7 @@ LAYERS = (
         "stellar_kinematics",
         "stars",
     },
-    {"citations", "registry"},
+    {"registry"},
     {"cli"},
 )
 #: Packages of one layer do not import each other; nor may these do what a layer allows.
