@@ -40,9 +40,7 @@ SEEDS = {"training": 5001, "validation": 5002, "calibration": 5003}
 OPTIONS = {"stars": {"batch_size": 64, "n_particles": 12_000}, "mergers": 8000}
 #: Pictures of the Galaxy Zoo in a batch, and how often the training sees each of them.
 PICTURES, REPEATED = 128, 3
-#: Of each round: epochs, highest learning rate, seed, and by how much more the kinds of
-#: interacting systems count than other properties.
-ROUNDS = ((11, 2e-3, 1, 1.0), (8, 1e-3, 2, 2.0))
+EPOCHS, RATE, SEED = 11, 2e-3, 1
 TRAINING = {"batch_size": 128, "dtype": "bfloat16"}
 #: Parameters of mocks that the latents must tell; behind them follow the types, and
 #: kinds of interacting systems.
@@ -102,7 +100,7 @@ def card():
             mocks=OPTIONS,
             pictures=[PICTURES, REPEATED],
             properties=PARAMETERS,
-            rounds=ROUNDS,
+            epochs=[EPOCHS, RATE, SEED],
             training=TRAINING,
         ),
     }
@@ -224,31 +222,22 @@ def standardize(sets):
         data["properties"] = (data["properties"] - mean) / spread
 
 
-def emphasized(data, factor):
-    """Let kinds of interacting systems count more."""
-    properties = data["properties"].clone()
-    properties[:, -len(KINDS) - 1 :] *= factor
-    return data | {"properties": properties}
-
-
 def train(cards, cache=None):
-    """Train the network, round by round."""
-    model, sets = None, [galaxies(name, cache) for name in SEEDS]
+    """Train the network."""
+    sets = [galaxies(name, cache) for name in SEEDS]
     standardize(sets)
-    for number, (epochs, rate, seed, factor) in enumerate(ROUNDS):
-        model = fit_prepared(
-            MorphologyRecipe(),
-            *(emphasized(data, factor) for data in sets),
-            model=model,
-            settings={"properties": sets[0]["properties"].shape[1]},
-            epochs=epochs,
-            learning_rate=rate,
-            seed=seed,
-            card=cards[NAME],
-            checkpoint=cache and cache / f"morphology-{number}.checkpoint",
-            progress=True,
-            **TRAINING,
-        )
+    model = fit_prepared(
+        MorphologyRecipe(),
+        *sets,
+        settings={"properties": sets[0]["properties"].shape[1]},
+        epochs=EPOCHS,
+        learning_rate=RATE,
+        seed=SEED,
+        card=cards[NAME],
+        checkpoint=cache and cache / "morphology.checkpoint",
+        progress=True,
+        **TRAINING,
+    )
     yield NAME, model
 
 
