@@ -274,7 +274,8 @@ CASES = {
 
 def check(table, expected, tolerance):
     """Compare all columns, relative to what they can be."""
-    assert table.colnames == expected.colnames
+    places = [name for name in ("ra", "dec") if name not in expected.colnames]
+    assert [n for n in table.colnames if n not in places] == expected.colnames
     for key in expected.colnames:
         found, wanted = table[key], expected[key]
         if wanted.dtype.kind in "biuUS":

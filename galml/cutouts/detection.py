@@ -17,8 +17,8 @@ from galml.core.inputs import read
 from galml.core.results import build_table
 from galml.cutouts.allsky import is_hips
 from galml.cutouts.images import OpenFiles, open_image
-from galml.cutouts.psf import SIGMA
-from galml.cutouts.shapes import APERTURE, measure, psf_fwhm_in_pixels
+from galml.cutouts.psf import SIGMA, in_pixels
+from galml.cutouts.shapes import APERTURE, measure
 
 __all__ = ["detect", "measure"]
 
@@ -81,7 +81,7 @@ def detect(
     box_size : int, optional
         Side in pixels of the boxes in which the sky is measured; larger than the
         galaxies.
-    psf_fwhm : float or `~astropy.units.Quantity`, optional
+    psf_fwhm : `~astropy.units.Quantity`, optional
         FWHM of the PSF, in pixels or as an angle: it is the filter, and sizes and
         shapes are corrected for it.
     unit : `~astropy.units.Unit`, optional
@@ -149,7 +149,7 @@ def detect(
         width = None
         if psf_fwhm is not None:
             center = [(shape[axis] - 1) / 2 for axis in axes[::-1]]
-            width = psf_fwhm_in_pixels(psf_fwhm, pixel_scale(wcs, center))
+            width = in_pixels(psf_fwhm, pixel_scale(wcs, center), "psf_fwhm")
         smoothing = SIGMA * (width or FILTER)
         for own, around in _tiles(shape, axes, int(box_size)):
             found = read(

@@ -302,7 +302,7 @@ def test_tiles_without_pixels_are_left_out(tiles):
 
 
 def test_detect_without_wcs(field):
-    table = detect(field.data * u.adu, psf_fwhm=FWHM)
+    table = detect(field.data * u.adu, psf_fwhm=FWHM * u.pix)
     assert "sky" not in table.colnames and len(table) == 5
     row = nearest(table, *GALAXIES[0][:2])
     assert row["r_eff"].to_value(u.pix) == pytest.approx(8, rel=0.05)
@@ -310,6 +310,8 @@ def test_detect_without_wcs(field):
     assert row["flags"] == Flag.NO_WCS | Flag.NO_UNCERTAINTY
     with pytest.raises(InputUnitError, match="psf_fwhm"):
         detect(field.data * u.adu, psf_fwhm=1 * u.arcsec)
+    with pytest.raises(InputUnitError, match="psf_fwhm: got a width without unit"):
+        detect(field.data * u.adu, psf_fwhm=FWHM)
 
 
 def test_uncertainties_are_converted(field):
