@@ -25,7 +25,7 @@ print(stack)
 colors = galml.cutouts.sdss_rgb(stack)
 columns = 6
 figure = Figure(figsize=(9, 1.6 * -(-len(stack) // columns)), layout="constrained")
-panels = figure.subplots(-(-len(stack) // columns), columns, squeeze=False).flat
+panels = figure.subplots(-(-len(stack) // columns), columns, squeeze=False).ravel()
 for panel in panels:
     panel.axis("off")
 for panel, color, scale in zip(panels, colors, stack.pixel_scale, strict=False):
