@@ -4,7 +4,7 @@
 import os
 
 from galml.cli import objects
-from galml.cli.journal import content_of, identity, open_journal, resume
+from galml.cli.journal import open_journal, resume
 from galml.cli.options import add_files, add_options, keywords_of
 from galml.cli.output import (
     UsageError,
@@ -16,6 +16,7 @@ from galml.cli.output import (
     save_figure,
     table_format_of,
 )
+from galml.core.runs import content_of, identity
 
 __all__ = ["add_arguments", "cutout_grid", "run"]
 

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Commands whose files hold one galaxy each."""
 
-from galml.cli.journal import identity, open_journal, resume
+from galml.cli.journal import open_journal, resume
 from galml.cli.options import add_files, add_options, keywords_of
 from galml.cli.output import (
     UsageError,
@@ -14,6 +14,7 @@ from galml.cli.output import (
     table_format_of,
     text_of,
 )
+from galml.core.runs import identity
 
 __all__ = ["add_arguments", "run"]
 

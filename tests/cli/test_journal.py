@@ -14,7 +14,9 @@ from astropy.table import QTable
 
 from galml.cli import output as outputs
 from galml.cli.demo import EXAMPLES
-from galml.cli.journal import STAMP, Journal, identity, locked
+from galml.cli.journal import STAMP, Journal
+from galml.core.exceptions import FileError
+from galml.core.runs import identity, locked
 
 #: The command line with an operation whose value of a galaxy is the first byte of its
 #: file; the code of a test comes before the last line.
@@ -363,7 +365,7 @@ def test_lock_is_dropped_by_the_system(tmp_path):
     output = tmp_path / "out.ecsv"
     (tmp_path / ".out.ecsv.lock").touch()
     with locked(output):
-        with pytest.raises(outputs.UsageError, match="another run"), locked(output):
+        with pytest.raises(FileError, match="another run"), locked(output):
             pass
     with locked(output):
         pass
