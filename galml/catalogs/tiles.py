@@ -1,0 +1,245 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Which tiles of a survey a galaxy is on."""
+
+import glob
+import os
+import warnings
+from collections.abc import Mapping
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+from astropy_healpix import HEALPix
+
+from galml.core.exceptions import GalmlError, GalmlWarning, InputError
+from galml.core.results import reason_of
+from galml.cutouts.images import OpenFiles, open_images
+from galml.cutouts.targets import native_scale
+
+__all__ = ["expand", "find_tiles", "index"]
+
+#: Cells of the sphere by which tiles are looked up: 55 arcmin wide.
+LEVEL = 6
+#: Slack of the footprints, whose sides need not be great circles (rad).
+SLACK = 5e-5
+
+
+def index(files, *, hdu=None, unit=None):
+    """Tell where images lie on the sky, from their headers alone.
+
+    Parameters
+    ----------
+    files : str, path-like, sequence or mapping of str to these
+        FITS files, or patterns such as ``"tiles/*-r.fits"``; by band in a mapping, else
+        ``BAND`` or ``FILTER`` of the headers tell it.
+    hdu : int or str, optional
+        Extension of the files; by default the first image.
+    unit : `~astropy.units.UnitBase` or str, optional
+        Of images that have none.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row for each file that can be read, band by band: ``path``, ``hdu`` (name of
+        the extension asked for, empty for the first image), ``band``, ``pixel_scale``,
+        ``footprint`` (ra and dec of the four corners, shape (4, 2), in degrees) and
+        ``cells``, the nested HEALPix cells that the image may touch as a text of
+        numbers; ``meta["CELLLEVL"]`` is their level. It can be written to a file, and
+        given as the ``images`` of `galml.catalogs.run`.
+
+    Raises
+    ------
+    galml.core.InputError
+        When there is no file, or none that can be read.
+
+    Warns
+    -----
+    galml.core.GalmlWarning
+        Once, when files cannot be read; they are left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.io import fits
+    >>> from galml.catalogs import index
+    >>> cards = {"BUNIT": "nJy", "BAND": "r"}
+    >>> cards |= {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}
+    >>> cards |= {"CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": 50.5, "CRPIX2": 50.5}
+    >>> cards |= {"CDELT1": -1e-4, "CDELT2": 1e-4}
+    >>> hdu = fits.PrimaryHDU(np.zeros((100, 100)), fits.Header(cards))
+    >>> hdu.writeto("tile-r.fits", overwrite=True)
+    >>> index("tile-*.fits")["band", "pixel_scale"].pprint()
+    band pixel_scale
+            arcsec
+    ---- -----------
+       r        0.36
+    """
+    rows, problems = [], []
+    with OpenFiles() as opened:
+        for band, path in _paths(files):
+            try:
+                images = path if band is None else {band: path}
+                (found,) = open_images(images, opened, unit=unit, hdu=hdu)
+                (tile,) = found.tiles
+                corners = _corners(tile)
+            except (GalmlError, OSError) as error:
+                problems.append(f"{path}: {reason_of(error)}")
+                continue
+            scale = native_scale(tile)
+            rows.append((path, found.name, scale.to_value(u.arcsec), corners))
+    if not rows:
+        told = problems[0] if problems else "no file"
+        raise InputError("files", told, "FITS images that can be read")
+    if problems:
+        warnings.warn(
+            f"{len(problems)} of {len(rows) + len(problems)} images cannot be read "
+            f"(first: {problems[0]})",
+            GalmlWarning,
+            stacklevel=2,
+        )
+    bands = list(dict.fromkeys(row[1] for row in rows))
+    rows.sort(key=lambda row: bands.index(row[1]))
+    paths, names, scales, corners = zip(*rows, strict=True)
+    corners = np.array(corners)
+    table = QTable(
+        {
+            "path": paths,
+            "hdu": ["" if hdu is None else str(hdu)] * len(rows),
+            "band": names,
+            "pixel_scale": scales * u.arcsec,
+            "footprint": corners * u.deg,
+            "cells": [" ".join(map(str, one)) for one in _cells(corners)],
+        }
+    )
+    table.meta["CELLLEVL"] = LEVEL
+    return table
+
+
+def expand(files):
+    """Give the files that a pattern, or some of them, stand for.
+
+    Parameters
+    ----------
+    files : str, path-like or sequence of these
+        Files or patterns.
+
+    Returns
+    -------
+    list of str
+        Absolute paths; those of a pattern in order of their names.
+
+    Raises
+    ------
+    galml.core.InputError
+        For a pattern without files.
+    """
+    if isinstance(files, str | os.PathLike):
+        files = [files]
+    found = []
+    for file in map(os.fspath, files):
+        # A file may be named like a pattern.
+        some = sorted(glob.glob(file)) if not os.path.exists(file) else [file]
+        if glob.has_magic(file) and not some:
+            raise InputError("files", f"{file!r}, which no file matches", "files")
+        found += some or [file]
+    return [os.path.abspath(file) for file in found]
+
+
+def find_tiles(table, points, reach):
+    """Find the tiles that cutouts touch.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        From `index`.
+    points : `~numpy.ndarray`
+        Shape (n, 3): unit vectors of ICRS positions; NaN where there is none.
+    reach : `~numpy.ndarray`
+        Shape (n,): how far cutouts reach from there (rad); NaN is nothing.
+
+    Returns
+    -------
+    rows, tiles : `~numpy.ndarray` of int
+        Pairs of a cutout and a row of the table, in order of both.
+    """
+    level = table.meta["CELLLEVL"]
+    pixels = HEALPix(2**level, order="nested")
+    usable = np.flatnonzero(np.isfinite(points).all(axis=1))
+    x, y, z = points[usable].T
+    own = pixels.lonlat_to_healpix(np.arctan2(y, x) * u.rad, np.arcsin(z) * u.rad)
+    order = np.argsort(own, kind="stable")
+    cells, starts = np.unique(own[order], return_index=True)
+    members = dict(
+        zip(cells.tolist(), np.split(usable[order], starts[1:]), strict=True)
+    )
+    edges, middles = _sides(table["footprint"].to_value(u.deg))
+    reach = np.nan_to_num(reach)
+    all_rows, all_tiles = [], []
+    for tile, text in enumerate(table["cells"].tolist()):
+        near = [members[cell] for cell in map(int, text.split()) if cell in members]
+        if not near:
+            continue
+        near = np.concatenate(near)
+        inside = points[near] @ middles[tile] > 0
+        distance = (points[near] @ edges[tile].T).min(axis=1)
+        inside &= distance > -(reach[near] + SLACK)
+        all_rows.append(near[inside])
+        all_tiles.append(np.full(inside.sum(), tile))
+    if not all_rows:
+        return np.zeros(0, int), np.zeros(0, int)
+    rows, tiles = np.concatenate(all_rows), np.concatenate(all_tiles)
+    order = np.lexsort([tiles, rows])
+    return rows[order], tiles[order]
+
+
+def _paths(files):
+    """Give band (or None) and path of each file."""
+    if isinstance(files, Mapping):
+        pairs = [(str(b).strip(), path) for b, f in files.items() for path in expand(f)]
+    else:
+        pairs = [(None, path) for path in expand(files)]
+    return pairs
+
+
+def _corners(tile):
+    """Right ascension and declination of the corners of an image, in degrees."""
+    ny, nx = tile.shape
+    x, y = np.array([-0.5, nx - 0.5]), np.array([-0.5, ny - 0.5])
+    sky = tile.wcs.pixel_to_world(x[[0, 1, 1, 0]], y[[0, 0, 1, 1]]).icrs
+    corners = np.stack([sky.ra.deg, sky.dec.deg], axis=-1)
+    if not np.isfinite(corners).all() or tile.circle[1] > 1.0:
+        raise InputError(
+            "files", "an image that reaches around the sky", "a tile of a survey"
+        )
+    return corners
+
+
+def _vectors(degrees):
+    """Give unit vectors of positions, whose last axis is ra and dec."""
+    lon, lat = np.moveaxis(np.radians(degrees), -1, 0)
+    return np.stack(
+        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1
+    )
+
+
+def _sides(corners):
+    """Give normals of the great circles along sides, inwards, and the middles."""
+    vectors = _vectors(corners)
+    middles = vectors.sum(axis=1)
+    middles /= np.linalg.norm(middles, axis=1, keepdims=True)
+    edges = np.cross(vectors, np.roll(vectors, -1, axis=1))
+    edges /= np.linalg.norm(edges, axis=2, keepdims=True)
+    return edges * np.sign(np.einsum("tek,tk->te", edges, middles))[..., None], middles
+
+
+def _cells(corners):
+    """HEALPix cells that each image may touch, and those around them."""
+    pixels = HEALPix(2**LEVEL, order="nested")
+    vectors = _vectors(corners)
+    _, middles = _sides(corners)
+    for some, middle in zip(vectors, middles, strict=True):
+        # As far again as the side of a cell, for cutouts that reach into the image.
+        radius = np.arccos(np.clip(some @ middle, -1, 1)).max()
+        radius = radius * u.rad + 2 * pixels.pixel_resolution
+        lon, lat = np.arctan2(middle[1], middle[0]), np.arcsin(middle[2])
+        yield sorted(pixels.cone_search_lonlat(lon * u.rad, lat * u.rad, radius))
