@@ -17,6 +17,7 @@ for _place in [row.function for row in OPERATIONS] + list(MODELS):
 _attach, __dir__, _ = lazy.attach(
     __name__,
     submodules=[
+        "catalogs",
         "core",
         "cutouts",
         "gas_kinematics",

@@ -32,6 +32,7 @@ LAYERS = (
         "stars",
     },
     {"registry"},
+    {"catalogs"},
     {"cli"},
 )
 #: Packages of one layer do not import each other; nor may these do what a layer allows.
@@ -42,6 +43,8 @@ MODULES = {
     "pillow": "PIL",
     "scikit-learn": "sklearn",
     "lazy-loader": "lazy_loader",
+    "opentsne": "openTSNE",
+    "umap-learn": "umap",
     "astropy-healpix": "astropy_healpix",
 }
 
@@ -182,9 +185,8 @@ def test_every_requirement_is_imported():
 @needs_source
 def test_every_import_is_required():
     known = requirements()
-    asked = (known[""] | known["all"] | known["distributed"] | known["jwst"]) - {
-        "galml"
-    }
+    extras = ("", "all", "distributed", "jwst", "morphology")
+    asked = set().union(*(known[extra] for extra in extras)) - {"galml"}
     modules = {MODULES.get(name, name) for name in asked}
     assert third_party() - modules == {"tensorboard"} & third_party()
 

@@ -63,7 +63,10 @@ def _show_truth(files):
     for path in files:
         if not path.endswith(".fits"):
             continue
-        cards = fits.getheader(path)
+        try:
+            cards = fits.getheader(path)
+        except OSError:
+            continue
         found = {key: cards[key] for key in cards if TRUTH.fullmatch(key)}
         if found:
             values = ", ".join(f"{key} {value}" for key, value in found.items())

@@ -284,7 +284,9 @@ class GalaxyModel:
             kind = find_object(place.network)
             if network is None:
                 with OwnRandomNumbers():
-                    network = kind(**description["options"]).float()
+                    network = kind(**description["options"])
+                if torch.get_default_dtype() is not torch.float32:
+                    network = network.float()
             network.load_state_dict(tensors)
         except (ModelError, RuntimeError, TypeError) as error:
             raise ModelError(f"{path}: {error}") from error

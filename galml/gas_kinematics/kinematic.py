@@ -19,8 +19,8 @@ __all__ = ["VIEWS", "KinematicDomain", "map_problems"]
 
 FEW_PIXELS = 24
 #: Half the width of the 68 % interval beyond which a circularity tells little but what
-#: all mock galaxies have in common: 0.8 of theirs, see benchmarks/population_widths.py.
-PRIOR_WIDTH = 0.8 * 0.27
+#: all mock galaxies have in common: 0.95 of theirs (benchmarks/population_widths.py).
+PRIOR_WIDTH = 0.95 * 0.27
 #: An inclination that is not known better than this is not given.
 INCLINATION_LIMIT = 15.0
 #: Share of the border of an array with a measurement beyond which a map is truncated.

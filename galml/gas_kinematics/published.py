@@ -319,6 +319,8 @@ class MerlinDomain:
     #: The published system averages over no symmetries.
     views = ()
     concurrent = True
+    # The published system tells none of these without a calibration of its own.
+    optional = ("circularity", "position_angle", "rotating")
 
     def __init__(self, model):
         self.model, self.spec = model, model.input_spec

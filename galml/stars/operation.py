@@ -305,7 +305,9 @@ def star_log_prob(
                 update=update,
             )
             results.append(np.concatenate([[], *(result for _, result in parts)]))
-    log_prob[order] = np.logaddexp.reduce(np.stack(results) + weights[:, None])
+    # Numbers of absurd stars overflow on their way: their density is 0.
+    each = np.stack(results) + weights[:, None]
+    log_prob[order] = np.logaddexp.reduce(np.where(np.isnan(each), -np.inf, each))
     flags[log_prob == -np.inf] |= int(Flag.OUT_OF_DOMAIN)
     columns = {"log_prob": log_prob}
     if "galaxy_id" in table.colnames:

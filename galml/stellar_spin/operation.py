@@ -21,8 +21,8 @@ LOW_SNR = 10.0
 FEW_PIXELS = 2.0
 TRUNCATED = 0.9
 #: Half the width of the 68 % interval beyond which a spin tells little but what all
-#: mock galaxies have in common: 0.8 of theirs, see benchmarks/population_widths.py.
-PRIOR_WIDTH = 0.8 * 0.27
+#: mock galaxies have in common: 0.95 of theirs, see benchmarks/population_widths.py.
+PRIOR_WIDTH = 0.95 * 0.27
 
 
 def spin(

@@ -36,7 +36,7 @@ def save(path, value, operation="weigh"):
         network.bias.fill_(value)
     options = {"options": {}, "config": {}, "card": {}}
     model = GalaxyModel(network, operation=operation, architecture="tiny", **options)
-    model.save(path)
+    model.save(path, overwrite=True)
     return GalaxyModel.load(path).sha256
 
 

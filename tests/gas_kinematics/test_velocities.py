@@ -178,7 +178,7 @@ def test_wrong_number_of_values(maps, option, value):
     with pytest.raises(InputError, match=f"{option}: got {count} values.*one value"):
         galml.circularity(maps[0] * KMS, **{option: value})
     if count < 4:
-        with pytest.warns(GalmlWarning, match=f"{4 - count} of 4"):
+        with pytest.raises(InputError, match=f"{option}: got {count} values"):
             galml.circularity((m * KMS for m in maps), **{option: value})
 
 

@@ -44,7 +44,7 @@ def test_terms_of_the_loss(pairs):
         "difference",
         "dissimilarity",
         "change",
-        "narrowness",
+        "detail",
         "correlation",
         "properties",
     }
