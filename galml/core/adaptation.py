@@ -120,8 +120,9 @@ def adapt(
     seed : int or None, optional
         Seed of the split and the training; None draws a fresh one. It stands in the
         card.
-    epochs, batch_size, learning_rate, patience, device, dtype, checkpoint, \
-progress, log_dir
+    epochs, batch_size, learning_rate, patience, device, dtype
+        As in `galml.core.training.train`.
+    checkpoint, progress, log_dir
         As in `galml.core.training.train`.
 
     Returns
