@@ -108,6 +108,7 @@ def run(
 
     Examples
     --------
+    >>> import tempfile
     >>> import astropy.units as u
     >>> from astropy.table import QTable
     >>> from galml import catalogs
@@ -119,11 +120,14 @@ def run(
     ...         "metallicity": [0.01, 0.02],
     ...     }
     ... )
-    >>> summary = catalogs.run("sample_stars", galaxies, output="stars", n=100, seed=1)
-    >>> summary["rows"], summary["failed"]
-    (2, 0)
-    >>> len(catalogs.read("stars"))
-    200
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     output = folder + "/stars"
+    ...     summary = catalogs.run(
+    ...         "sample_stars", galaxies, output=output, n=100, seed=1
+    ...     )
+    ...     stars = catalogs.read(output)
+    >>> summary["rows"], summary["failed"], len(stars)
+    (2, 0, 200)
     """
     if operation not in operations():
         known = ", ".join(operations())

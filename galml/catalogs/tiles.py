@@ -59,6 +59,7 @@ def index(files, *, hdu=None, unit=None):
 
     Examples
     --------
+    >>> import tempfile
     >>> import numpy as np
     >>> from astropy.io import fits
     >>> from galml.catalogs import index
@@ -67,12 +68,11 @@ def index(files, *, hdu=None, unit=None):
     >>> cards |= {"CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": 50.5, "CRPIX2": 50.5}
     >>> cards |= {"CDELT1": -1e-4, "CDELT2": 1e-4}
     >>> hdu = fits.PrimaryHDU(np.zeros((100, 100)), fits.Header(cards))
-    >>> hdu.writeto("tile-r.fits", overwrite=True)
-    >>> index("tile-*.fits")["band", "pixel_scale"].pprint()
-    band pixel_scale
-            arcsec
-    ---- -----------
-       r        0.36
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     hdu.writeto(f"{folder}/tile-r.fits")
+    ...     tiles = index(f"{folder}/tile-*.fits")
+    >>> str(tiles["band"][0]), round(float(tiles["pixel_scale"][0].value), 2)
+    ('r', 0.36)
     """
     rows, problems = [], []
     with OpenFiles() as opened:

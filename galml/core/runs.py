@@ -5,8 +5,6 @@ import hashlib
 import os
 from contextlib import contextmanager
 
-from galml.core.exceptions import FileError
-
 __all__ = ["content_of", "identity", "locked"]
 
 
@@ -68,6 +66,9 @@ def locked(output):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.close()
+            # The help of commands needs no numpy.
+            from galml.core.exceptions import FileError
+
             raise FileError(
                 "output", f"{output}: another run is writing it", "a place of its own"
             ) from None

@@ -128,7 +128,7 @@ def from_encoder(module, input_spec=None, *, weights=None, invariant=True, name=
 
     >>> import tempfile
     >>> path = tempfile.gettempdir() + "/mine.safetensors"
-    >>> model.save(path)
+    >>> model.save(path, overwrite=True)
     >>> from_encoder(module, weights=path).sha256 == model.sha256
     True
     """
