@@ -60,6 +60,7 @@ def _show_truth(files):
     """Print what the headers of mock galaxies tell of their truth."""
     from astropy.io import fits
 
+    told = set()
     for path in files:
         if not path.endswith(".fits"):
             continue
@@ -68,8 +69,10 @@ def _show_truth(files):
         except OSError:
             continue
         found = {key: cards[key] for key in cards if TRUTH.fullmatch(key)}
-        if found:
-            values = ", ".join(f"{key} {value}" for key, value in found.items())
+        values = ", ".join(f"{key} {value}" for key, value in found.items())
+        # Bands of one field have the same galaxies.
+        if values and values not in told:
+            told.add(values)
             print(f"Truth of {Path(path).name}: {values}")
 
 
