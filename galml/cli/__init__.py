@@ -94,6 +94,8 @@ def _parser():
     for operation in OPERATIONS:
         if operation.command is not None:
             _add_operation(commands, operation)
+    large = commands.add_parser("run", help="an operation over a large catalog")
+    import_module("galml.cli.survey").add_arguments(large)
     demo = commands.add_parser("demo", help="the operations on example data")
     demo.add_argument(
         "-o",

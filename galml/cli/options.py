@@ -10,9 +10,11 @@ __all__ = [
     "FORMATS",
     "OPTIONS",
     "add_files",
+    "add_many",
     "add_options",
     "keywords_of",
     "read_files",
+    "value",
 ]
 
 #: Formats of tables by suffix, as `astropy.table.Table.write` calls them.
@@ -293,8 +295,24 @@ def add_options(parser, operation, names=tuple(OPTIONS), *, formats=FORMATS, **c
         name: {"metavar": "FILE", "type": read_files, "action": "extend"} | dict(option)
         for name, option in command.paired.items()
     }
+    add_many(parser, own | paired | shared, formats=formats)
+    parser.set_defaults(formats=formats, figures=None)
+
+
+def add_many(parser, options, *, formats=FORMATS):
+    """Add options to a command.
+
+    Parameters
+    ----------
+    parser : `~argparse.ArgumentParser`
+        Of the command.
+    options : dict of str to dict
+        By name, what argparse knows of each; its "type" may be a name of `TYPES`.
+    formats : dict of str to str
+        Formats of its table by suffix.
+    """
     helps = {}
-    for name, option in (own | paired | shared).items():
+    for name, option in options.items():
         flags = ["-" * min(len(name), 2) + name.replace("_", "-")]
         if "short" in option:
             flags.insert(0, option["short"])
@@ -305,7 +323,7 @@ def add_options(parser, operation, names=tuple(OPTIONS), *, formats=FORMATS, **c
         added = parser.add_argument(*flags, **_readable(option))
         words = added.help % {"default": added.default}
         helps[name] = f"{flags[-1]} {added.metavar or name.upper()}: {words}"
-    parser.set_defaults(formats=formats, figures=None, helps=helps)
+    parser.set_defaults(helps=helps)
 
 
 def add_files(parser, operation):
