@@ -75,8 +75,12 @@ class Domain(Protocol):
     def answer(self, outputs, prepared, members):
         """Give the columns, from what the network gave for the members' rows."""
 
-    def flags(self, outputs, prepared, members):
-        """Give the bits of `galml.core.Flag` of each row, as an integer array."""
+    def flags(self, answer, prepared, members):
+        """Give the bits of `galml.core.Flag` of each row, as an integer array.
+
+        The columns that ``answer`` gave are handed on: a domain keeps nothing of the
+        members, so that threads can share it.
+        """
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from galml.core.exceptions import InputTypeError
 
-__all__ = ["DESCRIPTIONS", "Flag", "decode_flags"]
+__all__ = ["DESCRIPTIONS", "Flag", "decode_flags", "outside_domain", "with_flags"]
 
 
 class Flag(enum.IntFlag):
@@ -111,3 +111,43 @@ def decode_flags(flags, *, separator=None):
     if separator is not None:
         names = [separator.join(bits) for bits in names]
     return names if values.ndim else names[0]
+
+
+def with_flags(flags, states):
+    """Set bits of the rows that are in a state.
+
+    Parameters
+    ----------
+    flags : `~numpy.ndarray`
+        Integers, shape (n,).
+    states : mapping of `Flag` to array_like of bool
+        For each bit, shape (n,): the rows that get it.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        New flags.
+    """
+    for bit, state in states.items():
+        flags = flags | np.where(state, int(bit), 0)
+    return flags
+
+
+def outside_domain(scalars, domain):
+    """Tell which rows lie outside what a model was trained on.
+
+    Parameters
+    ----------
+    scalars : `~numpy.ndarray`
+        Numbers about the objects, shape (n, k).
+    domain : mapping of str to list of float
+        ``low`` and ``high``, see `~galml.core.fitting.valid_range`.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (n,): whether any number lies outside its range. Zero never does: it also
+        stands for what is not known, which training has seen.
+    """
+    low, high = np.array(domain["low"]), np.array(domain["high"])
+    return (((scalars < low) | (scalars > high)) & (scalars != 0)).any(1)

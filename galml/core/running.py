@@ -115,10 +115,7 @@ def run(
         for places, members, prepared, output in found:
             number = len(answers)
             with _noting(broken, places, members):
-                columns = domain.answer(output, prepared, members)
-                bits = domain.flags(output, prepared, members)
-                sky = _on_the_sky(domain, prepared, members)
-                answers.append((places, columns, bits, sky))
+                answers.append((places, *_answer(domain, output, prepared, members)))
             if len(answers) > number:
                 update(len(places))
         for answer in _one_by_one(domain, broken or (), keywords, rows):
@@ -341,6 +338,13 @@ def _noting(broken, places, members):
         broken.append((places, members))
 
 
+def _answer(domain, output, prepared, members):
+    """Give columns, flags and places on the sky."""
+    columns = domain.answer(output, prepared, members)
+    bits = domain.flags(columns, prepared, members)
+    return columns, bits, _on_the_sky(domain, prepared, members)
+
+
 def _one_by_one(domain, broken, keywords, rows):
     """Answer for each row alone, or note its error."""
     for places, members in broken:
@@ -351,10 +355,7 @@ def _one_by_one(domain, broken, keywords, rows):
                 if domain.model is not None:
                     network = domain.model.network
                     (output,) = infer(network, [prepared.inputs], **keywords)
-                columns = domain.answer(output, prepared, [member])
-                bits = domain.flags(output, prepared, [member])
-                sky = _on_the_sky(domain, prepared, [member])
-                yield [place], columns, bits, sky
+                yield [place], *_answer(domain, output, prepared, [member])
             except Exception as error:
                 rows[place] = rows[place][0], error
 

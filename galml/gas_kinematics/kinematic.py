@@ -7,7 +7,7 @@ import torch
 
 from galml.core.distributions import bin_centers
 from galml.core.exceptions import InputError, ModelError
-from galml.core.flags import Flag
+from galml.core.flags import Flag, outside_domain, with_flags
 from galml.core.geometry import sky_angle, wrap_angle
 from galml.core.networks import View
 from galml.core.running import grouped
@@ -90,7 +90,6 @@ class KinematicDomain:
                 f"model {model.name!r}: card['input'] does not say what the network is "
                 "shown"
             )
-        self._latest = (None, None)
 
     def read(self, data, **options):
         """Read velocity maps and cubes: see `read_maps`."""
@@ -119,7 +118,11 @@ class KinematicDomain:
 
     def answer(self, outputs, prepared, members):
         """Give the columns, from what the network gave for the maps."""
-        result = self._posterior(outputs, prepared)
+        result = posterior(
+            outputs | {"scalars": prepared.scalars},
+            self.model.config["calibration"],
+            self.spec,
+        )
         angle = (prepared.angle + result["turn"]).numpy()
         position_angle = _on_the_sky(angle, prepared.center.numpy(), members)
         low, median, high = result["kappa_quantiles"].numpy().astype(float).T
@@ -147,10 +150,9 @@ class KinematicDomain:
         """Give the pixel (x, y) of each galaxy."""
         return prepared.center.numpy()
 
-    def flags(self, outputs, prepared, members):
+    def flags(self, answer, prepared, members):
         """Give the bits of `galml.core.Flag` of each map."""
         domain = self.model.config["domain"]
-        low, high = np.array(domain["low"]), np.array(domain["high"])
         scalars = prepared.scalars.numpy()
 
         def scalar(name):
@@ -158,10 +160,6 @@ class KinematicDomain:
 
         known = scalar("has_uncertainty") > 0
         noise = np.where(known, scalar("log_noise"), scalar("log_difference"))
-        # Zero also stands for what is not known, which training has seen.
-        outside = ((scalars < low) | (scalars > high)) & (scalars != 0)
-        result = self._posterior(outputs, prepared)
-        error, kappa = (result[k].numpy() for k in ("turn_error", "kappa_quantiles"))
         center = np.concatenate([member.center for member in members])
         beam = np.concatenate([member.beam for member in members])
         blurred = beam > 2 * prepared.radius.numpy()
@@ -171,23 +169,12 @@ class KinematicDomain:
             Flag.RESAMPLED: prepared.radius.numpy() < domain["radius"],
             Flag.LOW_SNR: noise > 0,
             Flag.FEW_PIXELS: prepared.n_pixels.numpy() < FEW_PIXELS,
-            Flag.OUT_OF_DOMAIN: outside.any(1) | blurred,
-            Flag.PA_UNDETERMINED: error > 45,
+            Flag.OUT_OF_DOMAIN: outside_domain(scalars, domain) | blurred,
+            Flag.PA_UNDETERMINED: answer["position_angle_err"] > 45 * u.deg,
             Flag.CENTER_ASSUMED: np.isnan(center[:, 0]),
-            Flag.PRIOR_DOMINATED: (kappa[:, 2] - kappa[:, 0]) / 2 > PRIOR_WIDTH,
+            Flag.PRIOR_DOMINATED: answer["circularity_err"] > PRIOR_WIDTH,
         }
-        flags = np.concatenate([member.flags for member in members])
-        for bit, state in states.items():
-            flags = flags | np.where(state, int(bit), 0)
-        return flags
-
-    def _posterior(self, outputs, prepared):
-        """Give the calibrated distributions, computed once for columns and flags."""
-        if self._latest[0] is not outputs:
-            known = outputs | {"scalars": prepared.scalars}
-            result = posterior(known, self.model.config["calibration"], self.spec)
-            self._latest = outputs, result
-        return self._latest[1]
+        return with_flags(np.concatenate([member.flags for member in members]), states)
 
 
 def map_problems(member, fewest_pixels):

@@ -377,7 +377,7 @@ class MerlinDomain:
             )
         return columns
 
-    def flags(self, outputs, prepared, members):
+    def flags(self, answer, prepared, members):
         """Give the bits of `galml.core.Flag` of each map."""
         return np.concatenate([member.flags for member in members])
 

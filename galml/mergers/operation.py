@@ -10,9 +10,10 @@ import torch
 from galml.core.domain import find_domain
 from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
-from galml.core.running import grouped, run
+from galml.core.running import run
 from galml.core.weights import load_model
-from galml.imaging import DIHEDRAL, GalaxyImages, find_problems, read_images
+from galml.imaging import DIHEDRAL, find_problems
+from galml.imaging.domain import ImageDomain
 from galml.mergers import published
 from galml.mergers.posterior import (
     POST_MERGER,
@@ -36,10 +37,14 @@ from galml.physics.fields import FIELDS
 
 __all__ = ["ContaminationDomain", "MergerDomain", "contamination", "group_of", "merger"]
 
-#: Signal to noise of a cell of the brightest part below which little can be told; the
-#: part of the field that must be known; and the probability of having merged from which
-#: a time since then is told.
-LOW_SNR, TRUNCATED, MERGED = 3.0, 0.7, 0.5
+#: Signal to noise of a cell of the brightest part below which little can be told, and
+#: the part of the field that must be known.
+LEAST = {
+    Flag.LOW_SNR: ("log_snr", np.log10(3.0)),
+    Flag.TRUNCATED: ("coverage", 0.7),
+}
+#: The probability of having merged from which a time since then is told.
+MERGED = 0.5
 #: Bands of the training, and the factor by which pixels may be larger or smaller.
 TRAINED = (*FILTERS, "F125W")
 LARGER = 2.0
@@ -334,7 +339,7 @@ def _seen(images, filter):
     return images, *choose_band(images.bands, images.wavelengths, wanted)
 
 
-class MergerDomain:
+class MergerDomain(ImageDomain):
     """Images of galaxies in a fixed field, for networks that tell stages.
 
     Parameters
@@ -350,11 +355,13 @@ class MergerDomain:
         If the field or the filter is unknown.
     """
 
-    operation, views = "merger", DIHEDRAL
+    operation, views, least = "merger", DIHEDRAL, LEAST
+    sizes, flag_units = False, True
     optional = ("time_since_merger",)
 
     def __init__(self, model, *, field=None, filter=None):
-        self.model, self.spec, self.filter = model, model.input_spec, filter
+        super().__init__(model)
+        self.filter = filter
         self.field = None if field is None else field_name(field)
         if field is not None and self.field is None:
             raise InputError("field", repr(field), f"one of {', '.join(FIELDS)}")
@@ -364,22 +371,14 @@ class MergerDomain:
             except ValueError as error:
                 raise InputError("filter", repr(filter), "a known band") from error
 
-    def read(self, data, **options):
-        """Read images of galaxies, see `~galml.imaging.read_images`."""
-        return read_images(data, sizes=False, flag_units=True, **options)
-
     def problem(self, member):
         """Give for each galaxy the error why it cannot be used, or None."""
         images, band, _ = _seen(member, self.filter)
-        return find_problems(images, images.wavelengths[band], sizes=False)
+        return find_problems(images, images.wavelengths[band], sizes=self.sizes)
 
-    def prepare(self, members):
-        """Prepare images of any shapes and bands."""
-        return grouped(
-            members,
-            lambda member: (member.kind, member.bands),
-            lambda group: self.prepare_alike(GalaxyImages.concatenate(group)),
-        )
+    def kind(self, member):
+        """Give what images have in common that are prepared together."""
+        return member.kind, member.bands
 
     def prepare_alike(self, images):
         """Prepare images of one shape and in the same bands."""
@@ -467,27 +466,7 @@ class MergerDomain:
         keys = (str(group), f"filter {group // 10}", "all")
         return next(tables[key] for key in keys if key in tables)
 
-    def flags(self, outputs, prepared, members):
-        """Tell what happened to each image."""
-        scalars, domain = prepared.scalars.numpy(), self.model.config["domain"]
-        low, high = (np.array(domain[end]) for end in ("low", "high"))
-
-        def scalar(name):
-            return scalars[:, self.spec.scalars.index(name)]
-
-        # Zero also stands for what is not known, which training has seen.
-        outside = ((scalars < low) | (scalars > high)) & (scalars != 0)
-        states = {
-            Flag.LOW_SNR: scalar("log_snr") < np.log10(LOW_SNR),
-            Flag.TRUNCATED: scalar("coverage") < TRUNCATED,
-            Flag.OUT_OF_DOMAIN: outside.any(1),
-        }
-        flags = self._read_flags(members)
-        for bit, state in states.items():
-            flags |= np.where(state, int(bit), 0)
-        return flags
-
-    def _read_flags(self, members):
+    def read_flags(self, members):
         """Give what reading found, and what is resampled from other images."""
         parts = []
         for member in members:
@@ -535,9 +514,9 @@ class FerreiraDomain(MergerDomain):
         """Give the columns, from calibrated distributions."""
         return self._where(members) | self._merger(outputs["logits"], members)
 
-    def flags(self, outputs, prepared, members):
-        """Give what reading found, and what is resampled from other images."""
-        return self._read_flags(members)
+    def states(self, answer, prepared):
+        """Tell nothing beside what reading found."""
+        return {}
 
 
 class ContaminationDomain(MergerDomain):

@@ -12,9 +12,9 @@ from torch import nn
 from galml.core.exceptions import InputError, InputTypeError, ModelError
 from galml.core.flags import Flag
 from galml.core.model import GalaxyModel, InputSpec
-from galml.core.running import grouped
 from galml.cutouts import sdss_rgb
-from galml.imaging import DIHEDRAL, GalaxyImages, find_problems, read_images
+from galml.imaging import DIHEDRAL, find_problems
+from galml.imaging.domain import ImageDomain
 from galml.imaging.rgb import RGB_BANDS
 from galml.imaging.stamps import (
     Grid,
@@ -380,7 +380,7 @@ def _scaled(values, cover, step, stretch):
     return values
 
 
-class EncoderDomain:
+class EncoderDomain(ImageDomain):
     """Images of galaxies, for encoders of a user's own.
 
     Parameters
@@ -392,17 +392,13 @@ class EncoderDomain:
     operation = "latents"
 
     def __init__(self, model):
-        self.model, self.spec = model, model.input_spec
+        super().__init__(model)
         self.views = DIHEDRAL if model.config["invariant"] else ()
         self.pictures = _channels(self.spec)[1]
         self.bands = self.spec.bands or RGB_BANDS
         unit = self.spec.width_unit if self.spec.half_width is not None else ""
-        self.needs_size = unit == "r_eff"
+        self.sizes = unit == "r_eff"
         self.needs_scale = unit not in ("", "r_eff", "pix")
-
-    def read(self, data, **options):
-        """Read images of galaxies, see `~galml.imaging.read_images`."""
-        return read_images(data, sizes=self.needs_size, **options)
 
     def problem(self, member):
         """Give for each galaxy the error why it cannot be used, or None."""
@@ -414,7 +410,7 @@ class EncoderDomain:
                 member
             )
         reference = member.wavelengths[1 if seen else places[0]]
-        errors = find_problems(member, reference, sizes=self.needs_size)
+        errors = find_problems(member, reference, sizes=self.sizes)
         makes_picture = self.pictures and not seen
         unit = makes_picture or "flux" in self.spec.stretch and not self.pictures
         if unit and not member.calibrated:
@@ -427,13 +423,9 @@ class EncoderDomain:
                     errors[row] = InputError("pixel_scale", got, expected)
         return errors
 
-    def prepare(self, members):
-        """Prepare images of any shapes and bands."""
-        return grouped(
-            members,
-            lambda member: member.kind,
-            lambda group: prepare(GalaxyImages.concatenate(group), self.spec),
-        )
+    def prepare_alike(self, images):
+        """Prepare images of one shape and in the same bands."""
+        return prepare(images, self.spec)
 
     def columns(self, n_samples):
         """Give trailing shape and unit of each column."""
@@ -443,8 +435,6 @@ class EncoderDomain:
         """Give the latents."""
         return {"latent": outputs["latent"].numpy().astype(float)}
 
-    def flags(self, outputs, prepared, members):
-        """Tell what happened to each image."""
-        flags = np.concatenate([member.flags for member in members])
-        ended = prepared.coverage.numpy() < TRUNCATED
-        return flags | np.where(ended, int(Flag.TRUNCATED), 0)
+    def states(self, answer, prepared):
+        """Tell for each bit to which images it belongs."""
+        return {Flag.TRUNCATED: prepared.coverage.numpy() < TRUNCATED}

@@ -12,9 +12,10 @@ from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
 from galml.core.inference import infer, progress_updates
 from galml.core.results import failure_flags, warn_batch
-from galml.core.running import chunks, grouped, run
+from galml.core.running import chunks, run
 from galml.core.weights import load_model
-from galml.imaging import GalaxyImages, aligned, find_problems, read_images
+from galml.imaging import aligned
+from galml.imaging.domain import ImageDomain
 from galml.morphology.metrics import root_mean_square, structural_similarity
 from galml.morphology.preparation import drawn, known_cells, prepare_pairs
 from galml.physics import generator_for
@@ -23,7 +24,12 @@ __all__ = ["MorphologyDomain", "latents", "reconstruct"]
 
 #: Signal to noise inside the effective radius, and pixels in it, below which little
 #: can be told; and the part of the image that must be known.
-LOW_SNR, FEW_PIXELS, TRUNCATED = 5.0, 3.0, 0.6
+TRUNCATED = 0.6
+LEAST = {
+    Flag.LOW_SNR: ("log_snr", np.log10(5.0)),
+    Flag.FEW_PIXELS: ("log_pixels", np.log10(3.0)),
+    Flag.TRUNCATED: ("coverage", TRUNCATED),
+}
 
 
 def latents(
@@ -270,7 +276,7 @@ class _Drawing(torch.nn.Module):
         return {"planes": self.network.decode(inputs["latent"], inputs["pose"])}
 
 
-class MorphologyDomain:
+class MorphologyDomain(ImageDomain):
     """Images of galaxies, aligned and in units of their size, for latents.
 
     Parameters
@@ -282,11 +288,10 @@ class MorphologyDomain:
         others.
     """
 
-    operation, views = "latents", ()
+    operation, least = "latents", LEAST
 
     def __init__(self, model, *, poorer=None):
-        self.model, self.spec = model, model.input_spec
-        self.reference = self.spec.parameters.get("reference_wavelength", 0.617)
+        super().__init__(model)
         self.generator = None
         if poorer is not None:
             self.generator = generator_for(poorer, "poorer images", 0)
@@ -296,22 +301,6 @@ class MorphologyDomain:
         """Number of latents of the morphology, and of the pose."""
         first, *others = self.model.network.sizes
         return first, sum(others)
-
-    def read(self, data, **options):
-        """Read images of galaxies, see `~galml.imaging.read_images`."""
-        return read_images(data, reference=self.reference, **options)
-
-    def problem(self, member):
-        """Give for each galaxy the error why it cannot be used, or None."""
-        return find_problems(member, self.reference)
-
-    def prepare(self, members):
-        """Prepare images of any shapes and bands."""
-        return grouped(
-            members,
-            lambda member: member.kind,
-            lambda group: self.prepare_alike(GalaxyImages.concatenate(group)),
-        )
 
     def prepare_alike(self, images):
         """Prepare images of one shape and in the same bands."""
@@ -343,27 +332,6 @@ class MorphologyDomain:
             "ssim": structural_similarity(planes, wanted, known),
         }
         return {key: value.numpy().astype(float) for key, value in values.items()}
-
-    def flags(self, outputs, prepared, members):
-        """Tell what happened to each image."""
-        scalars, domain = prepared.scalars.numpy(), self.model.config["domain"]
-        low, high = (np.array(domain[end]) for end in ("low", "high"))
-
-        def scalar(name):
-            return scalars[:, self.spec.scalars.index(name)]
-
-        # Zero also stands for what is not known, which training has seen.
-        outside = ((scalars < low) | (scalars > high)) & (scalars != 0)
-        states = {
-            Flag.LOW_SNR: scalar("log_snr") < np.log10(LOW_SNR),
-            Flag.FEW_PIXELS: scalar("log_pixels") < np.log10(FEW_PIXELS),
-            Flag.TRUNCATED: scalar("coverage") < TRUNCATED,
-            Flag.OUT_OF_DOMAIN: outside.any(1),
-        }
-        flags = np.concatenate([member.flags for member in members])
-        for bit, state in states.items():
-            flags |= np.where(state, int(bit), 0)
-        return flags
 
     def brightness(self, planes, prepared=None):
         """Undo the stretch of planes, shape (n, 3, y, x)."""

@@ -11,7 +11,6 @@ from galml.core import fitting as shared
 from galml.core.exceptions import InputError
 from galml.core.flags import Flag
 from galml.core.model import InputSpec
-from galml.imaging import find_problems, read_images
 from galml.imaging.aligned import bands_shown
 from galml.imaging.stamps import as_tensor, galaxy_centers, half_widths, regrid
 from galml.morphology.metrics import root_mean_square, structural_similarity
@@ -376,13 +375,11 @@ class XuDomain(MorphologyDomain):
         Whose network answers, and whose ``input_spec`` says what it is shown.
     """
 
-    def read(self, data, **options):
-        """Read images of galaxies; their sizes do not matter."""
-        return read_images(data, sizes=False, reference=self.reference, **options)
+    sizes = False
 
     def problem(self, member):
         """Give for each galaxy the error why it cannot be used, or None."""
-        errors = find_problems(member, self.reference, sizes=False)
+        errors = super().problem(member)
         half = square_halves(member, self.spec)[:, None].numpy()
         middle = galaxy_centers(member).numpy()
         ny, nx = member.values.shape[-2:]
@@ -424,18 +421,15 @@ class XuDomain(MorphologyDomain):
         }
         return {key: value.numpy().astype(float) for key, value in values.items()}
 
-    def flags(self, outputs, prepared, members):
-        """Tell what happened to each image."""
-        tone = prepared.tone[..., 1]
-        states = {
-            Flag.TRUNCATED: prepared.known.float().mean((1, 2, 3)) < TRUNCATED,
+    def states(self, answer, prepared):
+        """Tell for each bit to which images it belongs."""
+        tone = prepared.tone[..., 1].numpy()
+        known = prepared.known.float().mean((1, 2, 3)).numpy()
+        return {
+            Flag.TRUNCATED: known < TRUNCATED,
             # The stretch then keeps nothing of the image but what is black and white.
             Flag.OUT_OF_DOMAIN: ~((tone > 0) & (tone < 1)).all(1),
         }
-        flags = np.concatenate([member.flags for member in members])
-        for bit, state in states.items():
-            flags |= np.where(state.numpy(), int(bit), 0)
-        return flags
 
     def brightness(self, planes, prepared=None):
         """Undo the stretch of planes, shape (n, 3, y, x).

@@ -394,7 +394,7 @@ class SpaxelDomain:
             )
         }
 
-    def flags(self, outputs, prepared, members):
+    def flags(self, answer, prepared, members):
         """Give the bits of each galaxy."""
         return prepared.bits
 

@@ -7,9 +7,10 @@ from galml.core.distributions import histogram_quantile
 from galml.core.domain import find_domain
 from galml.core.exceptions import InputError
 from galml.core.flags import Flag
-from galml.core.running import grouped, run
+from galml.core.running import run
 from galml.core.weights import load_model
-from galml.imaging import MIRRORS, GalaxyImages, find_problems, read_images
+from galml.imaging import MIRRORS
+from galml.imaging.domain import ImageDomain
 from galml.stellar_spin.posterior import fast_rotators, posterior, type_weights
 from galml.stellar_spin.preparation import prepare
 
@@ -17,9 +18,11 @@ __all__ = ["SpinDomain", "spin"]
 
 #: Signal to noise inside the effective radius, and pixels in it, below which little
 #: can be told; and the part of the image that must be known.
-LOW_SNR = 10.0
-FEW_PIXELS = 2.0
-TRUNCATED = 0.9
+LEAST = {
+    Flag.LOW_SNR: ("log_snr", np.log10(10.0)),
+    Flag.FEW_PIXELS: ("log_pixels", np.log10(2.0)),
+    Flag.TRUNCATED: ("coverage", 0.9),
+}
 #: Half the width of the 68 % interval beyond which a spin tells little but what all
 #: mock galaxies have in common: 0.95 of theirs, see benchmarks/population_widths.py.
 PRIOR_WIDTH = 0.95 * 0.27
@@ -172,7 +175,7 @@ def spin(
     )
 
 
-class SpinDomain:
+class SpinDomain(ImageDomain):
     """Images of galaxies, for networks that give distributions of the spin.
 
     Parameters
@@ -188,34 +191,17 @@ class SpinDomain:
         If these cannot be used, or the model knows no types.
     """
 
-    operation, views = "spin", MIRRORS
+    operation, views, least = "spin", MIRRORS, LEAST
 
     def __init__(self, model, *, prior=None):
-        self.model, self.spec, self.weights = model, model.input_spec, None
-        self._latest = (None, None)
-        self.reference = self.spec.parameters["reference_wavelength"]
+        super().__init__(model)
+        self.weights = None
         types = model.config.get("types")
         if prior is not None:
             if types is None:
                 expected = "None: this model knows no types of galaxies"
                 raise InputError("prior", repr(prior), expected)
             self.weights = type_weights(prior, types)
-
-    def read(self, data, **options):
-        """Read images of galaxies, see `~galml.imaging.read_images`."""
-        return read_images(data, reference=self.reference, **options)
-
-    def problem(self, member):
-        """Give for each galaxy the error why it cannot be used, or None."""
-        return find_problems(member, self.reference)
-
-    def prepare(self, members):
-        """Prepare images of any shapes and bands."""
-        return grouped(
-            members,
-            lambda member: member.kind,
-            lambda group: self.prepare_alike(GalaxyImages.concatenate(group)),
-        )
 
     def prepare_alike(self, images):
         """Prepare images of one shape and in the same bands."""
@@ -241,7 +227,7 @@ class SpinDomain:
     def answer(self, outputs, prepared, members):
         """Give the columns, from distributions that are calibrated."""
         config = self.model.config
-        result = self._posterior(outputs)
+        result = posterior(outputs, config["calibration"], weights=self.weights)
         low, _, high = result["spin_quantiles"].T
         values = {
             "spin": result["spin_mean"],
@@ -258,34 +244,9 @@ class SpinDomain:
             values["spin_samples"] = histogram_quantile(result["spin"], noise, 1.0)
         return {key: value.numpy().astype(float) for key, value in values.items()}
 
-    def flags(self, outputs, prepared, members):
-        """Tell what happened to each image."""
-        scalars, domain = prepared.scalars.numpy(), self.model.config["domain"]
-        low, high = (np.array(domain[end]) for end in ("low", "high"))
-        distance = outputs["distance"].numpy()
-        spin = self._posterior(outputs)["spin_quantiles"].numpy()
-
-        def scalar(name):
-            return scalars[:, self.spec.scalars.index(name)]
-
-        # Zero also stands for what is not known, which training has seen.
-        outside = ((scalars < low) | (scalars > high)) & (scalars != 0)
-        states = {
-            Flag.LOW_SNR: scalar("log_snr") < np.log10(LOW_SNR),
-            Flag.FEW_PIXELS: scalar("log_pixels") < np.log10(FEW_PIXELS),
-            Flag.TRUNCATED: scalar("coverage") < TRUNCATED,
-            Flag.OUT_OF_DOMAIN: outside.any(1) | (distance > domain["distance"]),
-            Flag.PRIOR_DOMINATED: (spin[:, 2] - spin[:, 0]) / 2 > PRIOR_WIDTH,
-        }
-        flags = np.concatenate([member.flags for member in members])
-        for bit, state in states.items():
-            flags |= np.where(state, int(bit), 0)
-        return flags
-
-    def _posterior(self, outputs):
-        """Give the calibrated distributions, computed once for columns and flags."""
-        if self._latest[0] is not outputs:
-            calibration = self.model.config["calibration"]
-            result = posterior(outputs, calibration, weights=self.weights)
-            self._latest = outputs, result
-        return self._latest[1]
+    def states(self, answer, prepared):
+        """Tell for each bit to which images it belongs."""
+        states = super().states(answer, prepared)
+        states[Flag.OUT_OF_DOMAIN] |= answer["novelty"] > 1
+        width = (answer["spin_hi"] - answer["spin_lo"]) / 2
+        return states | {Flag.PRIOR_DOMINATED: width > PRIOR_WIDTH}

@@ -213,6 +213,6 @@ class DuckworthDomain(SpinDomain):
             "spin_hi": spin + error,
         }
 
-    def flags(self, outputs, prepared, members):
-        """Give what reading found."""
-        return np.concatenate([member.flags for member in members])
+    def states(self, answer, prepared):
+        """Tell nothing beside what reading found."""
+        return {}

@@ -109,7 +109,7 @@ class WeighDomain:
             values["weight_samples"] = histogram_quantile(probability, noise, 1.0)
         return values
 
-    def flags(self, outputs, prepared, members):
+    def flags(self, answer, prepared, members):
         return np.full(len(prepared.numbers), 64)
 
 

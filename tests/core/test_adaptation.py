@@ -146,7 +146,7 @@ class WeighDomain:
     def answer(self, outputs, prepared, members):
         return {"weight": outputs["weight"].numpy()}
 
-    def flags(self, outputs, prepared, members):
+    def flags(self, answer, prepared, members):
         return np.zeros(len(prepared.image), dtype=int)
 
 

@@ -4,6 +4,7 @@ import pytest
 from astropy.table import Column, MaskedColumn
 
 from galml.core import DESCRIPTIONS, Flag, InputTypeError, decode_flags
+from galml.core.flags import outside_domain, with_flags
 
 
 def test_bits_are_distinct_powers_of_two_that_fit_int32():
@@ -52,3 +53,20 @@ def test_nothing():
 def test_what_is_no_flag_raises(flags):
     with pytest.raises(InputTypeError, match="flags: got"):
         decode_flags(flags)
+
+
+def test_bits_are_added_to_new_flags():
+    before = np.array([0, 1, 32])
+    states = {
+        Flag.LOW_SNR: [True, False, True],
+        Flag.TRUNCATED: np.array([0, 1, 1]) > 0,
+    }
+    assert with_flags(before, states).tolist() == [32, 9, 40]
+    assert before.tolist() == [0, 1, 32]
+
+
+def test_zero_is_unknown_and_never_outside_the_domain():
+    domain = {"low": [1.0, -1.0], "high": [2.0, 1.0]}
+    scalars = np.array([[1.5, 0.5], [0.0, 0.5], [0.5, 0.5], [1.5, 1.1], [2.0, -1.0]])
+    outside = outside_domain(scalars, domain)
+    assert outside.tolist() == [False, False, True, True, False]

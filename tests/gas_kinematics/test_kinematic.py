@@ -8,6 +8,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 import galml
 from galml.core import decode_flags
 from galml.core.domain import find_domain
+from galml.core.running import run
 from galml.core.weights import load_model
 from galml.gas_kinematics import kinematic
 
@@ -147,3 +148,9 @@ def test_views_are_inverse():
     behind = kinematic.VIEWS[2].apply({"image": image})["image"]
     torch.testing.assert_close(behind[:, 0], -image[:, 0].flip(-2), rtol=0, atol=0)
     torch.testing.assert_close(behind[:, 1:], image[:, 1:].flip(-2), rtol=0, atol=0)
+
+
+def test_a_domain_keeps_nothing_of_what_it_saw(disk):
+    domain = find_domain(load_model("default", "circularity"))
+    before = dict(vars(domain))
+    assert len(run(domain, disk * KMS, {})) == 1 and vars(domain) == before

@@ -12,6 +12,7 @@ from galml.core import GalmlWarning, decode_flags
 from galml.core.domain import find_domain
 from galml.core.exceptions import InputError, InputUnitError, ModelError
 from galml.core.flags import Flag
+from galml.core.running import run
 from galml.cutouts import CutoutStack, sdss_rgb
 from galml.imaging import read_images
 from galml.physics import pivot_wavelengths
@@ -396,3 +397,10 @@ def test_answers_of_the_population_alone_are_flagged(galaxies, model):
     flagged = (table["flags"] & int(Flag.PRIOR_DOMINATED)) != 0
     known = np.isfinite(table["spin"])
     np.testing.assert_array_equal(flagged[known], wide[known])
+
+
+def test_a_domain_keeps_nothing_of_what_it_saw(images, model):
+    domain = find_domain(model)
+    before = dict(vars(domain))
+    first = run(domain, images[:4], {"r_eff": 4 * u.pix, "bands": BANDS})
+    assert len(first) == 4 and vars(domain) == before
