@@ -516,7 +516,7 @@ class _FilePixels:
 
     def __getitem__(self, key):
         with readable("images", self._path):
-            return _pixels(self._files.open(self._path)[self._index])[key]
+            return _window(_pixels(self._files.open(self._path)[self._index]), key)
 
 
 class _Lazy:
@@ -618,10 +618,19 @@ def _pixels(image):
     return image.data if "data" in vars(image) else image.section
 
 
+def _window(pixels, key):
+    """Take a window; the last element of the key is that of the columns."""
+    if isinstance(pixels, fits.Section):
+        # Whole rows are one read. Parts of rows are a read for each, and all that
+        # astropy does around it, which takes longer than the pixels left out.
+        return pixels[key[:-1]][..., key[-1]]
+    return pixels[key]
+
+
 def _cut(pixels, rows, columns):
     """Cut a window out of an array with leading axes of length 1."""
     leading = (0,) * (len(pixels.shape) - 2)
-    return np.asarray(pixels[leading + (rows, columns)])
+    return np.asarray(_window(pixels, leading + (rows, columns)))
 
 
 def _tile(data, unit, argument):

@@ -91,6 +91,19 @@ def test_files_are_as_memory(ccd, tmp_path, kind):
         np.testing.assert_array_equal(found, wanted)
 
 
+def test_a_window_is_one_read(ccd, tmp_path, monkeypatch):
+    fits.writeto(tmp_path / "image.fits", ccd.data, ccd.wcs.to_header())
+    reads, plain = [], fits.Section.__getitem__
+    monkeypatch.setattr(
+        fits.Section, "__getitem__", lambda *args: reads.append(1) or plain(*args)
+    )
+    values, *_ = read(
+        tmp_path / "image.fits", 5, 5, (20, 10), uncertainty=False, unit="nJy"
+    )
+    np.testing.assert_array_equal(values, ccd.data[5:25, 5:15])
+    assert len(reads) == 1
+
+
 def test_uncertainties_of_all_kinds_are_one(ccd):
     expected = read(ccd)[1]
     for kind in (VarianceUncertainty, InverseVariance):
