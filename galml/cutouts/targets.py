@@ -22,8 +22,16 @@ __all__ = [
     "to_pixels",
 ]
 
+
+class _EffectiveRadius(u.IrreducibleUnit):
+    """A unit that is the same one in other processes."""
+
+    def __reduce__(self):
+        return "R_EFF"
+
+
 #: The effective radius of each galaxy as a unit: ``8.48 * R_EFF``.
-R_EFF = u.def_unit("R_eff", doc="Effective radius of a galaxy.")
+R_EFF = _EffectiveRadius("R_eff", doc="Effective radius of a galaxy.")
 
 _SKY_NAMES = (("ra", "dec"), ("raj2000", "dej2000"))
 _PIXEL_NAMES = (("x", "y"), ("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"))

@@ -1,4 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import pickle
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -94,6 +96,11 @@ def test_sizes(images, catalog):
         side, scale = make(size=8 * R_EFF, **options)
         assert side == 32
         np.testing.assert_allclose(scale, [0.5, 0.75, 0.625])
+
+
+def test_effective_radii_reach_other_processes():
+    sent = pickle.loads(pickle.dumps(8 * R_EFF))
+    assert sent.unit is R_EFF and sent == 8 * R_EFF
 
 
 @pytest.mark.parametrize(
