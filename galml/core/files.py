@@ -10,6 +10,7 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
+from astropy.config import ConfigItem, ConfigNamespace
 from astropy.io import fits
 from astropy.nddata import (
     InverseVariance,
@@ -18,6 +19,7 @@ from astropy.nddata import (
     VarianceUncertainty,
 )
 from astropy.table import QTable
+from astropy.utils.data import download_file
 from astropy.wcs import WCS
 
 from galml.core.exceptions import (
@@ -32,12 +34,16 @@ from galml.core.geometry import ANY_REST, choose_channels
 __all__ = [
     "IMAGE_HDUS",
     "UNCERTAINTIES",
-    "check_file",
     "check_size",
     "file_stem",
+    "conf",
     "find_hdu",
+    "find_partners",
     "header_unit",
     "header_wcs",
+    "is_packed",
+    "local_file",
+    "open_fits",
     "parse_unit",
     "read_fits",
     "read_hdu",
@@ -47,6 +53,8 @@ __all__ = [
 
 #: Most pixels that are read at once: 20 000 a side.
 MOST_PIXELS = 400_000_000
+#: Most bytes of an HDU that is unpacked: those of as many pixels.
+MOST_BYTES = 8 * MOST_PIXELS
 
 IMAGE_HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 
@@ -105,6 +113,8 @@ _SPELLINGS = {
 }
 # An electron as headers write it, with its charge.
 _ELECTRON = re.compile(r"(?<![A-Za-z0-9])e(\^?-(?!\d)|(?=\s*/))(?![A-Za-z])")
+
+_FITS_SUFFIX = r"\.(fits?|fts)(\.(gz|bz2|xz|fz|z))?$"
 
 _DATES = ("DATE", "DATE-OBS", "DATE-BEG", "DATE-AVG", "DATE-END", "TIME-OBS")
 
@@ -179,8 +189,21 @@ def file_stem(path):
     return re.sub(suffix, "", Path(path).name, flags=re.I)
 
 
-def check_file(path, argument):
-    """Raise where a path is not that of a file on disk.
+class Conf(ConfigNamespace):
+    """What is configured, in ``galml.cfg`` or by ``conf.set_temp``."""
+
+    remote_files = ConfigItem(
+        False,
+        "Whether http and https addresses of files are downloaded, to the cache of "
+        "astropy, and read.",
+    )
+
+
+conf = Conf()
+
+
+def local_file(path, argument):
+    """Give the path of a file on disk, or raise where it is none.
 
     To read pipes and devices would never end, and addresses in a catalog are not to be
     asked for behind the user's back.
@@ -188,9 +211,14 @@ def check_file(path, argument):
     Parameters
     ----------
     path : str or path-like
-        The file.
+        The file; an address where ``conf.remote_files`` allows it.
     argument : str
         Name used in errors.
+
+    Returns
+    -------
+    str or path-like
+        The path, or that of what was downloaded.
 
     Raises
     ------
@@ -200,11 +228,71 @@ def check_file(path, argument):
         When the file is not there.
     """
     if "://" in str(path):
-        expected = "a file on disk: astropy.utils.data.download_file fetches one"
-        raise InputError(argument, f"the address {path}", expected)
+        if not (conf.remote_files and str(path).startswith(("http://", "https://"))):
+            expected = "a file on disk, or galml.core.files.conf.remote_files = True"
+            raise InputError(argument, f"the address {path}", expected)
+        return download_file(str(path), cache=True, show_progress=False)
     mode = os.stat(os.path.expanduser(path)).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(argument, f"{path}, a pipe or device", "a file on disk")
+    return path
+
+
+def open_fits(path, argument, **options):
+    """Open a FITS file on disk.
+
+    What a compressed file says of its sizes is judged before it is unpacked.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    argument : str
+        Name used in errors.
+    **options
+        Keywords of `astropy.io.fits.open`.
+
+    Returns
+    -------
+    `~astropy.io.fits.HDUList`
+        A context manager.
+
+    Raises
+    ------
+    galml.core.InputError
+        Where it is too large.
+    OSError
+        When the file is not there.
+    """
+    hdus = fits.open(local_file(path, argument), **options)
+    try:
+        if is_packed(hdus[0]):
+            # To read the header of an HDU unpacks those before it.
+            for hdu in hdus:
+                if hdu.size > MOST_BYTES:
+                    got = f"{hdu.size} bytes in HDU {hdu.name!r} of a compressed file"
+                    raise InputError(argument, got, f"at most {MOST_BYTES}")
+    except BaseException:
+        hdus.close()
+        raise
+    return hdus
+
+
+def is_packed(hdu):
+    """Tell HDUs of files that are compressed as a whole.
+
+    Parameters
+    ----------
+    hdu : HDU
+        Of a file, or made in memory.
+
+    Returns
+    -------
+    bool
+        Whether all that stands before it has to be unpacked to read it.
+    """
+    place = hdu.fileinfo()
+    return bool(place) and place["file"].compression is not None
 
 
 def check_size(shape, argument):
@@ -271,15 +359,16 @@ def read_table(path, *, argument, hdu=None, expected="a table"):
         When a file is not there or may not be read.
     """
     with readable(argument, str(path), expected):
-        check_file(path, argument)
+        path = local_file(path, argument)
+        if re.search(_FITS_SUFFIX, str(path), flags=re.I):
+            open_fits(path, argument).close()
         return QTable.read(path, **({} if hdu is None else {"hdu": hdu}))
 
 
 def read_fits(path, **options):
     """Read one image of a FITS file; options as for `read_hdu`."""
     with readable(options["argument"], str(path)):
-        check_file(path, options["argument"])
-        with fits.open(path) as hdus:
+        with open_fits(path, options["argument"]) as hdus:
             return read_hdu(hdus, **options)
 
 
@@ -333,7 +422,12 @@ def read_hdu(source, *, argument, unit, hdu, ndim, channels=None):
             primary, uncertainty, mask = {}, None, None
         else:
             primary = hdus[0].header
-            uncertainty, mask = _partners(hdus, image, part, unit, argument)
+            errors, quality, uncertainty = find_partners(hdus, image, unit, argument)
+            if errors is not None:
+                uncertainty.array = _pixels(errors, _part_of(errors, image, part))
+            mask = None
+            if quality is not None:
+                mask = _pixels(quality, _part_of(quality, image, part)) != 0
         meta = {
             key: value
             for cards in (primary, header)
@@ -356,7 +450,7 @@ def find_hdu(hdus, name, channel, ndim, argument):
             )
             raise InputError("hdu", repr(name), f"one of: {known}") from error
         if isinstance(image, IMAGE_HDUS):
-            return image
+            return _checked(image, argument)
         raise InputError("hdu", f"{name!r}, a table", "an image")
     extra = 0 if channel is None else 1
     for image in hdus:
@@ -364,9 +458,16 @@ def find_hdu(hdus, name, channel, ndim, argument):
             most = len(image.shape)
             least = sum(length > 1 for length in image.shape)
             if any(least <= n + extra <= most for n in ndim):
-                return image
+                return _checked(image, argument)
     wanted = " or ".join(f"{n}-D" for n in ndim)
     raise InputError(argument, "a FITS file without such an image", f"a {wanted} image")
+
+
+def _checked(image, argument):
+    """Give an image of which no tile is too large to be unpacked."""
+    if isinstance(image, fits.CompImageHDU):
+        check_size(image.tile_shape, argument)
+    return image
 
 
 def _pixels(image, part):
@@ -404,8 +505,32 @@ def header_unit(header, default, argument):
         return default
 
 
-def _partners(hdus, image, part, unit, argument):
-    """Find the uncertainty and the mask that belong to an image."""
+def find_partners(hdus, image, unit, argument):
+    """Find the uncertainty and the mask that belong to an image.
+
+    Parameters
+    ----------
+    hdus : `~astropy.io.fits.HDUList`
+        The file.
+    image : image HDU
+        One of its images.
+    unit : `~astropy.units.UnitBase` or None
+        Of that image.
+    argument : str
+        Name used in errors.
+
+    Returns
+    -------
+    errors, quality : image HDU or None
+        Where they are.
+    uncertainty : `~astropy.nddata.NDUncertainty` or None
+        Of the kind and with the unit of the errors, and without their numbers.
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        When there are errors of which nobody knows what they are.
+    """
     header = image.header
     error_name, kind, mask_name = _SIBLINGS.get(image.name, (None, None, None))
     if image is hdus[0] and error_name is None:
@@ -419,11 +544,8 @@ def _partners(hdus, image, part, unit, argument):
             errors = None
         if "QUALDATA" not in header and getattr(quality, "shape", 0) != image.shape:
             quality = None
-    mask = None
-    if quality is not None:
-        mask = _pixels(quality, _part_of(quality, image, part)) != 0
     if errors is None:
-        return None, mask
+        return None, quality, None
     kind = errors.header.get("HDUCLAS3", errors.header.get("UTYPE", kind))
     if kind not in UNCERTAINTIES:
         raise InputTypeError(
@@ -438,7 +560,7 @@ def _partners(hdus, image, part, unit, argument):
     std = kind([1.0], unit=own).represent_as(StdDevUncertainty)
     if unit is None or not std.unit.is_equivalent(unit):
         own = None
-    return kind(_pixels(errors, _part_of(errors, image, part)), unit=own), mask
+    return errors, quality, kind([1.0], unit=own)
 
 
 def _part_of(partner, image, part):

@@ -28,11 +28,12 @@ from astropy.wcs.wcsapi.wrappers import BaseWCSWrapper
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import (
     IMAGE_HDUS,
-    UNCERTAINTIES,
-    check_file,
     find_hdu,
+    find_partners,
     header_unit,
     header_wcs,
+    is_packed,
+    open_fits,
     parse_unit,
     readable,
 )
@@ -107,11 +108,10 @@ class OpenFiles:
         """
         hdus = self._open.pop(path, None)
         if hdus is None:
-            check_file(path, "images")
             if len(self._open) >= self.limit:
                 self._open.pop(next(iter(self._open))).close()
             # Reading rows when they are wanted leaves no mapped pages behind.
-            hdus = fits.open(path, memmap=False)
+            hdus = open_fits(path, "images", memmap=False)
         self._open[path] = hdus
         return hdus
 
@@ -461,6 +461,9 @@ def _from_pair(image, unit, argument):
 
 def _open(image, files, unit, hdu, name):
     """Open one image of a band."""
+    if isinstance(image, Tile):
+        # Its unit is to be changed, but not for others who hold it.
+        return copy.copy(image)
     argument = "images" if name is None else f"images[{name!r}]"
     healpix = allsky.open_healpix(image, files, unit, hdu, argument)
     if healpix is not None:
@@ -516,7 +519,9 @@ class _FilePixels:
 
     def __getitem__(self, key):
         with readable("images", self._path):
-            return _window(_pixels(self._files.open(self._path)[self._index]), key)
+            hdu = self._files.open(self._path)[self._index]
+            # What is compressed as a whole is read but from its beginning: once.
+            return _window(hdu.data if is_packed(hdu) else _pixels(hdu), key)
 
 
 class _Lazy:
@@ -553,46 +558,17 @@ class _Lazy:
         return _FilePixels(self._files, self._path, index, image.shape)
 
     def _add_partners(self, hdus, image, argument):
-        """Find the uncertainty and the mask that the header names."""
-        ccd = image is hdus[0]
-        header = image.header
-        names = [
-            header.get("ERRDATA", "UNCERT" if ccd else None),
-            header.get("QUALDATA", "MASK" if ccd else None),
-        ]
-        errors, quality = (
-            hdus[n] if n is not None and n in hdus else None for n in names
-        )
+        """Find the uncertainty and the mask of an image, numbers still on disk."""
+        errors, quality, uncertainty = find_partners(hdus, image, self.unit, argument)
         self.mask = None if quality is None else self._pixels(quality, hdus)
-        if errors is None:
-            return
-        kind = errors.header.get("HDUCLAS3", errors.header.get("UTYPE"))
-        if kind not in UNCERTAINTIES:
-            raise InputTypeError(
-                argument,
-                f"an uncertainty {errors.name!r} of kind {kind!r}",
-                f"HDUCLAS3 or UTYPE to be one of {', '.join(UNCERTAINTIES)}",
-            )
-        own = header_unit(errors.header, u.dimensionless_unscaled, argument)
-        kind = UNCERTAINTIES[kind]
-        std = kind([1.0], unit=own).represent_as(StdDevUncertainty)
-        if self.unit is None or not std.unit.is_equivalent(self.unit):
-            own = None
-        self._set_uncertainty(kind, own, errors, hdus)
-
-    def _set_uncertainty(self, kind, unit, errors, hdus):
-        """Make an uncertainty whose numbers are still on disk."""
-        self.uncertainty = kind([1.0], unit=unit)
-        self.uncertainty.array = self._pixels(errors, hdus)
+        self.uncertainty = uncertainty
+        if errors is not None:
+            self.uncertainty.array = self._pixels(errors, hdus)
 
     def _add_jwst(self, hdus, image):
-        """Take errors, quality and the generalized WCS of a JWST product."""
-        if self.uncertainty is None:
-            if "ERR" in hdus and hdus["ERR"].shape == image.shape:
-                self._set_uncertainty(StdDevUncertainty, None, hdus["ERR"], hdus)
-            if "DQ" in hdus and hdus["DQ"].shape == image.shape:
-                self.mask = self._pixels(hdus["DQ"], hdus)
-                self.mask_bits = _JWST_BAD
+        """Take quality and the generalized WCS of a JWST product."""
+        if self.mask is None and "DQ" in hdus and hdus["DQ"].shape == image.shape:
+            self.mask, self.mask_bits = self._pixels(hdus["DQ"], hdus), _JWST_BAD
         try:
             self.wcs = _read_asdf_wcs(hdus["ASDF"])
         except ImportError:

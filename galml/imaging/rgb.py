@@ -7,7 +7,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 
-from galml.core.files import check_file, check_size, readable
+from galml.core.files import check_size, local_file, readable
 from galml.cutouts.colors import SDSS_NONLINEARITY, SDSS_SCALES
 
 __all__ = [
@@ -110,7 +110,6 @@ def read_color_file(path, *, argument="cutouts"):
     from PIL import Image
 
     with readable(argument, str(path), "a JPEG or PNG image"):
-        check_file(path, argument)
-        with Image.open(path) as image:
+        with Image.open(local_file(path, argument)) as image:
             check_size((image.height, image.width), argument)
             return np.asarray(image.convert("RGB"))[::-1].copy()

@@ -17,7 +17,8 @@ from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 
-from galml.core import Flag, InputError, InputTypeError, InputUnitError
+import galml
+from galml.core import Flag, InputError, InputTypeError, InputUnitError, files
 from galml.core.files import check_size, file_stem, parse_unit, read_fits, read_table
 from galml.core.inputs import read
 
@@ -400,8 +401,29 @@ def test_addresses_are_not_asked_for(monkeypatch, reads):
 
     monkeypatch.setattr("urllib.request.urlopen", fail)
     for address in ("http://example.org/a.fits", "ftp://example.org/a.fits", "s3://a"):
-        with pytest.raises(InputError, match="got the address .*download_file"):
+        with pytest.raises(InputError, match="got the address .*conf.remote_files"):
             reads(address)
+
+
+def test_addresses_are_read_where_that_is_configured(tmp_path, monkeypatch):
+    asked = []
+    path = tmp_path / "download"
+    fits.PrimaryHDU(np.ones((4, 5)), fits.Header({"BUNIT": "km/s"})).writeto(path)
+
+    def download(address, **options):
+        asked.append(address)
+        return str(path)
+
+    monkeypatch.setattr(files, "download_file", download)
+    address = "https://example.org/map.fits"
+    with files.conf.set_temp("remote_files", True):
+        assert read(address).values.shape == (4, 5)
+        assert read(address).name == "map"
+        with pytest.raises(InputError, match="the address s3://a"):
+            read("s3://a")
+    assert asked == [address] * 2
+    with pytest.raises(InputError, match="the address"):
+        read(address)
 
 
 def test_size_is_judged_by_the_header(tmp_path):
@@ -413,8 +435,60 @@ def test_size_is_judged_by_the_header(tmp_path):
     with gzip.open(path, "wb") as file:
         file.write(header.tostring().encode())
     assert path.stat().st_size < 200
-    with pytest.raises(InputError, match="got 100000 x 100000 pixels, expected at mos"):
+    with pytest.raises(InputError, match="got 40000000000 bytes .* expected at most"):
         read(path)
+
+
+def packed(path, *headers):
+    """Write headers of FITS files, without data, into a compressed file."""
+    with gzip.open(path, "wb") as file:
+        for header in headers:
+            file.write(header.tostring().encode())
+    return path
+
+
+def promising(kind, bitpix, *sides, **cards):
+    """Cards of an HDU of a size that is not there."""
+    first = ("SIMPLE", True) if kind is None else ("XTENSION", kind)
+    header = fits.Header([first, ("BITPIX", bitpix), ("NAXIS", len(sides))])
+    for number, side in enumerate(sides, start=1):
+        header[f"NAXIS{number}"] = side
+    header.update({"PCOUNT": 0, "GCOUNT": 1})
+    header.update(cards)
+    return header
+
+
+def test_size_of_what_stands_before_an_image(tmp_path):
+    """What is skipped has to be unpacked, too."""
+    header = promising(None, -32, 1_000_000_000, EXTEND=True)
+    path = packed(tmp_path / "bomb.fits.gz", header)
+    with pytest.raises(InputError, match="4000000000 bytes in HDU 'PRIMARY' of a comp"):
+        read(path, hdu=1)
+    with pytest.raises(InputError, match="images: got 4000000000 bytes"):
+        galml.extract_cutouts(path, size=4, unit="nJy", hdu=1)
+
+
+def test_size_of_tables_is_judged_by_the_header(tmp_path):
+    cards = {"TFIELDS": 1, "TTYPE1": "x", "TFORM1": "E"}
+    table = promising("BINTABLE", 8, 4, 1_000_000_000, **cards)
+    path = packed(tmp_path / "bomb.fits.gz", promising(None, 8, EXTEND=True), table)
+    with pytest.raises(InputError, match="data: got 4000000000 bytes"):
+        read_table(path, argument="data")
+
+
+def test_size_of_compressed_tiles(tmp_path):
+    path = tmp_path / "map.fits.fz"
+    image = fits.CompImageHDU(np.ones((40, 50), "int16"), compression_type="GZIP_1")
+    image.writeto(path)
+    assert read(path, unit="km/s").values.shape == (40, 50)
+    with fits.open(path, disable_image_compression=True, mode="update") as hdus:
+        hdus[1].header["ZTILE1"] = hdus[1].header["ZTILE2"] = 100_000
+    for reads in (
+        lambda: read(path, unit="km/s"),
+        lambda: galml.cutouts.detect(path, unit="nJy"),
+    ):
+        with pytest.raises(InputError, match="got 100000 x 100000 pixels"):
+            reads()
 
 
 def test_largest_images():

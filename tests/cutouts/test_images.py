@@ -1,4 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import bz2
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -102,6 +104,42 @@ def test_a_window_is_one_read(ccd, tmp_path, monkeypatch):
     )
     np.testing.assert_array_equal(values, ccd.data[5:25, 5:15])
     assert len(reads) == 1
+
+
+def test_what_is_compressed_as_a_whole_is_unpacked_once(ccd, tmp_path, monkeypatch):
+    """Frames of SDSS: to go back in a stream is to begin it again."""
+    path, rewinds, seek = tmp_path / "image.fits.bz2", [], bz2.BZ2File.seek
+    hdus = ccd.to_hdu()
+    hdus.writeto(path)
+
+    def watched(file, offset, whence=0):
+        rewinds.append(offset < file.tell())
+        return seek(file, offset, whence)
+
+    with OpenFiles() as files:
+        image = open_images(path, files)[0].tiles[0]
+        monkeypatch.setattr(bz2.BZ2File, "seek", watched)
+        for y in (25, 3, 10):
+            values, variance = np.zeros((2, 4, 12))
+            image.read(3, y, values, variance, np.zeros((4, 12), bool))
+            good = ~ccd.mask[y : y + 4, 3:15]
+            np.testing.assert_array_equal(
+                values, np.where(good, ccd.data[y : y + 4, 3:15], 0)
+            )
+    # Once for each of data, uncertainty and mask.
+    assert sum(rewinds) <= 3
+
+
+def test_errors_of_space_telescopes(ccd, tmp_path):
+    """ERR beside SCI, also where no generalized WCS stands beside them."""
+    path = tmp_path / "jw_i2d.fits"
+    header = ccd.wcs.to_header()
+    header["BUNIT"] = "MJy/sr"
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(ccd.data, header, "SCI")]
+    hdus.append(fits.ImageHDU(np.full(ccd.shape, 2.0), name="ERR"))
+    fits.HDUList(hdus).writeto(path)
+    _, variance, good, _, _ = read(path)
+    np.testing.assert_array_equal(variance[good], 4.0)
 
 
 def test_uncertainties_of_all_kinds_are_one(ccd):
