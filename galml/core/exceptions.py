@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Errors and warnings raised by galml."""
 
+from numbers import Integral
 from types import MappingProxyType
 
 from astropy.units import UnitConversionError
@@ -16,6 +17,7 @@ __all__ = [
     "MissingFileError",
     "ModelError",
     "WeightsError",
+    "check_whole",
 ]
 
 
@@ -80,3 +82,28 @@ class GalmlWarning(AstropyUserWarning):
     """
 
     reasons = MappingProxyType({})
+
+
+def check_whole(argument, value, least=1, most=None):
+    """Raise where an argument is no whole number of a range.
+
+    Parameters
+    ----------
+    argument : str
+        Its name.
+    value : object
+        What was passed.
+    least, most : int, optional
+        The range; None is without a limit.
+
+    Raises
+    ------
+    galml.core.InputError
+        If it is another one, or no whole number.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        expected = f"a whole number of at least {least}"
+        if most is not None:
+            expected = f"a whole number from {least} to {most}"
+        raise InputError(argument, repr(value), expected)

@@ -13,7 +13,7 @@ from numbers import Integral
 import torch
 from tqdm import tqdm
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, check_whole
 from galml.core.networks import RandomNetwork, View
 from galml.physics import stable_seed
 
@@ -201,7 +201,7 @@ def infer(
         got, expected = torch.get_default_dtype(), torch.float32
         raise InputError("torch.set_default_dtype", str(got), str(expected))
     device = resolve_device(device)
-    _check_count("batch_size", batch_size, 1)
+    check_whole("batch_size", batch_size, 1)
     check_samples(network, n_samples)
     if dtype not in ("float32", "bfloat16"):
         raise InputError("dtype", repr(dtype), "'float32' or 'bfloat16'")
@@ -221,12 +221,6 @@ def infer(
     if device.type != "cpu":
         batches = ahead(batches, pinned=device.type == "cuda")
     return _stream(batches, evaluate, batch_size, progress, total)
-
-
-def _check_count(name, value, least):
-    """Raise where a number of things is no whole number, or too small."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise InputError(name, repr(value), f"a whole number of at least {least}")
 
 
 def check_seed(seed):
@@ -264,9 +258,7 @@ def check_samples(network, n_samples):
         If it is no whole number, too large for memory, or the network has no
         distributions.
     """
-    _check_count("n_samples", n_samples, 0)
-    if n_samples > MOST_SAMPLES:
-        raise InputError("n_samples", n_samples, f"at most {MOST_SAMPLES}")
+    check_whole("n_samples", n_samples, 0, MOST_SAMPLES)
     if n_samples and not hasattr(network, "n_noise"):
         expected = "0: this model has no distributions"
         raise InputError("n_samples", n_samples, expected)

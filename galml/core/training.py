@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from numbers import Integral
 
 import astropy.units as u
 import torch
@@ -19,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from galml.core.exceptions import InputError, ModelError, WeightsError
+from galml.core.exceptions import InputError, ModelError, WeightsError, check_whole
 from galml.core.inference import resolve_device, to_device
 from galml.physics import stable_seed
 
@@ -436,7 +435,10 @@ def train(
         ):
             loop = _Loop(
                 network,
-                partial(loss, _in_precision(network, device, dtype)),
+                partial(
+                    loss,
+                    _Autocast(network, device) if dtype == "bfloat16" else network,
+                ),
                 optimizer,
                 rate=rate,
                 augment=augment,
@@ -466,8 +468,7 @@ def _check(epochs, batch_size, learning_rate, weight_decay, warmup, patience, dt
         ("batch_size", batch_size),
         ("patience", 1 if patience is None else patience),
     ):
-        if not isinstance(value, Integral) or value < 1:
-            raise InputError(name, repr(value), "a whole number of at least 1")
+        check_whole(name, value)
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise InputError("learning_rate", repr(learning_rate), "a positive number")
     if not (weight_decay >= 0 and math.isfinite(weight_decay)):
@@ -543,17 +544,20 @@ class _Loop:
         return torch.Generator(device).manual_seed(key)
 
 
-def _in_precision(network, device, dtype):
-    """Return the network, or a function that runs its layers in bfloat16."""
-    if dtype == "float32":
-        return network
+class _Autocast:
+    """A network whose layers run in bfloat16."""
 
-    def call(*args, **kwargs):
-        with torch.autocast(device.type, torch.bfloat16):
-            outputs = network(*args, **kwargs)
+    def __init__(self, network, device):
+        self.network, self.device = network, device
+
+    def __call__(self, *args, **kwargs):
+        with torch.autocast(self.device.type, torch.bfloat16):
+            outputs = self.network(*args, **kwargs)
         return {key: tensor.float() for key, tensor in outputs.items()}
 
-    return call
+    def __getattr__(self, name):
+        """Let losses reach the layers."""
+        return getattr(self.network, name)
 
 
 class _Means:

@@ -4,7 +4,6 @@
 import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
-from astropy.visualization import LuptonAsinhStretch, make_lupton_rgb
 
 from galml.core.exceptions import InputError, InputUnitError
 from galml.core.geometry import pixel_scale as scale_of
@@ -94,7 +93,7 @@ def lupton_rgb(
             expected = f"values above 0, one or of shape {planes.shape[:-3]}"
             raise InputError("stretch", f"{stretch}", expected)
     planes = planes / np.asarray(level)[..., None, None, None]
-    return _colors(planes, LuptonAsinhStretch(stretch=1.0, Q=Q), fill)
+    return _colors(planes, 1.0, Q, fill)
 
 
 def sdss_rgb(
@@ -161,18 +160,22 @@ def sdss_rgb(
     # In terms of the mean m of the three: asinh(3 b m) / (3 b).
     slope = 3 * nonlinearity
     Q = np.sinh(_FRACTION * slope) / _FRACTION
-    return _colors(planes, LuptonAsinhStretch(stretch=Q / slope, Q=Q), fill)
+    return _colors(planes, Q / slope, Q, fill)
 
 
-def _colors(planes, stretch, fill):
+def _colors(planes, stretch, Q, fill):
     """Map planes (..., 3, ny, nx) to colors (..., ny, nx, 3)."""
+    # It imports matplotlib where there is one.
+    from astropy.visualization import LuptonAsinhStretch, make_lupton_rgb
+
     known = np.isfinite(planes).all(axis=-3)
     shape = known.shape
     # Colors are made pixel by pixel: many images are one tall image.
     tall = np.moveaxis(np.where(known[..., None, :, :], planes, 0.0), -3, 0)
     tall = tall.reshape(3, -1, shape[-1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        colors = make_lupton_rgb(*tall, stretch_object=stretch, output_dtype=float)
+        asinh = LuptonAsinhStretch(stretch=stretch, Q=Q)
+        colors = make_lupton_rgb(*tall, stretch_object=asinh, output_dtype=float)
     colors = colors.reshape(*shape, 3).astype(np.float32)
     return np.where(known[..., None], colors, np.float32(fill))
 

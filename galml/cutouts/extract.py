@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import vstack
 from tqdm import tqdm
 
-from galml.core.exceptions import InputError, InputUnitError
+from galml.core.exceptions import InputError, InputUnitError, check_whole
 from galml.core.files import check_size
 from galml.core.flags import Flag
 from galml.core.results import warn_batch
@@ -245,8 +245,7 @@ def iter_cutouts(
     _check_choice("resampling", resampling, ("auto", "exact", "interp", "adaptive"))
     _check_choice("coadd", coadd, ("seams", "all"))
     _check_choice("dtype", dtype, ("float32", "float64"))
-    if isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1:
-        raise InputError("chunk", repr(chunk), "a whole number above zero")
+    check_whole("chunk", chunk)
     with OpenFiles() as files:
         bands = open_images(images, files, psf=psf, unit=unit, hdu=hdu)
         first = bands[0].tiles[0]

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
-from astropy.visualization import AsinhStretch, ManualInterval
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.cutouts.stack import CutoutStack
@@ -102,6 +101,9 @@ def linear_stretch(data, *, minimum=0.0, maximum, zero_point=None):
     galml.core.InputError
         When ``maximum`` is not above ``minimum``; else as `to_flux` does.
     """
+    # It imports matplotlib where there is one.
+    from astropy.visualization import ManualInterval
+
     fluxes = to_flux(data, zero_point=zero_point)
     low = level_in("minimum", minimum, fluxes.unit)
     high = level_in("maximum", maximum, fluxes.unit)
@@ -137,6 +139,8 @@ def asinh_stretch(data, *, softening, minimum=0.0, maximum, zero_point=None):
     galml.core.InputError
         When ``softening`` is not above 0; else as `linear_stretch` does.
     """
+    from astropy.visualization import AsinhStretch
+
     levels = {"minimum": minimum, "maximum": maximum}
     linear = linear_stretch(data, **levels, zero_point=zero_point)
     unit = to_flux(data, zero_point=zero_point).unit

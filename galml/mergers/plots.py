@@ -19,6 +19,7 @@ from galml.core.plots import (
     new_figure,
     new_mosaic,
 )
+from galml.imaging.plots import check_image, read_single
 from galml.mergers.metrics import (
     expected_calibration_error,
     purity_completeness,
@@ -276,7 +277,6 @@ def plot_calibration(probability, outcome, bins=10, *, figure=None):
 
 def _single(cutout, filter, **options):
     """Read one image that can be used, and find the band that is seen."""
-    from galml.imaging.plots import check_image, read_single
     from galml.mergers.preparation import choose_band
     from galml.physics import pivot_wavelengths
 

@@ -13,7 +13,7 @@ from galml.core.exceptions import InputError, InputTypeError
 from galml.core.inference import progress_updates
 from galml.core.inputs import as_table
 from galml.core.results import build_table, warn_batch
-from galml.morphology.similarity import Metric, read_latents, result_table
+from galml.morphology.tables import Metric, read_latents, result_table
 
 __all__ = ["classify", "read_labels", "votes_to_classes"]
 
@@ -307,7 +307,7 @@ def read_labels(labels, known, argument):
     ----------
     labels : str, array or mapping
         A column of the table, one label for each row, or labels by name.
-    known : `~galml.morphology.similarity.Latents`
+    known : `~galml.morphology.tables.Latents`
         The galaxies.
     argument : str
         Name used in errors.

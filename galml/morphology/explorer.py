@@ -15,6 +15,7 @@ from astropy.table import Table
 
 from galml.core.exceptions import InputError, InputTypeError
 from galml.core.plots import has_column
+from galml.imaging.plots import color_images
 from galml.morphology.plots import UNLABELED, class_groups, is_class, plane_of
 
 __all__ = ["explore"]
@@ -318,8 +319,6 @@ def _colors(values, name):
 
 def _images(cutouts, rows, count, side, options):
     """Give images as the text that a page holds them as."""
-    from galml.imaging.plots import color_images
-
     pictures = color_images(cutouts, rows, count, **options)
     return [_encoded(one, side) for one in pictures]
 

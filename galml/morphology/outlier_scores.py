@@ -11,7 +11,8 @@ from galml.core.exceptions import InputError, InputTypeError
 from galml.core.flags import Flag
 from galml.core.results import warn_batch
 from galml.morphology.classification import read_labels
-from galml.morphology.similarity import Metric, nearest, read_latents, result_table
+from galml.morphology.similarity import nearest
+from galml.morphology.tables import Metric, read_latents, result_table
 from galml.physics import fresh_seed, generator_for
 
 __all__ = ["outliers"]

@@ -1,14 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The operation `project`: latents in a plane."""
 
-from numbers import Integral
-
 import numpy as np
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, check_whole
 from galml.core.inference import progress_updates
 from galml.core.results import warn_batch
-from galml.morphology.similarity import Metric, read_latents, result_table
+from galml.morphology.tables import Metric, read_latents, result_table
 
 __all__ = ["project"]
 
@@ -87,12 +85,12 @@ def project(
         raise InputError("method", repr(method), f"one of {tuple(METHODS)}")
     known = read_latents(table, "table", least=5)
     largest = 2 if method == "tsne" else known.values.shape[1]
-    _check("n_components", n_components, 1, largest)
-    _check("seed", seed, 0, 2**31 - 1)
+    check_whole("n_components", n_components, 1, largest)
+    check_whole("seed", seed, 0, 2**31 - 1)
     if n_neighbors is not None:
         if method == "pca":
             raise InputError("n_neighbors", repr(n_neighbors), "None for pca")
-        _check("n_neighbors", n_neighbors, 2, known.usable.sum() - 1)
+        check_whole("n_neighbors", n_neighbors, 2, known.usable.sum() - 1)
     points = Metric.of(known)(known.values[known.usable])
     neighbors = n_neighbors or METHODS[method]
     meta = {}
@@ -177,11 +175,3 @@ def _umap(points, n_components, neighbors, seed, progress):
         found = machine.fit_transform(points)
         update(len(points))
     return found
-
-
-def _check(argument, number, least, most):
-    """Raise where something is not an integer in a range."""
-    wrong = isinstance(number, bool) or not isinstance(number, Integral)
-    if wrong or not least <= number <= most:
-        expected = f"an integer from {least} to {most}"
-        raise InputError(argument, repr(number), expected)

@@ -10,7 +10,7 @@ from galml.core.flags import Flag
 from galml.core.inference import progress_updates
 from galml.core.results import warn_batch
 from galml.cutouts.targets import read_catalog
-from galml.morphology.similarity import Metric, read_latents, result_table
+from galml.morphology.tables import Metric, read_latents, result_table
 
 __all__ = ["match_surveys", "pair_distances"]
 

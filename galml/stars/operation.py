@@ -9,13 +9,12 @@ small pieces go together.
 
 from collections import deque
 from dataclasses import dataclass
-from numbers import Integral
 
 import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.exceptions import InputError, InputUnitError
+from galml.core.exceptions import InputError, InputUnitError, check_whole
 from galml.core.flags import Flag
 from galml.core.inference import (
     check_seed,
@@ -212,7 +211,7 @@ def iter_stars(
     >>> [len(table) for table in iter_stars(galaxy, 2500, chunk=1000, seed=1)]
     [1000, 1000, 500]
     """
-    _check_count("chunk", chunk)
+    check_whole("chunk", chunk)
     draw = _plan(conditions, n, seed, model, components, device, batch_size)
     warn_batch(draw.galaxies.flags, draw.galaxies.errors)
     return _tables(draw, int(chunk), progress)
@@ -635,14 +634,8 @@ def _check_size(batch_size):
     """Check how many stars the network sees at once."""
     if batch_size is None:
         return BLOCK
-    _check_count("batch_size", batch_size)
+    check_whole("batch_size", batch_size)
     return int(batch_size)
-
-
-def _check_count(name, value):
-    """Raise where a number of stars is no positive whole number."""
-    if not isinstance(value, Integral) or value < 1:
-        raise InputError(name, repr(value), "a positive whole number")
 
 
 def _find_components(components, axes):

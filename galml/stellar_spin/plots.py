@@ -20,6 +20,7 @@ from galml.core.plots import (
     new_mosaic,
     plot_history,
 )
+from galml.imaging.plots import check_image, colors_of, read_single
 from galml.physics import FAST_ROTATOR
 
 __all__ = [
@@ -76,7 +77,6 @@ def plot_galaxy(
     galml.core.InputError
         As `galml.spin` does for an image that cannot be used, and for a batch.
     """
-    from galml.imaging.plots import check_image, read_single
     from galml.stellar_spin.preparation import INPUT, prepare
 
     image = read_single(
@@ -239,7 +239,6 @@ def plot_saliency(
         With the axes labeled ``image``, ``prepared`` and ``saliency``.
     """
     from galml.core.weights import load_model
-    from galml.imaging.plots import check_image, read_single
 
     image = read_single(
         cutout,
@@ -314,8 +313,6 @@ def saliency(image, model):
 
 def _draw_image(panel, image):
     """Draw the image in colors, or in gray where it has one band."""
-    from galml.imaging.plots import colors_of
-
     panel.imshow(colors_of(image)[0], origin="lower", interpolation="nearest")
     panel.set(xticks=[], yticks=[])
 

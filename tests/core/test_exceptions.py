@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import astropy.units as u
+import numpy as np
 import pytest
 from astropy.utils.exceptions import AstropyUserWarning
 
 from galml import core
+from galml.core.exceptions import check_whole
 
 ERRORS = [core.InputError, core.InputTypeError, core.InputUnitError]
 
@@ -52,3 +54,18 @@ sys.exit(", ".join(found) or 0)"""
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, True, "2", None, np.float64(2), 9])
+def test_what_is_no_whole_number_of_a_range(value):
+    with pytest.raises(
+        core.InputError, match="^n: got .*, expected a whole number from 1"
+    ):
+        check_whole("n", value, 1, 8)
+
+
+@pytest.mark.parametrize("value", [1, np.int64(8), 10**20])
+def test_whole_numbers(value):
+    check_whole("n", value)
+    with pytest.raises(core.InputError, match="a whole number of at least 1000"):
+        check_whole("n", min(value, 9), 1000)

@@ -66,7 +66,7 @@ def test_numbers_of_stars(n):
 
 
 def test_numbers_of_samples():
-    with pytest.raises(InputError, match="n_samples: got 1000000000000, expected at m"):
+    with pytest.raises(InputError, match="n_samples: got 1000000000000, expected a w"):
         galml.circularity(VELOCITY, n_samples=10**12)
 
 

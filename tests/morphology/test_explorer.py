@@ -171,7 +171,7 @@ def test_what_cannot_be_shown(galaxies, tmp_path):
         explore(table, images, path, columns=["kind"], color="size", **GRZ)
     with pytest.raises(InputError, match="side: got 0"):
         explore(table, images, path, side=0, **GRZ)
-    with pytest.raises(InputError, match="table: got no column latent"):
+    with pytest.raises(InputError, match="table: got the columns name, size"):
         explore(table["name", "size"], images, path, **GRZ)
     with pytest.raises(InputError, match="table: got 1 galaxies with"):
         explore(table[:2], images[:2], path, **GRZ)

@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from galml.core import GalmlWarning, InputError, InputTypeError, decode_flags
 from galml.morphology import similarity
-from galml.morphology.similarity import Metric, nearest, read_latents, similar
+from galml.morphology.similarity import nearest, similar
+from galml.morphology.tables import Metric, read_latents
 
 
 def cloud(count=200, size=6, seed=0, **columns):
