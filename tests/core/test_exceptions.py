@@ -58,9 +58,7 @@ sys.exit(", ".join(found) or 0)"""
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "2", None, np.float64(2), 9])
 def test_what_is_no_whole_number_of_a_range(value):
-    with pytest.raises(
-        core.InputError, match="^n: got .*, expected a whole number from 1"
-    ):
+    with pytest.raises(core.InputError, match="^n: got .* a whole number from 1"):
         check_whole("n", value, 1, 8)
 
 

@@ -92,6 +92,12 @@ def test_images_in_cells_do_not_overlap(table, images):
         assert colors[tuple(frame.get_edgecolor())] in set(table["class"][inside])
 
 
+def test_masked_latents_are_not_drawn(table):
+    table["latent"] = MaskedColumn(table["latent"], mask=np.arange(60)[:, None] == 4)
+    plane, _ = plots.plane_of(table)
+    assert np.flatnonzero(np.isnan(plane).any(1)).tolist() == [4]
+
+
 def test_what_has_no_plane(table, images):
     with pytest.raises(InputError, match="points: got the columns name, ssim, exp"):
         plots.plot_latents(table["name", "ssim"])
