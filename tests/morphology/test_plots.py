@@ -93,7 +93,9 @@ def test_images_in_cells_do_not_overlap(table, images):
 
 
 def test_masked_latents_are_not_drawn(table):
-    table["latent"] = MaskedColumn(table["latent"], mask=np.arange(60)[:, None] == 4)
+    mask = np.zeros((60, 6), dtype=bool)
+    mask[4, 2] = True
+    table["latent"] = MaskedColumn(table["latent"], mask=mask)
     plane, _ = plots.plane_of(table)
     assert np.flatnonzero(np.isnan(plane).any(1)).tolist() == [4]
 
