@@ -15,14 +15,13 @@ from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.flags import Flag
 from galml.core.geometry import beam_of, celestial, pixel_scale
 from galml.core.inputs import Failure, RowOptions, Source, read, stream
-from galml.gas_kinematics.moment_maps import (
-    Moments,
+from galml.gas_kinematics.lines import (
     SpectralLine,
     doppler,
-    measure,
     read_redshift,
     without_line,
 )
+from galml.gas_kinematics.moment_maps import Moments, measure
 
 __all__ = ["VelocityMaps", "read_maps"]
 

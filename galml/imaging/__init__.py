@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submodules=[
         "aligned",
         "color_pictures",
+        "domain",
         "features",
         "plots",
         "reading",

@@ -5,10 +5,8 @@ A stack of cutouts and an array stay the arrays that they are; other objects are
 one by one, and become batches of one.
 """
 
-import functools
 import math
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -16,9 +14,8 @@ import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
 from astropy.table import Column, Table
-from astropy.units.function import FunctionUnitBase
 
-from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.exceptions import InputError, InputTypeError
 from galml.core.files import file_stem, parse_unit
 from galml.core.flags import Flag
 from galml.core.geometry import pixel_scale as scale_of
@@ -32,6 +29,18 @@ from galml.core.inputs import (
     stream,
 )
 from galml.cutouts.stack import CutoutStack
+from galml.imaging.given import Given
+from galml.imaging.headers import (
+    FLUX,
+    angles_of,
+    band_names,
+    checked_bands,
+    field_of,
+    flux_factors,
+    number_of,
+    unit_of,
+    wavelengths_of,
+)
 from galml.imaging.rgb import (
     RGB_BANDS,
     is_color_file,
@@ -41,39 +50,17 @@ from galml.imaging.rgb import (
 )
 from galml.physics import (
     PIVOT_WAVELENGTHS,
-    band_name,
-    field_name,
     nearest_band,
-    pivot_wavelengths,
 )
 
 __all__ = ["GalaxyImages", "find_problems", "read_images"]
 
-#: Unit in which fluxes of calibrated bands are counted.
-FLUX = u.nJy
-#: What units of counts, and rates of them, are made of.
-UNCALIBRATED = {u.adu, u.DN, u.ct, u.electron, u.ph, u.s, u.pix, u.rad}
 #: Fewest known pixels, and smallest effective radius in pixels.
 MIN_PIXELS = 64
 SMALLEST = 0.7
 #: Signal to noise below which there is no source at the center; side of the square
 #: there, and depth of the border that tells the noise, in pixels.
 FAINTEST, MIDDLE, BORDER = 5.0, 5, 2
-#: Keys of the metadata that name the bands; those together are of filters that light
-#: passes one after the other, of which one makes the band.
-BAND_KEYS = (
-    ("BANDS",),
-    ("BAND",),
-    ("FILTER", "PUPIL"),
-    ("FILTER1", "FILTER2"),
-    ("FILTNAM1", "FILTNAM2"),
-)
-#: Keys of the metadata that tell the field, and the AB magnitude of one count.
-FIELD_KEYS = ("FIELD", "TARGNAME")
-ZERO_POINT_KEYS = ("ABMAGZP", "MAGZERO", "ZEROPOINT", "PHOTZP")
-#: What may be counted; without a unit, it is a rate.
-COUNTS = (u.electron, u.ct, u.adu, u.DN, u.ph)
-RATES = (u.dimensionless_unscaled, *(one / u.s for one in COUNTS))
 #: Columns of a table that name its rows, and those that hold names of files.
 NAME_COLUMNS, FILE_COLUMNS = ("name", "id"), ("file", "filename", "path")
 #: Standard deviation of a Gaussian over the median of its absolute value.
@@ -258,7 +245,7 @@ def read_images(
     """
     if isinstance(cutouts, Table) and r_eff is None and "r_eff" in cutouts.colnames:
         r_eff = cutouts["r_eff"]
-    known = _Known(r_eff, bands, pixel_scale, psf_fwhm)
+    known = Given(r_eff, bands, pixel_scale, psf_fwhm)
     known.reference = reference if sizes else None
     known.flag_units = flag_units and unit is None
     unit = u.dimensionless_unscaled if unit is None else parse_unit(unit, "unit")
@@ -345,159 +332,6 @@ def find_problems(images, reference=REFERENCE, *, sizes=True):
     return errors
 
 
-class _Lengths:
-    """Lengths on the sky that a user gave, for all galaxies or for each.
-
-    Attributes
-    ----------
-    values : `~numpy.ndarray`
-        In pixels or arcsec; NaN where there is none.
-    pixels, missing : `~numpy.ndarray`
-        Whether each is in pixels, and whether there is none.
-    each : bool
-        Whether the first axis counts galaxies.
-    """
-
-    def __init__(self, argument, value, *, axes=1, per_pixel=False):
-        self.argument, self.per_pixel = argument, per_pixel
-        self.expected = "an angle" if per_pixel else "an angle or pixels"
-        try:
-            self.values, self.pixels = self._numbers(value)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            got = f"an object of type {type(value).__name__}"
-            raise InputTypeError(argument, got, self.expected) from error
-        self.missing = np.broadcast_to(_mask_of(value, self.values), self.values.shape)
-        if self.values.ndim > axes:
-            got = f"shape {self.values.shape}"
-            raise InputError(argument, got, f"{self.expected}, one for each galaxy")
-        self.each = self.values.ndim == axes
-
-    def _numbers(self, value):
-        """Give numbers, and whether they are in pixels."""
-        if isinstance(value, list | tuple):
-            # Members of a list may be without a value, or of several units.
-            parts = [
-                self._numbers(np.nan * u.arcsec if v is None else v) for v in value
-            ]
-            return tuple(np.stack(column) for column in zip(*parts, strict=True))
-        quantity = u.Quantity(getattr(value, "unmasked", value), dtype=float)
-        unit = quantity.unit
-        if self.per_pixel and unit.is_equivalent(u.arcsec / u.pix):
-            quantity, unit = quantity * u.pix, unit * u.pix
-        if unit.is_equivalent(u.pix) and not self.per_pixel:
-            numbers = quantity.to_value(u.pix)
-        elif unit.is_equivalent(u.arcsec):
-            numbers = quantity.to_value(u.arcsec)
-        else:
-            got = f"a value in {str(unit) or 'no unit'}"
-            raise InputUnitError(self.argument, got, self.expected)
-        in_pixels = np.full(np.shape(numbers), unit.is_equivalent(u.pix))
-        return np.asarray(numbers), in_pixels
-
-    def check(self, is_single, length):
-        """Raise where there are values for another number of galaxies."""
-        count = len(self.values) if self.each else None
-        if self.each and (is_single or count != (length or count)):
-            expected = "one value" if is_single else f"one value, or {length}"
-            raise InputError(self.argument, f"{count} values", expected)
-
-    def rows(self, rows):
-        """Give numbers, and which are in pixels, and missing, of galaxies."""
-        if not self.each:
-            return self.values[None], self.pixels[None], self.missing[None]
-        if rows.stop > len(self.values):
-            got = f"{len(self.values)} values"
-            raise InputError(self.argument, got, "one for each object")
-        return self.values[rows], self.pixels[rows], self.missing[rows]
-
-
-def _mask_of(value, numbers):
-    """Find where there is no value: masked, or None in a list."""
-    if isinstance(value, list | tuple):
-        gone = np.array([one is None for one in value], dtype=bool)
-        return gone.reshape(-1, *[1] * (numbers.ndim - 1)) if gone.size else False
-    mask = getattr(value, "mask", None)
-    return False if mask is None else np.asarray(mask, dtype=bool)
-
-
-class _Known:
-    """What the user says of the galaxies beside the images."""
-
-    #: Wavelength of the band on which radii are measured that are missing, or None.
-    reference = None
-    #: Whether images without a unit are flagged.
-    flag_units = False
-
-    def __init__(self, r_eff, bands, pixel_scale, psf_fwhm):
-        self.bands = None if bands is None else _split(bands)
-        if self.bands is not None:
-            _wavelengths(self.bands)
-        self.r_eff = self.scale = self.width = None
-        if r_eff is not None:
-            self.r_eff = _Lengths("r_eff", r_eff)
-        if pixel_scale is not None:
-            self.scale = _Lengths("pixel_scale", pixel_scale, per_pixel=True)
-        if psf_fwhm is not None:
-            # One width for each band, or for each galaxy and band.
-            self.width = _Lengths("psf_fwhm", psf_fwhm, axes=2)
-
-    def check(self, is_single, length):
-        """Raise where there are values for another number of galaxies."""
-        for lengths in (self.r_eff, self.scale, self.width):
-            if lengths is not None:
-                lengths.check(is_single, length)
-
-    def scales(self, rows, own):
-        """Give the side of a pixel in arcsec, shape (n,), NaN where it is unknown."""
-        if self.scale is None:
-            return own
-        values, _, missing = self.scale.rows(rows)
-        return np.where(missing, own, values)
-
-    def radii(self, rows, own, scale):
-        """Give effective radii in pixels, NaN where unknown, and what is wrong.
-
-        ``own`` are those that the data know, in arcsec.
-        """
-        values, pixels, missing = own, np.zeros(own.shape, bool), np.isnan(own)
-        if self.r_eff is not None:
-            given, in_pixels, gone = self.r_eff.rows(rows)
-            values = np.where(gone, values, given)
-            pixels, missing = ~gone & in_pixels, gone & missing
-        n = len(scale)
-        values, pixels, missing = (
-            np.broadcast_to(array, n) for array in (values, pixels, missing)
-        )
-        lost = ~pixels & ~missing & np.isnan(scale)
-        errors = None
-        if lost.any():
-            expected = "pixel_scale=, a WCS, or pixels"
-            error = InputError("r_eff", "an angle", expected)
-            errors = [error if bad else None for bad in lost]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(pixels, values, values / scale), missing, errors
-
-    def widths(self, rows, own, scale, n_bands):
-        """Give the FWHM of the PSF in pixels, (n, bands), NaN where it is unknown."""
-        result = np.full((len(scale), n_bands), np.nan)
-        values, pixels = own, False
-        if self.width is not None:
-            values, pixels, missing = self.width.rows(rows)
-            values = np.where(missing, np.nan, values)
-        if values is None:
-            return result
-        if values.ndim == 1:
-            values, pixels = values[:, None], pixels[:, None]
-        if values.shape[1] not in (1, n_bands):
-            expected = f"one, or one for each of {n_bands} bands"
-            raise InputError("psf_fwhm", f"{values.shape[1]} values", expected)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            result[:] = np.where(pixels, values, values / scale[:, None])
-        return result
-
-
 def _image_array(cutouts):
     """Find an array of images, and the names of its rows; None where there is none."""
     names = None
@@ -560,29 +394,29 @@ def _read_one(member, index, known):
     values = member.values if member.values.ndim == 3 else member.values[None]
     std = None if member.std is None else member.std.reshape(1, *values.shape)
     colored = bool(meta.get(COLORS))
-    bands = _band_names(meta, known.bands, len(values), colored)
-    own = _meta_angles(meta, "PIXSCALE")
+    bands = band_names(meta, known.bands, len(values), colored)
+    own = angles_of(meta, "PIXSCALE")
     if own is None and known.scale is None:
         own = [_wcs_scale(member.wcs)]
-        if np.isnan(own[0]) and _number(meta, "PIXAR_A2"):
-            own = [math.sqrt(_number(meta, "PIXAR_A2"))]
+        if np.isnan(own[0]) and number_of(meta, "PIXAR_A2"):
+            own = [math.sqrt(number_of(meta, "PIXAR_A2"))]
     scale = known.scales(rows, np.array([np.nan if own is None else own[0]]))
-    own = _meta_angles(meta, "R_EFF")
+    own = angles_of(meta, "R_EFF")
     radii = known.radii(rows, np.array([np.nan if own is None else own[0]]), scale)
-    own = _meta_angles(meta, "PSFFWHM") if known.width is None else None
+    own = angles_of(meta, "PSFFWHM") if known.width is None else None
     own = None if own is None else np.array([own])
     return _images(
         values[None],
         std,
         bands,
-        _header_unit(meta, member.unit, len(values)),
+        unit_of(meta, member.unit, len(values)),
         scale=scale,
         radii=radii,
         psf_fwhm=known.widths(rows, own, scale, len(values)),
         # Nothing here is counted from north.
         flags=[(member.flags | int(meta.get("FLAGS", 0))) & ~int(Flag.NO_WCS)],
         names=[member.name],
-        field=_field(meta),
+        field=field_of(meta),
         colored=colored,
         wcs=[member.wcs],
         known=known,
@@ -594,7 +428,7 @@ def _read_stack(stack, known):
     own_r_eff, names, n_bands = _catalog_radii(stack), stack.names, len(stack.bands)
     bands = stack.bands if known.bands is None else known.bands
     own_width = None if stack.psf_fwhm is None else stack.psf_fwhm.value
-    unit, field = _header_unit(stack.meta, stack.unit, n_bands), _field(stack.meta)
+    unit, field = unit_of(stack.meta, stack.unit, n_bands), field_of(stack.meta)
 
     def read(rows):
         std = None if stack.uncertainty is None else stack.uncertainty[rows]
@@ -609,7 +443,7 @@ def _read_stack(stack, known):
         return _images(
             values,
             std,
-            _checked_bands(bands, n_bands),
+            checked_bands(bands, n_bands),
             unit,
             scale=scale,
             radii=known.radii(rows, own_r_eff[rows], scale),
@@ -647,7 +481,7 @@ def _read_array(images, names, known, unit):
         return _images(
             block,
             None,
-            _checked_bands(bands, values.shape[1]),
+            checked_bands(bands, values.shape[1]),
             unit,
             scale=scale,
             radii=known.radii(rows, nothing[rows], scale),
@@ -721,14 +555,14 @@ def _images(
     wcs=None,
 ):
     """Scale images of one shape to fluxes, and measure radii that are missing."""
-    wavelengths, colors, calibrated = _wavelengths(bands), None, True
+    wavelengths, colors, calibrated = wavelengths_of(bands), None, True
     noise = np.full(values.shape[:2], np.nan)
     if colored:
         colors = np.clip(values.astype(np.float32) / np.float32(255), 0, 1)
         values, unit = linear_images(colors), FLUX
         factors = np.ones(values.shape[:2])
     else:
-        factors, power, calibrated = _flux_factors(unit, wavelengths)
+        factors, power, calibrated = flux_factors(unit, wavelengths)
         # Colors need no pixel scale: without one, the unit is some area.
         area = np.where(np.isnan(scale), 1.0, scale) ** power
         factors = area[:, None] * np.array(factors)
@@ -807,142 +641,6 @@ def _magnitude(values):
         size = np.abs(np.nan_to_num(values, nan=0.0)).max((1, 2, 3), initial=0.0)
     size = size.astype(float)
     return 2.0 ** np.round(np.log2(np.where(size > 0, size, 1.0)))
-
-
-def _split(bands):
-    """Give names of bands as a tuple; in a string with or without commas, as "grz"."""
-    if isinstance(bands, str):
-        letters = band_name(bands) is None and all(map(band_name, bands))
-        bands = list(bands) if letters else bands.split(",")
-    if not isinstance(bands, Iterable):
-        raise InputTypeError("bands", repr(bands), "names of bands")
-    return tuple(str(band).strip() for band in bands)
-
-
-def _checked_bands(bands, count):
-    """Give the names of so many bands, r where there is one and it has no name."""
-    if bands is None and count == 1:
-        bands = ("r",)
-    if bands is None:
-        expected = "bands, or BANDS in the metadata"
-        raise InputError("bands", f"no names of {count} bands", expected)
-    if len(bands) != count:
-        raise InputError("bands", list(bands), f"{count} names, one for each image")
-    return bands
-
-
-def _band_names(meta, bands, count, colored):
-    """Give names of the bands: given, of a color image, or in the metadata."""
-    if bands is None and colored:
-        bands = RGB_BANDS
-    if bands is None:
-        bands = _header_bands(meta)
-    return _checked_bands(bands, count)
-
-
-def _header_bands(meta):
-    """Give the names of the bands in the metadata, None where there are none."""
-    for keys in BAND_KEYS:
-        values = [str(meta[key]).strip() for key in keys if meta.get(key) is not None]
-        values = [value for value in values if value]
-        if values:
-            # Behind a wide filter there may be a narrower one, or none.
-            found = [value for value in values if band_name(value) is not None]
-            return _of_instrument(meta, _split(found[-1] if found else values[0]))
-    return None
-
-
-def _of_instrument(meta, bands):
-    """Name bands with their instrument where it has them by the name of others."""
-    camera = str(meta.get("INSTRUME") or "").strip()
-    full = tuple(f"{camera} {band}" for band in bands)
-    return tuple(
-        longer if band_name(longer) not in (band_name(band), None) else band
-        for band, longer in zip(bands, full, strict=True)
-    )
-
-
-def _field(meta):
-    """Give the deep field that the metadata tell, None where there is none."""
-    names = (field_name(meta.get(key)) for key in FIELD_KEYS)
-    return next((name for name in names if name is not None), None)
-
-
-def _header_unit(meta, unit, n_bands):
-    """Give the flux that one count stands for, as a unit; else the unit as it is.
-
-    Metadata tell it by the sensitivity to rates in one band (in erg/s/cm2/Angstrom at
-    a wavelength in Angstrom, or in Jy), or by the AB magnitude of one count.
-    """
-    if unit not in (*RATES, *COUNTS):
-        return unit
-    keys = "PHOTFNU", "PHOTFLAM", "PHOTPLAM"
-    sensitivity, per_wavelength, pivot = (_number(meta, key) or 0.0 for key in keys)
-    flux = None
-    if n_bands == 1 and unit in RATES:
-        if sensitivity > 0:
-            flux = sensitivity * u.Jy
-        elif per_wavelength > 0 and pivot > 0:
-            flux = per_wavelength * u.Unit("erg / (s cm2 Angstrom)")
-            flux = flux.to(FLUX, u.spectral_density(pivot * u.Angstrom))
-    if flux is None:
-        zero_points = (_number(meta, key) for key in ZERO_POINT_KEYS)
-        zero_point = next((one for one in zero_points if one is not None), None)
-        flux = None if zero_point is None else (zero_point * u.ABmag).to(FLUX)
-    return unit if flux is None else u.Unit(flux)
-
-
-def _number(meta, key):
-    """Give a number of the metadata, None where there is none."""
-    try:
-        value = float(meta.get(key))
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
-
-
-@functools.lru_cache
-def _wavelengths(bands):
-    """Find the wavelengths of bands."""
-    try:
-        return pivot_wavelengths(bands)
-    except ValueError as error:
-        raise InputError("bands", str(error), "names of bands, each once") from error
-
-
-@functools.lru_cache
-def _flux_factors(unit, wavelengths):
-    """Convert each band to `FLUX` per pixel.
-
-    Returns the factors, the power of the pixel scale (arcsec) that they lack, and
-    whether the unit is one of fluxes at all.
-    """
-    if isinstance(unit, FunctionUnitBase):
-        raise InputUnitError("cutouts", f"values in {unit}", "fluxes, or counts")
-    for target, power in ((FLUX, 0), (FLUX / u.arcsec**2, 2), (FLUX / u.pix, 0)):
-        try:
-            factors = [unit.to(target, 1.0, _same_flux(one)) for one in wavelengths]
-        except u.UnitConversionError:
-            continue
-        return tuple(factors), power, True
-    if not set(unit.decompose().bases) <= UNCALIBRATED:
-        raise InputUnitError("cutouts", f"values in {unit}", "fluxes, or counts")
-    return (1.0,) * len(wavelengths), 0, False
-
-
-def _same_flux(wavelength):
-    """Fluxes per wavelength and maggies as fluxes per frequency."""
-    return u.spectral_density(wavelength * u.micron) + u.zero_point_flux(1 * u.AB)
-
-
-def _meta_angles(meta, key):
-    """Angles in arcsec that the metadata have as a number, or several with commas."""
-    if meta.get(key) in (None, ""):
-        return None
-    try:
-        return [float(part) for part in str(meta[key]).split(",")]
-    except ValueError as error:
-        raise InputError(key, repr(meta[key]), "numbers, in arcsec") from error
 
 
 def _wcs_scale(wcs):

@@ -22,7 +22,7 @@ import galml
 from galml.core import GalmlWarning, InputError, InputTypeError, InputUnitError
 from galml.core.flags import Flag
 from galml.gas_kinematics import moments
-from galml.gas_kinematics.moment_maps import SpectralLine, fit_continuum
+from galml.gas_kinematics.lines import SpectralLine, fit_continuum
 
 KMS = u.km / u.s
 C = 299792.458
