@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "files": ["write_stars"],
         "fitting": ["combine", "fit"],
         "operation": ["iter_stars", "sample_stars", "star_log_prob"],
-        "preparation": ["prepare"],
+        "particles": ["prepare"],
         "sky": ["to_galactocentric", "to_skycoord"],
     },
 )

@@ -1,13 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The operations `sample_stars` and `star_log_prob`.
+"""The operations `sample_stars` and `star_log_prob`."""
 
-Stars go through a flow piece by piece. Noise is drawn in blocks of one size, each from
-a generator of its own, so that a star depends on its galaxy and its number there alone.
-A piece of a galaxy goes through the flow with the galaxy's conditions computed once;
-small pieces go together.
-"""
-
-from collections import deque
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -18,7 +11,6 @@ from galml.core.exceptions import InputError, InputUnitError, check_whole
 from galml.core.flags import Flag
 from galml.core.inference import (
     check_seed,
-    infer,
     progress_updates,
     resolve_device,
 )
@@ -28,6 +20,7 @@ from galml.core.results import build_table, warn_batch
 from galml.core.weights import load_model
 from galml.physics import fresh_seed, generator_for, star_table
 from galml.stars.galaxies import Galaxies, read_galaxies
+from galml.stars.pieces import BLOCK, evaluate, galaxy_keys, noise_pieces, star_pieces
 from galml.stars.preparation import model_axes, read_stars
 
 __all__ = ["iter_stars", "sample_stars", "star_log_prob"]
@@ -38,14 +31,8 @@ CHUNK = 1_000_000
 N_STARS = 10_000
 #: Most stars of one table: 80 GB.
 MOST_STARS = 1_000_000_000
-#: Stars whose noise is drawn at once.
-BLOCK = 16384
-#: Pieces with fewer stars go through the network together.
-SMALL = 1024
 #: Sizes over which the density is averaged where the size is not known.
 N_SIZES = 7
-#: Conditions closer than this are the same galaxy to the generators of noise.
-RESOLUTION = 1e-6
 
 
 def sample_stars(
@@ -294,9 +281,9 @@ def star_log_prob(
     results = []
     with progress_updates(progress, len(nodes) * len(order), unit="star") as update:
         for context in contexts:
-            parts = _evaluate(
+            parts = evaluate(
                 model.network,
-                _star_pieces(values[order], galaxy[order], size=size),
+                star_pieces(values[order], galaxy[order], size=size),
                 "stars",
                 context,
                 device=device,
@@ -362,7 +349,7 @@ def _plan(conditions, n, seed, model, components, device, batch_size):
     counts = np.where(galaxies.failed, 1, counts)
     call = {"n": n, "components": None if set(components) == set(axes) else components}
     call = {key: value for key, value in call.items() if value is not None}
-    keys = _galaxy_keys(galaxies.values)
+    keys = galaxy_keys(galaxies.values)
     # One size for each galaxy.
     sizes = [
         torch.randn(1, generator=generator_for(seed, "size of a galaxy", key)).item()
@@ -435,7 +422,7 @@ def _count_stars_of_mass(mass, galaxies):
 def _stream(draw, progress):
     """Yield rows of galaxies and values of stars; NaN for galaxies without."""
     features = len(draw.axes)
-    pieces = _noise_pieces(
+    pieces = noise_pieces(
         draw.keys,
         draw.counts,
         seed=draw.seed,
@@ -444,7 +431,7 @@ def _stream(draw, progress):
     )
     failed = draw.galaxies.failed
     with progress_updates(progress, draw.total, unit="star") as update:
-        for galaxy, stars in _evaluate(
+        for galaxy, stars in evaluate(
             draw.model.network,
             pieces,
             "noise",
@@ -499,135 +486,12 @@ def _build(draw, galaxy, values):
     )
 
 
-def _galaxy_keys(values):
-    """Make the key of the noise of each galaxy.
-
-    Parameters
-    ----------
-    values : `~numpy.ndarray`
-        Conditions, shape (n, c).
-
-    Returns
-    -------
-    list of `torch.Tensor`
-        What is the same wherever the galaxy stands: its rounded conditions, and how
-        many galaxies with the same ones come before it.
-    """
-    rounded = np.nan_to_num(np.round(values / RESOLUTION)).astype(np.int64)
-    seen, keys = {}, []
-    for row in rounded:
-        number = seen[row.tobytes()] = seen.get(row.tobytes(), -1) + 1
-        keys.append(torch.from_numpy(np.append(row, number)))
-    return keys
-
-
-def _noise_pieces(keys, counts, *, seed, features, size):
-    """Draw the noise of galaxies, as pieces for `_evaluate`.
-
-    Parameters
-    ----------
-    keys : list of `torch.Tensor`
-        Of `_galaxy_keys`.
-    counts : sequence of int
-        Stars of each galaxy.
-    seed : int
-        Seed of all.
-    features : int
-        Axes of a star.
-    size : int
-        Largest number of stars of a piece.
-
-    Yields
-    ------
-    galaxy : int
-        Row of the galaxy.
-    noise : `torch.Tensor`
-        Standard normal, shape (m, features).
-    """
-    for galaxy, (key, count) in enumerate(zip(keys, counts, strict=True)):
-        for start in range(0, int(count), BLOCK):
-            generator = generator_for(seed, key, torch.tensor(start))
-            block = torch.randn(BLOCK, features, generator=generator)
-            for piece in block[: int(count) - start].split(size):
-                yield galaxy, piece
-
-
-def _star_pieces(values, galaxy, *, size):
-    """Sort stars by galaxy, as pieces for `_evaluate`.
-
-    Parameters
-    ----------
-    values : `~numpy.ndarray`
-        Shape (n, features).
-    galaxy : `~numpy.ndarray`
-        Shape (n,): row of each star's galaxy, ascending.
-    size : int
-        Largest number of stars of a piece.
-
-    Yields
-    ------
-    galaxy : int
-        Row of the galaxy.
-    stars : `torch.Tensor`
-        Shape (m, features).
-    """
-    borders = np.flatnonzero(np.diff(galaxy)) + 1
-    for start, stop in zip([0, *borders], [*borders, len(galaxy)], strict=True):
-        for piece in torch.from_numpy(values[start:stop]).split(size):
-            if len(piece):
-                yield int(galaxy[start]), piece
-
-
 def _sizes(galaxies):
     """Choose sizes to average over, and give the logarithms of their weights."""
     if not galaxies.scatter.any():
         return np.zeros(1), np.zeros(1)
     nodes, weights = np.polynomial.hermite_e.hermegauss(N_SIZES)
     return nodes, np.log(weights / weights.sum())
-
-
-def _evaluate(network, pieces, key, context, *, device, size, update):
-    """Send pieces through a flow, in bounded memory.
-
-    Parameters
-    ----------
-    network : `~galml.stars.network.Flow`
-        The flow.
-    pieces : iterable of tuple
-        Row of a galaxy and a tensor of shape (m, features).
-    key : {"noise", "stars"}
-        What the pieces are.
-    context : `~numpy.ndarray` or None
-        Conditions of the galaxies, shape (galaxies, c).
-    device : str or `torch.device`
-        As in `~galml.core.inference.infer`.
-    size : int
-        Stars that the network sees at once.
-    update : callable
-        Called with the number of stars that are done.
-
-    Yields
-    ------
-    galaxy : `~numpy.ndarray`
-        Shape (m,): row of the galaxy of each star.
-    result : `~numpy.ndarray`
-        float32, stars of shape (m, features) or logarithms of densities, shape (m,).
-        In the order of the pieces.
-    """
-    context = None if context is None else torch.from_numpy(context)
-    rows = deque()
-    outputs = infer(
-        network,
-        _batches(pieces, key, context, rows, size),
-        device=device,
-        batch_size=size,
-    )
-    for output in outputs:
-        (result,) = output.values()
-        galaxy = rows.popleft()
-        update(len(galaxy))
-        shape = (len(galaxy), *result.shape[result.ndim - (key == "noise") :])
-        yield galaxy, result.reshape(shape).numpy()
 
 
 def _check_size(batch_size):
@@ -647,34 +511,6 @@ def _find_components(components, axes):
     if unknown or not names or len(set(names)) < len(names):
         raise InputError("components", list(names), f"each once, out of {list(axes)}")
     return names
-
-
-def _batches(pieces, key, context, rows, size):
-    """Make the inputs of the network, and note the galaxies of each in ``rows``."""
-    waiting = []
-    for galaxy, piece in pieces:
-        small = len(piece) < SMALL
-        if waiting and not (small and sum(len(p) for _, p in waiting) < size):
-            yield _joined(waiting, key, context, rows)
-            waiting = []
-        if small:
-            waiting.append((galaxy, piece))
-            continue
-        rows.append(np.full(len(piece), galaxy))
-        batch = {key: piece[None]}
-        yield batch if context is None else batch | {"context": context[[galaxy]]}
-    if waiting:
-        yield _joined(waiting, key, context, rows)
-
-
-def _joined(waiting, key, context, rows):
-    """Make one input of small pieces."""
-    galaxy = np.repeat([g for g, _ in waiting], [len(p) for _, p in waiting])
-    rows.append(galaxy)
-    batch = {key: torch.cat([piece for _, piece in waiting])}
-    if context is None:
-        return batch
-    return batch | {"context": context[torch.from_numpy(galaxy)]}
 
 
 def _star_errors(missing, unknown, galaxies):

@@ -41,7 +41,8 @@ from galml.mocks.dynamics import (
 from galml.mocks.images import particle_spacing
 from galml.mocks.profiles import interpolate
 from galml.physics import SOLAR_METALLICITY, STAR_AXES
-from galml.stars.preparation import prepare, read_conditions
+from galml.stars import prepare
+from galml.stars.preparation import read_conditions
 
 THIN, THICK, HALO = (COMPONENTS.index(c) for c in ("thin disk", "thick disk", "halo"))
 

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from galml.core.exceptions import InputError, InputUnitError
 from galml.physics import AGE_OF_UNIVERSE, SOLAR_METALLICITY
-from galml.stars.preparation import prepare, shrinking_sphere
+from galml.stars.particles import prepare, shrinking_sphere
 
 SMOOTH = {"position_percentile": None, "metallicity_percentile": None}
 

@@ -1,0 +1,176 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Stars, or the noise that becomes stars, on their way through a flow.
+
+They go piece by piece. Noise is drawn in blocks of one size, each from a generator of
+its own, so that a star depends on its galaxy and its number there alone. A piece of a
+galaxy goes through the flow with the galaxy's conditions computed once; small pieces go
+together.
+"""
+
+from collections import deque
+
+import numpy as np
+import torch
+
+from galml.core.inference import infer
+from galml.physics import generator_for
+
+__all__ = ["BLOCK", "evaluate", "galaxy_keys", "noise_pieces", "star_pieces"]
+
+#: Stars whose noise is drawn at once.
+BLOCK = 16384
+#: Pieces with fewer stars go through the network together.
+SMALL = 1024
+#: Conditions closer than this are the same galaxy to the generators of noise.
+RESOLUTION = 1e-6
+
+
+def galaxy_keys(values):
+    """Make the key of the noise of each galaxy.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Conditions, shape (n, c).
+
+    Returns
+    -------
+    list of `torch.Tensor`
+        What is the same wherever the galaxy stands: its rounded conditions, and how
+        many galaxies with the same ones come before it.
+    """
+    rounded = np.nan_to_num(np.round(values / RESOLUTION)).astype(np.int64)
+    seen, keys = {}, []
+    for row in rounded:
+        number = seen[row.tobytes()] = seen.get(row.tobytes(), -1) + 1
+        keys.append(torch.from_numpy(np.append(row, number)))
+    return keys
+
+
+def noise_pieces(keys, counts, *, seed, features, size):
+    """Draw the noise of galaxies, as pieces for `evaluate`.
+
+    Parameters
+    ----------
+    keys : list of `torch.Tensor`
+        Of `galaxy_keys`.
+    counts : sequence of int
+        Stars of each galaxy.
+    seed : int
+        Seed of all.
+    features : int
+        Axes of a star.
+    size : int
+        Largest number of stars of a piece.
+
+    Yields
+    ------
+    galaxy : int
+        Row of the galaxy.
+    noise : `torch.Tensor`
+        Standard normal, shape (m, features).
+    """
+    for galaxy, (key, count) in enumerate(zip(keys, counts, strict=True)):
+        for start in range(0, int(count), BLOCK):
+            generator = generator_for(seed, key, torch.tensor(start))
+            block = torch.randn(BLOCK, features, generator=generator)
+            for piece in block[: int(count) - start].split(size):
+                yield galaxy, piece
+
+
+def star_pieces(values, galaxy, *, size):
+    """Sort stars by galaxy, as pieces for `evaluate`.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Shape (n, features).
+    galaxy : `~numpy.ndarray`
+        Shape (n,): row of each star's galaxy, ascending.
+    size : int
+        Largest number of stars of a piece.
+
+    Yields
+    ------
+    galaxy : int
+        Row of the galaxy.
+    stars : `torch.Tensor`
+        Shape (m, features).
+    """
+    borders = np.flatnonzero(np.diff(galaxy)) + 1
+    for start, stop in zip([0, *borders], [*borders, len(galaxy)], strict=True):
+        for piece in torch.from_numpy(values[start:stop]).split(size):
+            if len(piece):
+                yield int(galaxy[start]), piece
+
+
+def evaluate(network, pieces, key, context, *, device, size, update):
+    """Send pieces through a flow, in bounded memory.
+
+    Parameters
+    ----------
+    network : `~galml.stars.network.Flow`
+        The flow.
+    pieces : iterable of tuple
+        Row of a galaxy and a tensor of shape (m, features).
+    key : {"noise", "stars"}
+        What the pieces are.
+    context : `~numpy.ndarray` or None
+        Conditions of the galaxies, shape (galaxies, c).
+    device : str or `torch.device`
+        As in `~galml.core.inference.infer`.
+    size : int
+        Stars that the network sees at once.
+    update : callable
+        Called with the number of stars that are done.
+
+    Yields
+    ------
+    galaxy : `~numpy.ndarray`
+        Shape (m,): row of the galaxy of each star.
+    result : `~numpy.ndarray`
+        float32, stars of shape (m, features) or logarithms of densities, shape (m,).
+        In the order of the pieces.
+    """
+    context = None if context is None else torch.from_numpy(context)
+    rows = deque()
+    outputs = infer(
+        network,
+        _batches(pieces, key, context, rows, size),
+        device=device,
+        batch_size=size,
+    )
+    for output in outputs:
+        (result,) = output.values()
+        galaxy = rows.popleft()
+        update(len(galaxy))
+        shape = (len(galaxy), *result.shape[result.ndim - (key == "noise") :])
+        yield galaxy, result.reshape(shape).numpy()
+
+
+def _batches(pieces, key, context, rows, size):
+    """Make the inputs of the network, and note the galaxies of each in ``rows``."""
+    waiting = []
+    for galaxy, piece in pieces:
+        small = len(piece) < SMALL
+        if waiting and not (small and sum(len(p) for _, p in waiting) < size):
+            yield _joined(waiting, key, context, rows)
+            waiting = []
+        if small:
+            waiting.append((galaxy, piece))
+            continue
+        rows.append(np.full(len(piece), galaxy))
+        batch = {key: piece[None]}
+        yield batch if context is None else batch | {"context": context[[galaxy]]}
+    if waiting:
+        yield _joined(waiting, key, context, rows)
+
+
+def _joined(waiting, key, context, rows):
+    """Make one input of small pieces."""
+    galaxy = np.repeat([g for g, _ in waiting], [len(p) for _, p in waiting])
+    rows.append(galaxy)
+    batch = {key: torch.cat([piece for _, piece in waiting])}
+    if context is None:
+        return batch
+    return batch | {"context": context[torch.from_numpy(galaxy)]}
