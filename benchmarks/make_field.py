@@ -43,24 +43,45 @@ def header_of(images, band):
     return header
 
 
-def main():
-    """Draw the galaxies and write the files."""
+def draw_field(seed, survey, bands):
+    """Draw nine galaxies in the noise of the noisiest of them.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the galaxies.
+    survey : str
+        Who sees them.
+    bands : sequence of str
+        In which bands.
+
+    Returns
+    -------
+    images : `~galml.mocks.LightImages`
+        As they were drawn.
+    data : `~numpy.ndarray`
+        Shape (galaxies, bands, ny, nx), with all the noise.
+    """
     _, images = next(
         galaxy_images(
             1,
             batch_size=SIDE**2,
-            seed=SEED,
-            survey="SDSS",
-            bands=BANDS,
+            seed=seed,
+            survey=survey,
+            bands=bands,
             n_pixels=PIXELS,
             binning=1,
         )
     )
-    # All nine get the noise of the noisiest.
     missing = (images.noise.amax(0) ** 2 - images.noise**2).sqrt()
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     more = torch.randn(images.data.shape, generator=generator)
-    data = (images.data + missing[..., None, None] * more).numpy()
+    return images, (images.data + missing[..., None, None] * more).numpy()
+
+
+def main():
+    """Draw the galaxies and write the files."""
+    images, data = draw_field(SEED, "SDSS", BANDS)
     for index, band in enumerate(BANDS):
         # Steps of a tenth of the noise lose nothing, and files are small.
         step = float(images.noise[:, index].max()) / 10

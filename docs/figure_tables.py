@@ -119,6 +119,19 @@ SPIN_BINS = {
     "bias": ("bias", "+.3f"),
     "coverage": ("λ_R in 68 %", ".1%"),
 }
+DETECTION = {"found": ("galaxies found", ".0%"), "others": ("other sources", ".1f")}
+LIMITS = {
+    "signal to noise": ("signal to noise", "s"),
+    "resolution": ("FWHM of the PSF across it", "s"),
+    "size": ("pixels across it", "s"),
+}
+STEPS = {
+    "error": ("error, 68 %", ".3f"),
+    "coverage": ("in 68 %", ".0%"),
+    "separation": ("AUC - 0.5", ".3f"),
+    "found": ("found again", ".0%"),
+    "number": ("number", ".0f"),
+}
 #: Properties of the bins, where their values need a name.
 BINNED = {
     "log_snr": "log S/N",
@@ -497,8 +510,38 @@ def cutouts_speed(results):
     return CUTOUTS, rows, note
 
 
+def detection(results):
+    """Galaxies and other sources that are found, by the least size of a source."""
+    return DETECTION, results["rows"], ""
+
+
+def limits(results):
+    """Tell how good data have to be for each answer."""
+    rows = {}
+    for name, figures in results.items():
+        rows[f"`~galml.{name}`"] = {
+            key: "more than measured" if limit is None else f"{limit:g}"
+            for key, limit in figures["limits"].items()
+        }
+    return LIMITS, rows, ""
+
+
+def limits_steps(results):
+    """All steps behind the limits."""
+    rows = {
+        f"{name}, {key} {step}": row
+        for name, figures in results.items()
+        for key, steps in figures["steps"].items()
+        for step, row in sorted(steps.items(), key=lambda item: -float(item[0]))
+    }
+    return STEPS, rows, ""
+
+
 TABLES = {
     "image_realism": image_realism,
+    "detection_fields": detection,
+    "limits": limits,
+    "limits steps": limits_steps,
     "circularity_mocks": mocks,
     "circularity_manga": manga,
     "circularity_mocks dispersion": hot,

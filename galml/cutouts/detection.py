@@ -26,6 +26,10 @@ __all__ = ["detect", "measure"]
 BOX = 64
 #: FWHM in pixels of the filter when the PSF is not known.
 FILTER = 3.0
+#: Least size of a source, in areas of the PSF: four FWHM across, as galaxies are whose
+#: shape can be seen, and stars only where they are bright. See
+#: benchmarks/detection_fields.py.
+AREAS = 17.0
 #: Largest share of masked pixels, in per cent, in a box whose sky counts.
 COVERED = 90.0
 #: Half the side of the image around a source in half sides of its segment, and pixels
@@ -42,7 +46,7 @@ def detect(
     image,
     *,
     threshold=1.5,
-    min_pixels=120,
+    min_pixels=None,
     contrast=0.01,
     box_size=BOX,
     psf_fwhm=None,
@@ -73,8 +77,9 @@ def detect(
         Least brightness of the smoothed image, in standard deviations of a pixel
         before smoothing.
     min_pixels : int, optional
-        Least number of connected pixels of a source: by default that of galaxies whose
-        shape can be seen, in place of all sources.
+        Least number of connected pixels of a source. By default that of galaxies whose
+        shape can be seen, in place of all sources: 17 times the area of the PSF, which
+        is that of a circle of its FWHM across; 120 where it is not known.
     contrast : float, optional
         Share of the light of a source that a part needs to count as its own; 1 does
         not deblend.
@@ -134,7 +139,8 @@ def detect(
     for argument, value in (("threshold", threshold), ("contrast", contrast)):
         if not 0 < value < math.inf or (argument == "contrast" and value > 1):
             raise InputError(argument, f"{value}", "a number above zero")
-    for argument, value in (("min_pixels", min_pixels), ("box_size", box_size)):
+    least = 1 if min_pixels is None else min_pixels
+    for argument, value in (("min_pixels", least), ("box_size", box_size)):
         if value != int(value) or value < 1:
             raise InputError(argument, f"{value}", "a whole number above zero")
     unit = None if unit is None else parse_unit(unit, "unit")
@@ -151,6 +157,8 @@ def detect(
             center = [(shape[axis] - 1) / 2 for axis in axes[::-1]]
             width = in_pixels(psf_fwhm, pixel_scale(wcs, center), "psf_fwhm")
         smoothing = SIGMA * (width or FILTER)
+        if min_pixels is None:
+            min_pixels = round(AREAS * math.pi / 4 * (width or FILTER) ** 2)
         for own, around in _tiles(shape, axes, int(box_size)):
             found = read(
                 _window(data, shape, axes, around), argument="image", unit=unit

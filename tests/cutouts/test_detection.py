@@ -361,15 +361,28 @@ def test_detect_errors(options, message):
         detect(np.full((50, 50), np.nan) * u.adu)
 
 
+@pytest.mark.parametrize("seeing", [None, 1.2, 1.35, 1.5])
 @pytest.mark.parametrize("band", "gri")
-def test_the_example_field_holds_nine_galaxies(band):
+def test_the_example_field_holds_nine_galaxies(band, seeing):
     examples = resources.files("galml") / "data" / "examples"
-    table = detect(str(examples / f"field-{band}.fits"))
+    width = None if seeing is None else seeing * u.arcsec
+    table = detect(str(examples / f"field-{band}.fits"), psf_fwhm=width)
     places = [48, 143.5, 239.5]
     assert len(table) == 9
     for x, y in itertools.product(places, places):
         row = nearest(table, x, y)
         assert np.hypot(row["x"].value - x, row["y"].value - y) < 1.5
+
+
+def test_the_least_size_of_a_source_goes_with_the_psf(field):
+    """As many are found in pixels that are half as large."""
+    fine = np.kron(field.data, np.ones((2, 2)))
+    coarse = detect(field.data * u.adu, psf_fwhm=FWHM * u.pix)
+    table = detect(fine * u.adu, psf_fwhm=2 * FWHM * u.pix, box_size=128)
+    assert len(table) == len(coarse) == len(GALAXIES)
+    for found, width in ((coarse, FWHM), (table, 2 * FWHM)):
+        least = round(17 * np.pi / 4 * width**2)
+        assert f"min_pixels={least}" in found.meta.values()
 
 
 def test_stars_are_point_sources():
