@@ -198,7 +198,7 @@ def test_network_in_training_mode_is_evaluated(network):
 def test_network_can_be_trained_afterwards(network):
     run(network, [make_objects()])
     network.train()(make_objects())["value"].sum().backward()
-    assert network.trunk[0].weight.grad is not None
+    assert network.trunk[0].weight.grad.abs().sum() > 0
 
 
 def test_bfloat16(network):

@@ -1,4 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import warnings
 from types import SimpleNamespace
 
 import astropy.units as u
@@ -200,7 +201,10 @@ def test_the_warning_points_at_the_caller():
 
 @pytest.mark.parametrize("flags", [[], [0], [512, 2048]])
 def test_no_warning_when_all_went_well(flags):
-    warn_batch(flags, [])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_batch(flags, [])
+    assert caught == []
 
 
 def test_the_warning_tells_why_row_by_row():

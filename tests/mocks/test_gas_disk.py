@@ -37,6 +37,7 @@ def test_height_holds_up_what_stars_of_that_height_need(field):
     radius, total, smooth, surface = field
     _, height = gas_motions(*field, one(5.0), one(9.0)).unbind(-1)
     inner = (radius[0] > 0.3) & (radius[0] < 20)
+    assert inner.sum() > 12
     for at in inner.nonzero()[::6, 0].tolist():
         own = height[:, at, None]
         motions = disk_motions(
