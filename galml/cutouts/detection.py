@@ -26,8 +26,8 @@ __all__ = ["detect", "measure"]
 BOX = 64
 #: FWHM in pixels of the filter when the PSF is not known.
 FILTER = 3.0
-#: Least size of a source, in areas of the PSF: four FWHM across, as galaxies are whose
-#: shape can be seen, and stars only where they are bright. See
+#: Least size of a source, in areas of the PSF or of the filter: four FWHM across, as
+#: galaxies are whose shape can be seen, and stars only where they are bright. See
 #: benchmarks/detection_fields.py.
 AREAS = 17.0
 #: Largest share of masked pixels, in per cent, in a box whose sky counts.
@@ -79,7 +79,7 @@ def detect(
     min_pixels : int, optional
         Least number of connected pixels of a source. By default that of galaxies whose
         shape can be seen, in place of all sources: 17 times the area of the PSF, which
-        is that of a circle of its FWHM across; 120 where it is not known.
+        is that of a circle of its FWHM across, and at least 120.
     contrast : float, optional
         Share of the light of a source that a part needs to count as its own; 1 does
         not deblend.
@@ -158,7 +158,7 @@ def detect(
             width = in_pixels(psf_fwhm, pixel_scale(wcs, center), "psf_fwhm")
         smoothing = SIGMA * (width or FILTER)
         if min_pixels is None:
-            min_pixels = round(AREAS * math.pi / 4 * (width or FILTER) ** 2)
+            min_pixels = round(AREAS * math.pi / 4 * max(width or 0, FILTER) ** 2)
         for own, around in _tiles(shape, axes, int(box_size)):
             found = read(
                 _window(data, shape, axes, around), argument="image", unit=unit
