@@ -132,6 +132,12 @@ STEPS = {
     "found": ("found again", ".0%"),
     "number": ("number", ".0f"),
 }
+BUSY = {
+    "calm": ("alone", ".2f"),
+    "all_threads": ("beside others, all threads", ".2f"),
+    "free": ("free processors", ".2f"),
+    "ratio": ("over alone", ".1f"),
+}
 #: Properties of the bins, where their values need a name.
 BINNED = {
     "log_snr": "log S/N",
@@ -510,6 +516,11 @@ def cutouts_speed(results):
     return CUTOUTS, rows, note
 
 
+def busy_machine(results):
+    """Tell what operations take beside busy processes."""
+    return BUSY, results["rows"], ""
+
+
 def detection(results):
     """Galaxies and other sources that are found, by the least size of a source."""
     return DETECTION, results["rows"], ""
@@ -539,6 +550,7 @@ def limits_steps(results):
 
 TABLES = {
     "image_realism": image_realism,
+    "busy_machine": busy_machine,
     "detection_fields": detection,
     "limits": limits,
     "limits steps": limits_steps,

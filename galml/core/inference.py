@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from galml.core.exceptions import InputError, check_whole
 from galml.core.networks import RandomNetwork, View
+from galml.core.threads import shared_threads
 from galml.physics import stable_seed
 
 __all__ = [
@@ -206,6 +207,7 @@ def infer(
     if dtype not in ("float32", "bfloat16"):
         raise InputError("dtype", repr(dtype), "'float32' or 'bfloat16'")
 
+    @shared_threads(1)
     def evaluate(inputs):
         return _evaluate(
             network,

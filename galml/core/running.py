@@ -5,7 +5,6 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
-from threading import Lock, Thread
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from galml.core.inference import (
 )
 from galml.core.inputs import BLOCK, BLOCK_PIXELS, Failure
 from galml.core.results import build_table, failure_flags, warn_batch
+from galml.core.threads import in_threads, shared_threads
 from galml.physics import fresh_seed
 
 __all__ = ["chunks", "grouped", "in_threads", "run", "shared_threads"]
@@ -37,10 +37,6 @@ NO_NUMBER = InputError(
     "an object of which no finite result can be made",
     "values in the right unit, weights that are finite, a WCS that covers the object",
 )
-
-#: For every share of threads that is at work: torch's number before the first one.
-_outside = []
-_sharing = Lock()
 
 
 def run(
@@ -185,83 +181,6 @@ def grouped(members, kind, prepare):
     return type(parts[0])(**columns)
 
 
-@contextmanager
-def shared_threads(count):
-    """Share the threads of torch out to some threads that are at work.
-
-    Many small operations gain nothing from being shared out one by one: threads would
-    wait for each other, and for processors that others use.
-
-    Parameters
-    ----------
-    count : int or None
-        Threads at work; None lets each of them compute with one thread of torch.
-
-    Yields
-    ------
-    int
-        Number of threads that torch may use outside.
-    """
-    threads = torch.get_num_threads()
-    share = 1 if count is None else max(1, threads // count)
-    with _sharing:
-        outside = _outside[0] if _outside else threads
-        _outside.append(outside)
-        torch.set_num_threads(share)
-    try:
-        yield threads
-    finally:
-        with _sharing:
-            _outside.pop()
-            # Threads that start take the number that was set last: the last one out
-            # leaves what the first one found.
-            torch.set_num_threads(threads if _outside else outside)
-
-
-def in_threads(function, items, threads):
-    """Apply a function to items in several threads.
-
-    Parameters
-    ----------
-    function : callable
-        Takes an item; it may be called from any thread.
-    items : sequence
-        What to work on.
-    threads : int
-        Most threads at work, the calling one among them; see `shared_threads`.
-
-    Returns
-    -------
-    list
-        What the function gave, in order.
-    """
-    threads = min(threads, len(items))
-    if threads < 2:
-        return [function(item) for item in items]
-    results, waiting, errors = [None] * len(items), deque(range(len(items))), []
-
-    def work():
-        while waiting and not errors:
-            try:
-                index = waiting.popleft()
-            except IndexError:  # another thread was faster
-                return
-            try:
-                results[index] = function(items[index])
-            except Exception as error:
-                errors.append(error)
-
-    helpers = [Thread(target=work) for _ in range(threads - 1)]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
-    if errors:
-        raise errors[0]
-    return results
-
-
 def chunks(domain, source, rows):
     """Prepare objects chunk by chunk.
 
@@ -289,7 +208,13 @@ def chunks(domain, source, rows):
         Why the one object cannot be used.
     """
     for places, members in _read_chunks(domain, source, rows):
-        yield places, members, domain.prepare(members)
+        yield places, members, _prepare(domain, members)
+
+
+def _prepare(domain, members):
+    """Prepare members, by as many threads as there are processors free."""
+    with shared_threads(1):
+        return domain.prepare(members)
 
 
 def _read_chunks(domain, source, rows):
@@ -351,7 +276,7 @@ def _one_by_one(domain, broken, keywords, rows):
         alone = (member[[row]] for member in members for row in range(len(member)))
         for place, member in zip(places, alone, strict=True):
             try:
-                prepared, output = domain.prepare([member]), {}
+                prepared, output = _prepare(domain, [member]), {}
                 if domain.model is not None:
                     network = domain.model.network
                     (output,) = infer(network, [prepared.inputs], **keywords)
@@ -364,18 +289,18 @@ def _without_network(domain, pieces, broken):
     """Give no output for each chunk."""
     for places, members in pieces:
         with _noting(broken, places, members):
-            prepared = domain.prepare(members)
+            prepared = _prepare(domain, members)
             yield places, members, prepared, {}
 
 
 def _ask_in_turn(domain, pieces, keywords, broken):
-    """Prepare chunk by chunk, and ask the network, with all threads of torch."""
+    """Prepare chunk by chunk, and ask the network, with many threads of torch."""
     waiting = deque()
 
     def batches():
         for places, members in pieces:
             with _noting(broken, places, members):
-                prepared = domain.prepare(members)
+                prepared = _prepare(domain, members)
                 waiting.append((places, members, prepared))
                 yield prepared.inputs
 

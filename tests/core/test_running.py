@@ -144,44 +144,9 @@ def test_operation_without_network(domain, data):
     assert table.meta["DEVICE"] == "cpu" and "MODEL" not in table.meta
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_share_the_work(threads):
-    barrier = threading.Barrier(min(threads, 4), timeout=10)
-
-    def work(item):
-        if item < barrier.parties:
-            barrier.wait()
-        assert torch.get_num_threads() == 1
-        return 2 * item
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(max(threads, 1))
-        with running.shared_threads(None) as found:
-            assert found == threads
-            result = running.in_threads(work, list(range(4)), found)
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert result == [0, 2, 4, 6]
-
-
-def test_errors_of_threads_are_raised():
-    def work(item):
-        if item == 3:
-            raise KeyError("three")
-        return item
-
-    for threads in (1, 3):
-        with pytest.raises(KeyError, match="three"):
-            running.in_threads(work, list(range(8)), threads)
-    with pytest.raises(ZeroDivisionError), running.shared_threads(None):
-        raise ZeroDivisionError
-    assert running.in_threads(work, [], 2) == []
-
-
 @pytest.fixture
-def three_threads():
+def three_threads(monkeypatch):
+    monkeypatch.setattr("galml.core.threads.free_processors", lambda: 3)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield

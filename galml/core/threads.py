@@ -1,0 +1,151 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""How many threads compute, beside others that are at work on the same machine."""
+
+import os
+from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock, Thread
+
+import torch
+
+__all__ = ["free_processors", "in_threads", "shared_threads"]
+
+#: For every share of threads that is at work: torch's number before the first one.
+_outside = []
+_sharing = Lock()
+
+
+def free_processors():
+    """
+    Count the processors that no other process has work for, right now.
+
+    Threads of torch wait for each other after each operation, and in loops that compute
+    nothing. Where one of them has no processor, all wait for it, many times longer than
+    the operation takes.
+
+    Returns
+    -------
+    int
+        At least 1. On systems without ``/proc``, the load of the last minute counts.
+
+    Examples
+    --------
+    >>> from galml.core.threads import free_processors
+    >>> free_processors() >= 1
+    True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    return max(1, processors - round(_others_at_work()))
+
+
+def _others_at_work():
+    """Count the threads of other processes that run or could."""
+    try:
+        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+        return max(0, running - _own_at_work())
+    except (OSError, ValueError, IndexError):
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
+
+
+def _own_at_work():
+    """Count the threads of this process that run or could, this one among them."""
+    number = 0
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            # The state follows the name, which may hold anything but stands in ().
+            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):  # it has ended
+            continue
+        number += state == "R"
+    return number
+
+
+@contextmanager
+def shared_threads(count):
+    """
+    Share the threads of torch out to some threads that are at work.
+
+    A context manager, or a decorator of functions.
+
+    Many small operations gain nothing from being shared out one by one: threads would
+    wait for each other, and for processors that others use.
+
+    Parameters
+    ----------
+    count : int or None
+        Threads at work, which share out no more than there are processors free; None
+        lets each of them compute with one thread of torch.
+
+    Yields
+    ------
+    int
+        Number of threads that torch may use outside.
+    """
+    threads = torch.get_num_threads()
+    share = 1
+    if count is not None and threads > count:
+        share = max(1, min(threads, free_processors()) // count)
+    if share == threads:
+        yield threads
+        return
+    with _sharing:
+        outside = _outside[0] if _outside else threads
+        _outside.append(outside)
+        torch.set_num_threads(share)
+    try:
+        yield threads
+    finally:
+        with _sharing:
+            _outside.pop()
+            # Threads that start take the number that was set last: the last one out
+            # leaves what the first one found.
+            torch.set_num_threads(threads if _outside else outside)
+
+
+def in_threads(function, items, threads):
+    """
+    Apply a function to items in several threads.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an item; it may be called from any thread.
+    items : sequence
+        What to work on.
+    threads : int
+        Most threads at work, the calling one among them; see `shared_threads`.
+
+    Returns
+    -------
+    list
+        What the function gave, in order.
+    """
+    threads = min(threads, len(items))
+    if threads < 2:
+        return [function(item) for item in items]
+    results, waiting, errors = [None] * len(items), deque(range(len(items))), []
+
+    def work():
+        while waiting and not errors:
+            try:
+                index = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                results[index] = function(items[index])
+            except Exception as error:
+                errors.append(error)
+
+    helpers = [Thread(target=work) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
+    return results
