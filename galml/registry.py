@@ -37,6 +37,8 @@ _EFFECTIVE_RADIUS = {
     "metavar": "R",
     "help": "effective radius, such as 3arcsec or 12pix, where the headers do not say",
 }
+#: What the files of operations on latents are.
+_LATENTS = "table with latents of galaxies, as galml latents writes it"
 #: Where a galaxy is in its map.
 _CENTER = {
     "type": "center",
@@ -319,10 +321,84 @@ OPERATIONS = (
         function="galml.morphology.operation:reconstruct",
         models="latents",
     ),
-    Operation(name="outliers", function="galml.morphology.outlier_scores:outliers"),
+    Operation(
+        name="outliers",
+        function="galml.morphology.outlier_scores:outliers",
+        command=Command(
+            name="outliers",
+            summary="galaxies that look like few others",
+            kind="catalog",
+            files=_LATENTS,
+            options={
+                "by": {
+                    "metavar": "COLUMN",
+                    "help": "column with classes, for scores within them",
+                },
+                "ratings": {
+                    "metavar": "COLUMN",
+                    "help": "column that says how interesting some galaxies are, from "
+                    "0 to 1 or to 5, for ranks by interest",
+                },
+                "reference": {
+                    "type": "table",
+                    "metavar": "FILE",
+                    "help": "table with latents of ordinary galaxies to compare with",
+                },
+            },
+            lacks=("chunk",),
+        ),
+    ),
     Operation(name="similar", function="galml.morphology.similarity:similar"),
-    Operation(name="classify", function="galml.morphology.classification:classify"),
-    Operation(name="project", function="galml.morphology.projection:project"),
+    Operation(
+        name="classify",
+        function="galml.morphology.classification:classify",
+        command=Command(
+            name="classify",
+            summary="classes of galaxies, after the example of some with labels",
+            kind="catalog",
+            files=_LATENTS,
+            options={
+                "labels": {
+                    "required": True,
+                    "metavar": "COLUMN",
+                    "help": "column with the classes of some galaxies, else empty",
+                },
+                "classifier": {
+                    "choices": ("linear", "forest"),
+                    "help": "logistic regression, or random forest (default: linear)",
+                },
+                "prior": {
+                    "choices": ("equal", "labels"),
+                    "help": "equal shares of classes, or those of the labels (default: "
+                    "equal)",
+                },
+            },
+            lacks=("chunk",),
+        ),
+    ),
+    Operation(
+        name="project",
+        function="galml.morphology.projection:project",
+        command=Command(
+            name="project",
+            summary="latents laid out in a plane",
+            kind="catalog",
+            files=_LATENTS,
+            options={
+                "method": {
+                    "choices": ("pca", "tsne", "umap"),
+                    "help": "principal components, t-SNE or UMAP (default: pca)",
+                },
+                "n_neighbors": {
+                    "type": "positive",
+                    "metavar": "N",
+                    "help": "neighbors that t-SNE or UMAP keep together (default: 30 "
+                    "or 15)",
+                },
+            },
+            lacks=("chunk",),
+        ),
+    ),
     Operation(
         name="sample_stars",
         function="galml.stars.operation:sample_stars",

@@ -45,7 +45,8 @@ def main(argv=None):
         # Who reads the table wants no more of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UsageError, GalmlError, OSError) as error:
+    # What is missing of the optional requirements is said by name.
+    except (UsageError, GalmlError, OSError, ImportError) as error:
         print(f"galml: error: {error}", file=sys.stderr)
         for hint in hints(args, [str(error)]):
             print(f"galml: hint: {hint}", file=sys.stderr)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Commands on a table of galaxies, which give many rows for each of them."""
+"""Commands on a table of galaxies, which give one row for each of them or many."""
 
 import sys
 import time
@@ -79,7 +79,9 @@ def run(args):
     check_figures(args)
     catalog = read_table(args.catalog, argument="FILE")
     function = getattr(galml, args.operation.name)
-    keywords = keywords_of(args) | {"model": args.model, "progress": not args.quiet}
+    keywords = keywords_of(args) | {"progress": not args.quiet}
+    if hasattr(args, "model"):
+        keywords["model"] = args.model
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GalmlWarning)

@@ -187,6 +187,17 @@ def read_files(text):
     return [text]
 
 
+def table(text):
+    """Read a table of any format that astropy knows."""
+    from galml.core.exceptions import GalmlError
+    from galml.core.files import read_table
+
+    try:
+        return read_table(text, argument="FILE")
+    except (GalmlError, OSError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def several(reader, separator):
     """Make a reader of many values out of one of a single value."""
 
@@ -209,6 +220,7 @@ TYPES = {
     "hdu": hdu,
     "positive": positive,
     "samples": samples,
+    "table": table,
     "value": value,
     "whole": whole,
     "width": width,

@@ -127,7 +127,7 @@ class Command:
         Pattern of the example files that the demonstration uses.
     writer : str, optional
         Where the function is that writes a table piece by piece, as "module:function";
-        for "catalog".
+        for "catalog". By default it is written whole.
     drawn : mapping
         Keywords of the function that differ for what is drawn; for "catalog".
     lacks : tuple of str

@@ -179,10 +179,10 @@ def warn_batch(flags, errors, *, stacklevel=3):
     ----------
     flags : sequence of int
         Bits of `galml.core.Flag`, one entry per row.
-    errors : sequence of Exception or None
-        What went wrong, in order of the rows without a result: for each of them, or
-        for the first. The message tells the first, `~galml.core.GalmlWarning.reasons`
-        of the warning tells all.
+    errors : Exception, or sequence of Exception or None
+        What went wrong with all rows without a result; or in their order, for each of
+        them, or for the first. The message tells the first,
+        `~galml.core.GalmlWarning.reasons` of the warning tells all.
     stacklevel : int
         As for `warnings.warn`; the default blames the caller of the operation.
     """
@@ -192,11 +192,13 @@ def warn_batch(flags, errors, *, stacklevel=3):
     counts = {"unreadable": unreadable.sum(), "failed": failed.sum()}
     reasons = ", ".join(f"{kind} {count}" for kind, count in counts.items() if count)
     if reasons:
+        rows = np.flatnonzero(unreadable | failed).tolist()
+        if isinstance(errors, Exception):
+            errors = [errors] * len(rows)
         told = [reason_of(error) for error in errors if error is not None]
         first = f" (first: {told[0]})" if told else ""
         message = f"{sum(counts.values())} of {len(flags)} rows have no result: "
         warning = GalmlWarning(message + reasons + first)
-        rows = np.flatnonzero(unreadable | failed).tolist()
         if len(errors) == len(rows):
             pairs = zip(rows, errors, strict=True)
             warning.reasons = {row: reason_of(e) for row, e in pairs if e is not None}

@@ -164,7 +164,7 @@ def fraction(table, prior=None, *, timescale=None, by=None):
         call={key: value for key, value in call.items() if value is not None},
     )
     result.meta["PREVALEN"] = prevalence
-    warn_batch(flags, [InputError("table", "no probability", "at least one")])
+    warn_batch(flags, InputError("table", "no probability", "at least one"))
     return result
 
 

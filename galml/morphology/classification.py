@@ -203,7 +203,7 @@ def classify(
     error = np.sqrt((smooth * (1 - smooth) / counts).sum()) / len(classes)
     result.meta |= {"BALACC": float(shares.mean()), "BALACCER": float(error)}
     result.meta |= {"NLABELS": int(counts.sum()), "NFOLDS": int(folds.max() + 1)}
-    warn_batch(known.flags, [InputError("table", "no latents", "finite numbers")])
+    warn_batch(known.flags, InputError("table", "no latents", "finite numbers"))
     return result
 
 
@@ -296,7 +296,7 @@ def votes_to_classes(table, *, threshold=0.6):
         seed=None,
         call={"threshold": threshold},
     )
-    warn_batch(flags, [InputError("table", "no votes", "fractions of votes")])
+    warn_batch(flags, InputError("table", "no votes", "fractions of votes"))
     return result
 
 

@@ -49,9 +49,10 @@ def outliers(
         (n, k). Where it has ``reconstruction_error`` and ``ssim``, the logarithms of
         the error and of 1 - SSIM are further coordinates: a galaxy that the latents
         cannot describe is far from others too.
-    ratings : array or mapping, optional
+    ratings : str, array or mapping, optional
         How interesting you find some of the galaxies, from 0 to 1, or to 5 where any is
-        above 1: one for each row, NaN or masked where there is none, or by ``name``.
+        above 1: the column that has it, or one for each row, NaN or masked where there
+        is none, or by ``name``.
     by : str or array, optional
         Class of each galaxy, or the column that has it, for scores within classes as
         published [1]_.
@@ -155,15 +156,15 @@ def outliers(
     columns["rank"] = rank
     flags = known.flags | np.where(np.isfinite(score), 0, int(Flag.FAILED))
     call = {
-        "ratings": None if ratings is None else len(ratings),
-        "by": by if by is None or isinstance(by, str) else len(by),
+        "ratings": ratings if _is_name(ratings) else len(ratings),
+        "by": by if _is_name(by) else len(by),
         "reference": None if reference is None else len(others),
     }
     result = result_table(
         known, "outliers", columns, flags, call=call, names=known.names, seed=drawn
     )
     reason = "latents" if by is None else "latents or no class of 3 or more"
-    warn_batch(flags, [InputError("table", f"no {reason}", "finite numbers")])
+    warn_batch(flags, InputError("table", f"no {reason}", "finite numbers"))
     return result
 
 
@@ -258,9 +259,18 @@ def _in_class(values):
     return distance / typical, _rates(alone, alone, True)
 
 
+def _is_name(column):
+    """Whether a column is named, or there is none, and it is not given itself."""
+    return column is None or isinstance(column, str)
+
+
 def _read_ratings(ratings, known):
     """Read ratings as numbers from 0 to 1, NaN where there is none."""
     count = len(known.values)
+    if isinstance(ratings, str):
+        if ratings not in known.table.colnames:
+            raise InputError("ratings", repr(ratings), "a column of the table")
+        ratings = known.table[ratings]
     if isinstance(ratings, Mapping):
         values = np.full(count, np.nan)
         for name, rating in ratings.items():

@@ -113,7 +113,7 @@ def project(
         seed=None if method == "pca" else seed,
     )
     result.meta |= meta
-    warn_batch(known.flags, [InputError("table", "no latents", "finite numbers")])
+    warn_batch(known.flags, InputError("table", "no latents", "finite numbers"))
     return result
 
 

@@ -125,7 +125,7 @@ def similar(table, query, k=10, *, approximate=None, progress=False):
     result = result_table(
         known, "similar", columns, np.repeat(asked.flags, k), call=call, names=None
     )
-    warn_batch(asked.flags, [InputError("query", "no latents", "finite numbers")])
+    warn_batch(asked.flags, InputError("query", "no latents", "finite numbers"))
     return result
 
 

@@ -183,7 +183,7 @@ def _paired(first, second, pairs, operation, columns, call, progress):
         call=call,
         names=None,
     )
-    warn_batch(flags, [InputError("a", "no latents", "finite numbers")], stacklevel=4)
+    warn_batch(flags, InputError("a", "no latents", "finite numbers"), stacklevel=4)
     return result
 
 

@@ -207,6 +207,12 @@ def test_no_warning_when_all_went_well(flags):
     assert caught == []
 
 
+def test_one_reason_for_all_rows():
+    with pytest.warns(GalmlWarning, match="first: data: got a map") as caught:
+        warn_batch([1, 0, 1], InputError("data", "a map", "a cube"))
+    assert list(caught[0].message.reasons) == [0, 2]
+
+
 def test_the_warning_tells_why_row_by_row():
     errors = [InputError("data", "a map", "a cube"), None, MemoryError()]
     with pytest.warns(GalmlWarning, match="first: data: got a map") as caught:
