@@ -4,19 +4,25 @@
 import hashlib
 import json
 import os
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from astropy.table import QTable, vstack
+import numpy as np
+from astropy.table import QTable
 
+from galml.catalogs.sources import to_table
 from galml.core.exceptions import FileError, InputError
 
-__all__ = ["Dataset", "failures", "read"]
+__all__ = ["Dataset", "failures", "partition_name", "read"]
 
-#: What tells of which run a folder is; other readers skip names that begin so.
+#: What tells of which run a folder is; readers skip names that begin so.
 STAMP = "_run.json"
-#: Why rows have no result, beside the partition of the same name.
-REASONS = "_failures"
+#: One file for each partition that is there: how many rows, and why some failed.
+DONE = "_done"
+#: Results in the order in which they are computed, until the partitions are there.
+GROUPS = "_groups"
 
 
 class Dataset:
@@ -29,11 +35,7 @@ class Dataset:
     """
 
     def __init__(self, path):
-        self.path = Path(path)
-
-    def part(self, number):
-        """Path of a partition."""
-        return self.path / f"part-{number:07d}.parquet"
+        self.path = Path(os.path.abspath(path))
 
     def open(self, configuration, defaults):
         """Make the folder, or take up that of an interrupted run.
@@ -65,14 +67,16 @@ class Dataset:
                 )
             self.path.mkdir(parents=True, exist_ok=True)
             stamp = defaults | {"configuration": digest}
-            self._write(self.path / STAMP, json.dumps(stamp).encode())
+            self.write_json(STAMP, stamp)
         elif stamp["configuration"] != digest:
             raise FileError(
                 "output",
                 f"{self.path}, a run with other options or inputs",
                 "the same call again, or a new folder",
             )
-        (self.path / REASONS).mkdir(exist_ok=True)
+        # What others that were killed had not finished.
+        for path in self.path.glob("_tmp-*"):
+            path.unlink(missing_ok=True)
         return stamp
 
     def stamp(self):
@@ -83,35 +87,114 @@ class Dataset:
             return None
 
     def done(self):
-        """Give the names of all partitions that are there."""
-        return {name for name in os.listdir(self.path) if name.startswith("part-")}
+        """Give what is known of each partition that is there, by its number."""
+        return {
+            int(path.stem): json.loads(path.read_text())
+            for path in sorted((self.path / DONE).glob("[0-9]*.json"))
+        }
 
-    def clean(self):
-        """Remove what runs had not finished when they were killed."""
-        for path in [*self.path.glob("_tmp-*"), *self.path.glob(f"{REASONS}/_tmp-*")]:
-            path.unlink(missing_ok=True)
+    def write(self, number, name, table, rows, reasons):
+        """Write a partition, and then that it is there.
 
-    def write(self, number, table, reasons):
-        """Write a partition, and before it why its rows have no result."""
-        path = self.part(number)
-        if reasons:
-            text = json.dumps(reasons, sort_keys=True).encode()
-            self._write(self.path / REASONS / f"{path.stem}.json", text)
+        Parameters
+        ----------
+        number : int
+            Of the partition.
+        name : str
+            Of its file.
+        table : `~astropy.table.QTable` or None
+            The result; None where there is no row.
+        rows : int
+            How many rows of the catalog it is of.
+        reasons : dict of int to str
+            Why rows of the partition have no result.
+        """
+        if table is not None:
+            # Bytes of a result must not depend on when it was computed.
+            table.meta.pop("DATE", None)
+            with self.replacing(self.path / name) as temporary:
+                table.write(temporary, format="parquet")
+        found = {"rows": rows, "failed": {str(row): reasons[row] for row in reasons}}
+        self.write_json(f"{DONE}/{number:07d}.json", found)
+
+    def write_json(self, name, content):
+        """Write a small file."""
+        with self.replacing(self.path / name) as temporary:
+            temporary.write_text(json.dumps(content, sort_keys=True))
+
+    @contextmanager
+    def replacing(self, path):
+        """Write a file under another name until it is complete."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path / f"_tmp-{uuid4().hex}"
         try:
-            table.write(temporary, format="parquet")
+            yield temporary
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
-    @staticmethod
-    def _write(path, content):
-        temporary = path.with_name(f"_tmp-{uuid4().hex}")
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def group(self, number):
+        """Path of what was computed together."""
+        return self.path / GROUPS / f"{number:07d}.parquet"
+
+    def write_group(self, number, table, size):
+        """Write what was computed together, to be taken apart again.
+
+        Parameters
+        ----------
+        number : int
+            Of the group.
+        table : `~astropy.table.QTable`
+            With a column ``_row``, in order of it.
+        size : int
+            Rows of the catalog that are put together at one time.
+        """
+        import pyarrow.parquet as pq
+
+        table.meta.pop("DATE", None)
+        with self.replacing(self.group(number)) as temporary:
+            table.write(temporary, format="parquet")
+            arrow = pq.read_table(temporary)
+            edges = np.flatnonzero(np.diff(table["_row"] // size)) + 1
+            edges = [0, *edges.tolist(), len(table)]
+            with pq.ParquetWriter(temporary, arrow.schema) as writer:
+                for start, stop in zip(edges, edges[1:], strict=False):
+                    writer.write_table(arrow[start:stop])
+
+    def read_groups(self, count, start, stop):
+        """Read some rows of the catalog, in order, wherever they were computed."""
+        import pyarrow.dataset as ds
+
+        files = [str(self.group(number)) for number in range(count)]
+        row = ds.field("_row")
+        arrow = ds.dataset(files).to_table(filter=(row >= start) & (row < stop))
+        return to_table(arrow.sort_by("_row"))
+
+    def forget_groups(self):
+        """Remove what is in the partitions now."""
+        shutil.rmtree(self.path / GROUPS, ignore_errors=True)
+
+
+def partition_name(stamp, number):
+    """Give the file of a partition.
+
+    Parameters
+    ----------
+    stamp : dict
+        What the first run decided.
+    number : int
+        Of the partition.
+
+    Returns
+    -------
+    str
+        Relative to the folder; that of a HATS catalog where the input was one.
+    """
+    if stamp["pixels"] is None:
+        return f"part-{number:07d}.parquet"
+    order, pixel = stamp["pixels"][number]
+    folder = f"dataset/Norder={order}/Dir={pixel // 10_000 * 10_000}"
+    return f"{folder}/Npix={pixel}.parquet"
 
 
 def read(output):
@@ -132,16 +215,25 @@ def read(output):
     galml.core.InputError
         If there is no result, or it is not complete.
     """
+    import pyarrow.dataset as ds
+
     dataset = Dataset(output)
     stamp = dataset.stamp()
-    paths = sorted(dataset.path.glob("part-*.parquet"))
-    if stamp is None or len(paths) != stamp["partitions"]:
+    done = {} if stamp is None else dataset.done()
+    if stamp is None or len(done) != stamp["partitions"]:
         raise InputError(
             "output", f"{output}, where no run has come to its end", "a finished run"
         )
-    tables = [QTable.read(path, format="parquet") for path in paths]
-    table = vstack(tables, metadata_conflicts="silent")
+    numbers = range(stamp["partitions"])
+    files = [dataset.path / partition_name(stamp, number) for number in numbers]
+    files = [str(path) for path in files if path.exists()]
+    table = to_table(ds.dataset(files).to_table())
     table.meta["DATE"] = stamp["date"]
+    # Parquet files have no more than one axis below the rows.
+    side = table.meta.get("NPIXELS", 0)
+    for name in table.colnames:
+        if table[name].shape[1:] == (side**2,):
+            table[name] = table[name].reshape(-1, side, side)
     return table
 
 
@@ -156,10 +248,12 @@ def failures(output):
     Returns
     -------
     `~astropy.table.QTable`
-        Columns ``row``, the number in the catalog from 0, and ``reason``.
+        Columns ``row``, the number in the catalog from 0, and ``reason``. While a run
+        is not complete, rows are counted in the partitions that are there.
     """
-    rows = []
-    for path in sorted((Path(output) / REASONS).glob("part-*.json")):
-        found = json.loads(path.read_text())
-        rows += sorted((int(row), reason) for row, reason in found.items())
+    rows, start = [], 0
+    for found in Dataset(output).done().values():
+        failed = sorted((int(row), text) for row, text in found["failed"].items())
+        rows += [(start + row, text) for row, text in failed]
+        start += found["rows"]
     return QTable(rows=rows or None, names=["row", "reason"], dtype=[int, str])

@@ -4,33 +4,34 @@
 import hashlib
 import inspect
 import os
+import pickle
+import sys
 import warnings
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import islice
+from time import monotonic
+from uuid import uuid4
 
-import numpy as np
 from astropy.table import QTable
 from tqdm import tqdm
 
 import galml
-from galml.catalogs.dataset import Dataset
-from galml.catalogs.tiles import expand, index
-from galml.catalogs.work import compute
+from galml.catalogs.clusters import workers
+from galml.catalogs.dataset import Dataset, partition_name
+from galml.catalogs.hats import HatsSource, finish_hats, is_hats
+from galml.catalogs.sources import digest, open_source
+from galml.catalogs.stages import pixel_stages, row_stages, tile_stages
+from galml.catalogs.tiles import index
 from galml.core.domain import find_object, operations
 from galml.core.exceptions import GalmlWarning, InputError
-from galml.core.files import read_table
-from galml.core.inputs import as_table
+from galml.core.model import GalaxyModel
 from galml.core.runs import identity, locked
 from galml.cutouts.targets import R_EFF
-from galml.physics import fresh_seed
+from galml.physics import stable_seed
 
 __all__ = ["run"]
 
 #: Rows from which on the processors of this machine share the work.
 SMALL = 20_000
-#: Partitions that wait on each worker: what is in memory at one time.
-WAITING = 2
 
 
 def run(
@@ -40,6 +41,7 @@ def run(
     images=None,
     output,
     scheduler=None,
+    units=None,
     size=None,
     n_pixels=None,
     partition_size=4096,
@@ -54,38 +56,53 @@ def run(
     Parameters
     ----------
     operation : str
-        Name of an operation, such as "spin".
-    catalog : `~astropy.table.Table`, str, path-like or sequence of these
-        A row for each galaxy; or files, or patterns, of such tables: parquet, FITS or
-        ECSV. With images, it has ``ra`` and ``dec`` (degrees unless they have a unit),
-        and ``r_eff`` (an angle); without, it is what the operation takes.
+        Name of an operation, such as "spin". Of "extract_cutouts", the columns are the
+        bands, with NaN where pixels are masked, and their errors.
+    catalog : object
+        A row for each galaxy. With images, it has ``ra`` and ``dec`` (degrees unless
+        they have a unit), and ``r_eff`` (an angle); without, it is what the operation
+        takes. It is one of:
+
+        - a `~astropy.table.Table`;
+        - files, or patterns of their names: parquet, which is read piece by piece, FITS
+          or ECSV, which is read at once;
+        - a dask dataframe, of which one partition is read at a time;
+        - a HATS catalog: its folder, or a `lsdb.catalog.Catalog`. Then the result is
+          one, too, with the same partitions.
     images : str, sequence, mapping, or `~astropy.table.QTable`, optional
         Tiles of a survey: files or patterns, by band or with their bands in the
         headers, or what `galml.catalogs.index` made of them. No more is read of them
-        than the galaxies need; each partition opens a tile once, so that catalogs are
-        best in an order in which neighbors on the sky stand together.
+        than the galaxies need, tile after tile, whatever the order of the catalog: each
+        worker opens a tile once. Galaxies on seams are made of all tiles they are on.
     output : str or path-like
         The folder.
     scheduler : str, `distributed.Client` or None, optional
         Where: address of a scheduler or a client, used as it is; "none" is this
-        process, "local" all processors of this machine, each with a worker that
-        computes with one thread. By default "local" where there are many rows. Workers
-        see the files, and the folder, under the same names.
+        process, "local" a `distributed.LocalCluster` of all processors of this machine,
+        which ends with the run. By default "local" for more than 20 000 rows: a script
+        has to call that below ``if __name__ == "__main__":``. Each task has one thread.
+        Workers see the files, and the folder, under the same names; where some have
+        the resource ``GPU``, those are asked.
+    units : mapping of str to unit, optional
+        Units of columns of which the catalog does not tell any. Parquet files tell them
+        as astropy writes them, or as a VOTable.
     size, n_pixels : optional
         With images, side of the cutouts and pixels on it as in
         `galml.extract_cutouts`; by default those that the model was made for.
     partition_size : int, optional
-        Rows in a partition.
+        Rows in a partition, but for HATS catalogs.
     progress : bool, optional
-        Whether to show a progress bar.
+        Whether to show how many galaxies are done and without result, how fast, and
+        for how long still; at the end, a summary.
     **options
-        Keywords of the operation, the same for all galaxies.
+        Keywords of the operation, the same for all galaxies. Without ``seed``, the same
+        call has the same one.
 
     Returns
     -------
     dict
         ``rows`` and ``partitions`` of the whole; ``computed``, the partitions that were
-        not there before; and ``failed``, their rows that have no result.
+        not there before; and ``failed``, the rows of the whole that have no result.
 
     Raises
     ------
@@ -94,8 +111,12 @@ def run(
     galml.core.FileError
         If the folder is that of a run with other options or inputs, or if another run
         is writing it.
+    galml.core.RunError
+        If the scheduler is lost, or partitions that kill each worker they come to. What
+        is done stays, and the same call goes on, as after a full disk, an `OSError`.
     ImportError
-        If the processors are to share the work and dask is not installed.
+        If the processors are to share the work and dask is not installed, or for HATS
+        catalogs without LSDB.
 
     Warns
     -----
@@ -129,116 +150,107 @@ def run(
     >>> summary["rows"], summary["failed"], len(stars)
     (2, 0, 200)
     """
+    accepted = _check(operation, options, partition_size)
+    if is_hats(catalog):
+        source = HatsSource(catalog, units, images is not None)
+    else:
+        source = open_source(catalog, units)
+    tiles, cutting = None, None
+    model = _model(operation, options, accepted)
+    if images is not None:
+        tiles = images if isinstance(images, QTable) else index(images)
+        cutting = _cutting(model, tiles, size, n_pixels)
+        if operation == "extract_cutouts":
+            cutting |= options
+    made_from = [] if tiles is None else [digest(tiles), *map(identity, tiles["path"])]
+    configuration = [
+        galml.__version__,
+        operation,
+        source.identity,
+        made_from,
+        getattr(model, "sha256", None),
+        {name: _fingerprint(options[name]) for name in options if name != "model"},
+        _fingerprint(cutting),
+        partition_size,
+        {name: str(unit) for name, unit in (units or {}).items()},
+    ]
+    pixels = getattr(source, "pixels", None)
+    defaults = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+        "partitions": len(pixels or range(0, source.length, partition_size)),
+        "pixels": pixels,
+    }
+    began = monotonic()
+    dataset = Dataset(output)
+    dataset.path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(dataset.path):
+        stamp = dataset.open(configuration, defaults)
+        if "seed" in accepted and options.get("seed") is None:
+            options["seed"] = stable_seed(stamp["configuration"]) % 2**31
+        job = _job(dataset, operation, options, model, tiles, cutting)
+        before = dataset.done()
+        missing = {
+            number: partition_name(stamp, number)
+            for number in range(stamp["partitions"])
+            if number not in before
+        }
+        if scheduler is None:
+            few = source.length is not None and source.length <= SMALL
+            scheduler = "none" if few or not missing else "local"
+        if pixels is not None:
+            stages = pixel_stages(job, source, missing)
+        elif tiles is None:
+            stages = row_stages(job, source, missing, partition_size)
+        else:
+            stages = tile_stages(job, source, missing, partition_size)
+        if missing:
+            _compute(stages, scheduler, source.length, before, progress)
+        dataset.forget_groups()
+        if pixels is not None:
+            finish_hats(source.catalog, dataset.path, pixels)
+        done = dataset.done().values()
+    summary = {
+        "rows": sum(part["rows"] for part in done),
+        "partitions": len(done),
+        "computed": len(missing),
+        "failed": sum(len(part["failed"]) for part in done),
+    }
+    if progress:
+        tqdm.write(_told(summary, monotonic() - began), file=sys.stderr)
+    if summary["failed"]:
+        warnings.warn(
+            f"{summary['failed']} of {summary['rows']} rows have no result: see "
+            f"galml.catalogs.failures({os.fspath(output)!r})",
+            GalmlWarning,
+            stacklevel=2,
+        )
+    return summary
+
+
+def _check(operation, options, partition_size):
+    """Check arguments, and give those of the operation."""
     if operation not in operations():
         known = ", ".join(operations())
         raise InputError("operation", repr(operation), f"one of {known}")
     if not isinstance(partition_size, int) or partition_size < 1:
         raise InputError("partition_size", repr(partition_size), "a number above zero")
-    accepted = inspect.signature(find_object(operations()[operation].function))
+    function = find_object(operations()[operation].function)
+    accepted = inspect.signature(function).parameters
     for name in options:
-        if name not in accepted.parameters:
-            known = ", ".join(accepted.parameters)
+        if name not in accepted:
+            known = ", ".join(accepted)
             raise InputError(name, f"an option unknown to {operation}", known)
-    table, made_from = _read(catalog)
-    tiles = None
-    if images is not None:
-        tiles = images if isinstance(images, QTable) else index(images)
-    model = _model(operation, options, accepted.parameters)
-    cutting = None if tiles is None else _cutting(model, tiles, size, n_pixels)
-    used = [] if tiles is None else [identity(path) for path in tiles["path"]]
-    configuration = [
-        galml.__version__,
-        operation,
-        made_from,
-        used,
-        getattr(model, "sha256", None),
-        {key: repr(value) for key, value in options.items() if key != "model"},
-        repr(cutting),
-        partition_size,
-    ]
-    if operation == "sample_stars" and not {"galaxy_id", "name", "id"} & set(
-        table.colnames
-    ):
-        table["galaxy_id"] = np.arange(len(table))
-    starts = range(0, len(table), partition_size)
-    defaults = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-        "partitions": len(starts),
-        "seed": fresh_seed(),
-    }
-    dataset = Dataset(output)
-    dataset.path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with locked(dataset.path.absolute()):
-        stamp = dataset.open(configuration, defaults)
-        dataset.clean()
-        if "seed" in accepted.parameters and options.get("seed") is None:
-            options["seed"] = stamp["seed"]
-        job = {
-            "operation": operation,
-            "output": os.path.abspath(output),
-            "options": options,
-            "tiles": tiles,
-            "cutting": cutting,
-        }
-        done = dataset.done()
-        wanted = [
-            (number, start)
-            for number, start in enumerate(starts)
-            if dataset.part(number).name not in done
-        ]
-        parts = (
-            (number, start, table[start : start + partition_size])
-            for number, start in wanted
-        )
-        if scheduler is None:
-            many = len(wanted) * partition_size > SMALL
-            scheduler = "local" if many else "none"
-        failed, bar = 0, tqdm(total=len(table), disable=not progress, unit="galaxy")
-        with bar:
-            bar.update(
-                len(table) - sum(len(table[s : s + partition_size]) for _, s in wanted)
-            )
-            for rows, lost in _results(job, parts, scheduler):
-                failed += lost
-                bar.update(rows)
-                bar.set_postfix(failed=failed)
-    if failed:
-        warnings.warn(
-            f"{failed} rows have no result: see galml.catalogs.failures({output!r})",
-            GalmlWarning,
-            stacklevel=2,
-        )
-    return {
-        "rows": len(table),
-        "partitions": len(starts),
-        "computed": len(wanted),
-        "failed": failed,
-    }
+    return accepted
 
 
-def _read(catalog):
-    """Read the catalog, and tell what it was."""
-    if isinstance(catalog, str | os.PathLike | list | tuple):
-        from astropy.table import vstack
-
-        paths = expand(catalog)
-        tables = [read_table(path, argument="catalog") for path in paths]
-        table = vstack(tables, metadata_conflicts="silent")
-        return table, [identity(path) for path in paths]
-    table = QTable(as_table(catalog, "catalog"), copy=True)
-    digest = hashlib.sha256()
-    for name in table.colnames:
-        column = table[name]
-        values = np.asarray(getattr(column, "value", column))
-        text = values.dtype.hasobject
-        digest.update(f"{name} {getattr(column, 'unit', None)} {values.dtype}".encode())
-        digest.update(repr(values.tolist()).encode() if text else values.tobytes())
-    return table, digest.hexdigest()
+def _fingerprint(value):
+    """Tell a value from others."""
+    return hashlib.sha256(pickle.dumps(value)).hexdigest()
 
 
-def _model(operation, options, parameters):
+def _model(operation, options, accepted):
     """Load the model once, so that a wrong one is found before there are workers."""
-    if "model" not in parameters:
+    if "model" not in accepted:
         return None
     return galml.load_model(options.get("model", "default"), operation=operation)
 
@@ -253,61 +265,53 @@ def _cutting(model, tiles, size, n_pixels):
         # Wider than the grid where an image is turned before it is shown.
         n_pixels = int(spec.parameters.get("wide_cells", cells))
         size = 2 * spec.half_width * n_pixels / cells * R_EFF
-    hdu = str(tiles["hdu"][0])
-    return {
-        "size": size,
-        "n_pixels": n_pixels,
-        # Whichever tile comes first where a galaxy is.
-        "pixel_scale": tiles["pixel_scale"][0] if n_pixels is None else None,
-        "hdu": int(hdu) if hdu.isdecimal() else hdu or None,
+    # Whichever tile comes first where a galaxy is.
+    scale = tiles["pixel_scale"][0] if n_pixels is None else None
+    return {"size": size, "n_pixels": n_pixels, "pixel_scale": scale}
+
+
+def _job(dataset, operation, options, model, tiles, cutting):
+    """Gather what workers have to know, and leave in the folder what is large."""
+    options = dict(options)
+    job = {
+        "operation": operation,
+        "output": str(dataset.path),
+        "run": uuid4().hex,
+        "model": options.pop("model", "default"),
+        "sha256": getattr(model, "sha256", None),
+        "options": options,
+        "cutting": cutting,
+        "tiles": str(dataset.path / "_tiles.fits"),
     }
+    if tiles is not None:
+        with dataset.replacing(dataset.path / "_tiles.fits") as temporary:
+            tiles.write(temporary, format="fits")
+    if isinstance(job["model"], GalaxyModel):
+        with dataset.replacing(dataset.path / "_model.safetensors") as temporary:
+            model.save(temporary)
+        job["model"] = str(dataset.path / "_model.safetensors")
+    return job
 
 
-def _results(job, parts, scheduler):
-    """Compute partitions, a few at a time, and give rows and failures of each."""
-    if isinstance(scheduler, str) and scheduler == "none":
-        for part in parts:
-            yield compute(job, *part, False)
-        return
-    try:
-        from distributed import as_completed
-    except ImportError as error:
-        message = "several workers need dask: pip install 'galml[distributed]'"
-        raise ImportError(message) from error
-    with _client(scheduler) as client:
-        shared = client.scatter(job, broadcast=True, hash=False)
-        workers = max(1, sum(client.nthreads().values()))
-
-        def submit(part):
-            return client.submit(compute, shared, *part, True, pure=False)
-
-        parts = iter(parts)
-        first = [submit(part) for part in islice(parts, WAITING * workers)]
-        waiting = as_completed(first)
-        for future in waiting:
-            yield future.result()
-            future.release()
-            for part in parts:
-                waiting.add(submit(part))
-                break
+def _compute(stages, scheduler, total, before, progress):
+    """Carry out all stages, and show how far they are."""
+    there = sum(part["rows"] for part in before.values())
+    failed = sum(len(part["failed"]) for part in before.values())
+    with workers(scheduler) as carry_out:
+        # What was there before has no part in the rate.
+        bar = tqdm(total=total, initial=there, disable=not progress, unit="galaxy")
+        with bar:
+            for tasks in stages:
+                for rows, lost in carry_out(tasks):
+                    failed += lost
+                    bar.set_postfix(failed=failed, refresh=False)
+                    bar.update(rows)
 
 
-@contextmanager
-def _client(scheduler):
-    """Connect to a scheduler, or start one here that ends itself."""
-    from distributed import Client, LocalCluster
-
-    if isinstance(scheduler, Client):
-        yield scheduler
-    elif scheduler == "local":
-        workers = os.cpu_count() or 1
-        with (
-            LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-    else:
-        with Client(scheduler) as client:
-            yield client
+def _told(summary, seconds):
+    """Say in one line what a run did."""
+    return (
+        f"{summary['rows']} rows in {summary['partitions']} partitions, "
+        f"{summary['computed']} of them new, {summary['failed']} rows without a "
+        f"result, in {seconds:.1f} s"
+    )

@@ -16,10 +16,13 @@ from galml.core.results import reason_of
 from galml.cutouts.images import OpenFiles, open_images
 from galml.cutouts.targets import native_scale
 
-__all__ = ["expand", "find_tiles", "index"]
+__all__ = ["Survey", "expand", "index"]
 
-#: Cells of the sphere by which tiles are looked up: 55 arcmin wide.
-LEVEL = 6
+#: Levels of the cells of the sphere by which tiles are looked up: those about as wide
+#: as the tiles, 55 to 7 arcmin.
+LEVELS = 6, 9
+#: Tiles that are kept open: their headers are read once while neighbors are cut.
+MOST_OPEN = 128
 #: Slack of the footprints, whose sides need not be great circles (rad).
 SLACK = 5e-5
 
@@ -41,11 +44,11 @@ def index(files, *, hdu=None, unit=None):
     -------
     `~astropy.table.QTable`
         One row for each file that can be read, band by band: ``path``, ``hdu`` (name of
-        the extension asked for, empty for the first image), ``band``, ``pixel_scale``,
-        ``footprint`` (ra and dec of the four corners, shape (4, 2), in degrees) and
-        ``cells``, the nested HEALPix cells that the image may touch as a text of
-        numbers; ``meta["CELLLEVL"]`` is their level. It can be written to a file, and
-        given as the ``images`` of `galml.catalogs.run`.
+        the extension asked for, empty for the first image), ``band``, ``unit``,
+        ``pixel_scale``, ``footprint`` (ra and dec of the four corners, shape (4, 2), in
+        degrees) and ``cells``, the nested HEALPix cells that the image may touch as a
+        text of numbers; ``meta["CELLLEVL"]`` is their level. It can be written to a
+        file, and given as the ``images`` of `galml.catalogs.run`.
 
     Raises
     ------
@@ -86,7 +89,8 @@ def index(files, *, hdu=None, unit=None):
                 problems.append(f"{path}: {reason_of(error)}")
                 continue
             scale = native_scale(tile)
-            rows.append((path, found.name, scale.to_value(u.arcsec), corners))
+            own = tile.unit.to_string(), scale.to_value(u.arcsec), corners
+            rows.append((path, found.name, *own))
     if not rows:
         told = problems[0] if problems else "no file"
         raise InputError("files", told, "FITS images that can be read")
@@ -99,19 +103,21 @@ def index(files, *, hdu=None, unit=None):
         )
     bands = list(dict.fromkeys(row[1] for row in rows))
     rows.sort(key=lambda row: bands.index(row[1]))
-    paths, names, scales, corners = zip(*rows, strict=True)
+    paths, names, units, scales, corners = zip(*rows, strict=True)
     corners = np.array(corners)
+    level, cells = _cells(corners)
     table = QTable(
         {
             "path": paths,
             "hdu": ["" if hdu is None else str(hdu)] * len(rows),
             "band": names,
+            "unit": units,
             "pixel_scale": scales * u.arcsec,
             "footprint": corners * u.deg,
-            "cells": [" ".join(map(str, one)) for one in _cells(corners)],
+            "cells": [" ".join(map(str, one)) for one in cells],
         }
     )
-    table.meta["CELLLEVL"] = LEVEL
+    table.meta["CELLLEVL"] = level
     return table
 
 
@@ -145,51 +151,95 @@ def expand(files):
     return [os.path.abspath(file) for file in found]
 
 
-def find_tiles(table, points, reach):
-    """Find the tiles that cutouts touch.
+class Survey:
+    """Tiles that are looked up by place, and stay open from galaxy to galaxy.
 
     Parameters
     ----------
     table : `~astropy.table.QTable`
         From `index`.
-    points : `~numpy.ndarray`
-        Shape (n, 3): unit vectors of ICRS positions; NaN where there is none.
-    reach : `~numpy.ndarray`
-        Shape (n,): how far cutouts reach from there (rad); NaN is nothing.
-
-    Returns
-    -------
-    rows, tiles : `~numpy.ndarray` of int
-        Pairs of a cutout and a row of the table, in order of both.
     """
-    level = table.meta["CELLLEVL"]
-    pixels = HEALPix(2**level, order="nested")
-    usable = np.flatnonzero(np.isfinite(points).all(axis=1))
-    x, y, z = points[usable].T
-    own = pixels.lonlat_to_healpix(np.arctan2(y, x) * u.rad, np.arcsin(z) * u.rad)
-    order = np.argsort(own, kind="stable")
-    cells, starts = np.unique(own[order], return_index=True)
-    members = dict(
-        zip(cells.tolist(), np.split(usable[order], starts[1:]), strict=True)
-    )
-    edges, middles = _sides(table["footprint"].to_value(u.deg))
-    reach = np.nan_to_num(reach)
-    all_rows, all_tiles = [], []
-    for tile, text in enumerate(table["cells"].tolist()):
-        near = [members[cell] for cell in map(int, text.split()) if cell in members]
-        if not near:
-            continue
-        near = np.concatenate(near)
-        inside = points[near] @ middles[tile] > 0
-        distance = (points[near] @ edges[tile].T).min(axis=1)
-        inside &= distance > -(reach[near] + SLACK)
-        all_rows.append(near[inside])
-        all_tiles.append(np.full(inside.sum(), tile))
-    if not all_rows:
-        return np.zeros(0, int), np.zeros(0, int)
-    rows, tiles = np.concatenate(all_rows), np.concatenate(all_tiles)
-    order = np.lexsort([tiles, rows])
-    return rows[order], tiles[order]
+
+    def __init__(self, table):
+        self.table = table
+        self.bands = list(dict.fromkeys(table["band"].tolist()))
+        self.unit = u.Unit(str(table["unit"][0]))
+        # Parquet files have no more than one axis below the rows.
+        footprint = table["footprint"].to_value(u.deg).reshape(-1, 4, 2)
+        self._edges, self._middles = _sides(footprint)
+        cells = [np.array(text.split(), int) for text in table["cells"].tolist()]
+        tiles = np.repeat(np.arange(len(table)), [len(some) for some in cells])
+        cells = np.concatenate(cells)
+        order = np.argsort(cells, kind="stable")
+        self._cells, self._tiles = cells[order], tiles[order]
+        # FITS files take empty texts for missing ones.
+        hdu = str(np.ma.filled(table["hdu"], "")[0])
+        self.hdu = int(hdu) if hdu.isdecimal() else hdu or None
+        self._files, self._open = OpenFiles(MOST_OPEN), {}
+
+    def find(self, points, reach):
+        """Find the tiles that cutouts touch.
+
+        Parameters
+        ----------
+        points : `~numpy.ndarray`
+            Shape (n, 3): unit vectors of ICRS positions; NaN where there is none.
+        reach : `~numpy.ndarray`
+            Shape (n,): how far cutouts reach from there (rad); NaN is nothing.
+
+        Returns
+        -------
+        rows, tiles : `~numpy.ndarray` of int
+            Pairs of a cutout and a row of the table, in order of both.
+        """
+        pixels = HEALPix(2 ** self.table.meta["CELLLEVL"], order="nested")
+        usable = np.flatnonzero(np.isfinite(points).all(axis=1))
+        x, y, z = points[usable].T
+        own = pixels.lonlat_to_healpix(np.arctan2(y, x) * u.rad, np.arcsin(z) * u.rad)
+        starts = np.searchsorted(self._cells, own)
+        counts = np.searchsorted(self._cells, own, side="right") - starts
+        rows = np.repeat(usable, counts)
+        first = np.repeat(starts - np.cumsum(counts) + counts, counts)
+        tiles = self._tiles[first + np.arange(len(rows))]
+        near = np.einsum("pk,pk->p", points[rows], self._middles[tiles]) > 0
+        rows, tiles = rows[near], tiles[near]
+        sides = np.einsum("pek,pk->pe", self._edges[tiles], points[rows])
+        inside = sides.min(axis=1) > -(np.nan_to_num(reach)[rows] + SLACK)
+        rows, tiles = rows[inside], tiles[inside]
+        order = np.lexsort([tiles, rows])
+        return rows[order], tiles[order]
+
+    def open(self, number):
+        """Open a tile, or take the one that is open.
+
+        Parameters
+        ----------
+        number : int
+            Row of the table.
+
+        Returns
+        -------
+        `~galml.cutouts.images.Tile` or str
+            In place of one that cannot be read, why not.
+        """
+        found = self._open.pop(number, None)
+        if found is None:
+            if len(self._open) >= MOST_OPEN:
+                self._open.pop(next(iter(self._open)))
+            row = self.table[number]
+            images = {str(row["band"]): str(row["path"])}
+            options = {"unit": u.Unit(str(row["unit"])), "hdu": self.hdu}
+            try:
+                found = open_images(images, self._files, **options)[0].tiles[0]
+            except (GalmlError, OSError) as error:
+                found = f"{row['path']}: {reason_of(error)}"
+        self._open[number] = found
+        return found
+
+    def close(self):
+        """Close all files."""
+        self._files.__exit__()
+        self._open.clear()
 
 
 def _paths(files):
@@ -233,13 +283,19 @@ def _sides(corners):
 
 
 def _cells(corners):
-    """HEALPix cells that each image may touch, and those around them."""
-    pixels = HEALPix(2**LEVEL, order="nested")
+    """Give a level, and the cells that each image may touch and those around them."""
     vectors = _vectors(corners)
     _, middles = _sides(corners)
-    for some, middle in zip(vectors, middles, strict=True):
-        # As far again as the side of a cell, for cutouts that reach into the image.
-        radius = np.arccos(np.clip(some @ middle, -1, 1)).max()
-        radius = radius * u.rad + 2 * pixels.pixel_resolution
-        lon, lat = np.arctan2(middle[1], middle[0]), np.arcsin(middle[2])
-        yield sorted(pixels.cone_search_lonlat(lon * u.rad, lat * u.rad, radius))
+    cosines = np.einsum("tek,tk->te", vectors, middles).min(axis=1)
+    radii = np.arccos(np.clip(cosines, -1, 1)) * u.rad
+    widest = HEALPix(1).pixel_resolution
+    level = np.log2((widest / np.median(radii)).to_value(u.one))
+    level = int(np.clip(level, *LEVELS))
+    pixels = HEALPix(2**level, order="nested")
+    lon, lat = np.arctan2(middles[:, 1], middles[:, 0]), np.arcsin(middles[:, 2])
+    # As far again as the side of a cell, for cutouts that reach into the image.
+    radii = radii + 2 * pixels.pixel_resolution
+    return level, [
+        sorted(pixels.cone_search_lonlat(x * u.rad, y * u.rad, radius))
+        for x, y, radius in zip(lon, lat, radii, strict=True)
+    ]

@@ -1,145 +1,303 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""One partition, from its rows of the catalog to its file."""
+"""What workers do: rows of a catalog in, files of a result out."""
 
-import warnings
-from contextlib import nullcontext
+from threading import get_ident
 
 import astropy.units as u
 import numpy as np
-from astropy.table import vstack
+from astropy.nddata import NDData, StdDevUncertainty
+from astropy.table import QTable, vstack
+from astropy.wcs import WCS
 
 from galml.catalogs.dataset import Dataset
-from galml.catalogs.tiles import find_tiles
+from galml.catalogs.plan import grid_of, positions_of
+from galml.catalogs.sources import from_pandas, to_table, with_units
+from galml.catalogs.tiles import Survey
 from galml.core.domain import find_object, operations
-from galml.core.exceptions import FileError, GalmlError, GalmlWarning
+from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
-from galml.core.results import reason_of
+from galml.core.results import collected_reasons
 from galml.core.running import shared_threads
+from galml.core.weights import load_model
 from galml.cutouts.extract import iter_cutouts
-from galml.cutouts.images import OpenFiles, open_image
-from galml.cutouts.targets import plan_sizes, read_catalog
 
-__all__ = ["compute"]
+__all__ = [
+    "assemble",
+    "close_tiles",
+    "compute_group",
+    "compute_pixel",
+    "compute_rows",
+    "names_of",
+]
+
+#: Columns that name galaxies, of which the first is used.
+IDS = "galaxy_id", "name", "id"
+#: Tiles that threads of this process hold open, and of which run they are.
+_surveys = {}
 
 
-def compute(job, number, start, catalog, one_thread):
-    """Compute a partition and write it.
+def compute_rows(job, number, name, catalog):
+    """Compute a partition of objects that need no images.
 
     Parameters
     ----------
     job : dict
         What all partitions share.
-    number, start : int
-        Number of the partition, and of its first row.
+    number : int
+        Of the partition.
+    name : str
+        Of its file.
     catalog : `~astropy.table.QTable`
         Its rows.
-    one_thread : bool
-        Whether torch has one thread, as where several workers share the processors.
 
     Returns
     -------
     rows, failed : int
         Rows of the catalog, and how many of these have no result.
     """
-    with shared_threads(None) if one_thread else nullcontext():
-        function = find_object(operations()[job["operation"]].function)
-        answer = _ask if job["tiles"] is None else _cut_and_ask
-        table, reasons = answer(job, function, catalog)
-    # Bytes of a result must not depend on when it was computed.
-    table.meta.pop("DATE", None)
-    reasons = {start + row: reason for row, reason in reasons.items()}
-    Dataset(job["output"]).write(number, table, reasons)
+    table, reasons = _call(job, catalog)
+    Dataset(job["output"]).write(number, name, table, len(catalog), reasons)
     return len(catalog), len(reasons)
 
 
-def _call(function, data, options):
-    """Ask an operation, and take what it says of rows without a result."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", GalmlWarning)
-        table = function(data, **options)
-    reasons = {}
-    for one in caught:
-        reasons |= getattr(one.message, "reasons", {})
+def compute_pixel(job, number, name, frame):
+    """Compute a partition of a HATS catalog.
+
+    Parameters
+    ----------
+    job : dict
+        What all partitions share.
+    number : int
+        Of the partition.
+    name : str
+        Of its file.
+    frame : `dask.delayed.Delayed`
+        Gives its rows, with the cells that they are in as index.
+
+    Returns
+    -------
+    rows, failed : int
+        Rows of the catalog, and how many of these have no result.
+    """
+    frame = frame.compute(scheduler="synchronous")
+    dataset = Dataset(job["output"])
+    if not len(frame):
+        dataset.write(number, name, None, 0, {})
+        return 0, 0
+    cells = frame.index.to_numpy(np.int64)
+    ra, dec = job["places"]
+    arrow = from_pandas(frame.rename(columns={ra: "ra", dec: "dec"}))
+    units = {"ra": "deg", "dec": "deg"} | (job["units"] or {})
+    catalog = with_units(to_table(arrow), units)
+    galaxies = positions_of(catalog if job["cutting"] else catalog["ra", "dec"])
+    rows = np.arange(len(catalog))
+    if job["cutting"]:
+        table, reasons = _cut(job, galaxies, np.zeros(len(catalog), np.int32))
+        names = names_of(catalog)
+        if names is not None:
+            table.add_column(names, name="name", index=0)
+    elif job["operation"] == "sample_stars":
+        key = next((key for key in IDS if key in catalog.colnames), None)
+        known = cells if key is None else catalog[key]
+        catalog["galaxy_id"] = rows
+        table, reasons = _call(job, catalog)
+        rows = np.asarray(table["galaxy_id"]).astype(int)
+        table["galaxy_id"] = known[rows]
+    else:
+        table, reasons = _call(job, catalog)
+    table["ra"], table["dec"] = galaxies["ra"][rows], galaxies["dec"][rows]
+    table.add_column(cells[rows], name="_healpix_29", index=0)
+    dataset.write(number, name, table, len(catalog), reasons)
+    return len(catalog), len(reasons)
+
+
+def compute_group(job, number, galaxies, rows, flags):
+    """Compute galaxies that lie together on the sky, wherever they stand in a catalog.
+
+    Parameters
+    ----------
+    job : dict
+        What all groups share.
+    number : int
+        Of the group.
+    galaxies : `~astropy.table.QTable`
+        From `galml.catalogs.plan.positions_of`.
+    rows : `~numpy.ndarray` of int
+        Where they stand in the catalog.
+    flags : `~numpy.ndarray` of int
+        Whether other entries of the catalog are near.
+
+    Returns
+    -------
+    rows, failed : int
+        How many they are, and how many have no result.
+    """
+    table, reasons = _cut(job, galaxies, flags)
+    table["_row"] = rows
+    table["_reason"] = [reasons.get(row, "") for row in range(len(rows))]
+    table = table[np.argsort(rows)]
+    Dataset(job["output"]).write_group(number, table, job["block"])
+    return len(rows), len(reasons)
+
+
+def assemble(job, start, stop, parts, names):
+    """Write partitions in the order of the catalog, out of groups.
+
+    Parameters
+    ----------
+    job : dict
+        What all share.
+    start, stop : int
+        Rows of the catalog.
+    parts : dict of int to str
+        Numbers and files of the partitions.
+    names : list of str or None
+        Of the galaxies.
+
+    Returns
+    -------
+    rows, failed : int
+        None of these, as they were counted before.
+    """
+    dataset, size = Dataset(job["output"]), job["size"]
+    table = dataset.read_groups(job["groups"], start, stop)
+    reasons = table["_reason"].tolist()
+    table.remove_columns(["_row", "_reason"])
+    if names is not None:
+        table.add_column(names, name="name", index=0)
+    for number, name in parts.items():
+        rows = slice(number * size - start, (number + 1) * size - start)
+        told = {row: text for row, text in enumerate(reasons[rows]) if text}
+        part = table[rows]
+        dataset.write(number, name, part, len(part), told)
+    return 0, 0
+
+
+def names_of(catalog):
+    """Give the names of galaxies as the catalog has them; None where it has none."""
+    key = next((key for key in IDS[1:] if key in catalog.colnames), None)
+    if key is None:
+        return None
+    return ["" if np.ma.is_masked(one) else str(one).strip() for one in catalog[key]]
+
+
+def close_tiles():
+    """Close the tiles that threads of this process hold open."""
+    while _surveys:
+        _surveys.popitem()[1][1].close()
+
+
+def _survey(job):
+    """Give the tiles, as this thread has them open."""
+    run, survey = _surveys.get(get_ident(), (None, None))
+    if run != job["run"]:
+        if survey is not None:
+            survey.close()
+        survey = Survey(QTable.read(job["tiles"]))
+        _surveys[get_ident()] = job["run"], survey
+    return survey
+
+
+def _call(job, data):
+    """Ask an operation, and collect why rows have no result."""
+    function, options = find_object(operations()[job["operation"]].function), {}
+    if job["sha256"] is not None:
+        model = load_model(job["model"], operation=job["operation"])
+        if model.sha256 != job["sha256"]:
+            raise ModelError(f"{job['model']}: another model on the worker")
+        options["model"] = model
+    options |= job["options"]
+    # With one thread, bytes do not depend on where they are computed.
+    with shared_threads(None), collected_reasons() as reasons:
+        try:
+            return function(data, **options), reasons
+        except InputError:
+            if len(data) != 1:
+                raise
+            # One object alone that cannot be used is an error, but a row of two.
+            table = function(data[[0, 0]], **options)
+            return table[: len(table) // 2], {0: reasons[0]}
+
+
+def _cut(job, galaxies, flags):
+    """Cut galaxies out of their tiles, tile by tile, and ask the operation."""
+    survey, cutting = _survey(job), job["cutting"]
+    points, scales, n_pixels = grid_of(galaxies, cutting)
+    reach = np.radians(scales / 3600) * n_pixels / np.sqrt(2)
+    rows, tiles = survey.find(points, reach)
+    opened = {tile: survey.open(tile) for tile in np.unique(tiles).tolist()}
+    reasons, paths = {}, {}
+    for row, tile in zip(rows.tolist(), tiles.tolist(), strict=True):
+        paths.setdefault(row, []).append(str(survey.table["path"][tile]))
+        if isinstance(opened[tile], str):
+            reasons[row] = opened[tile]
+    unread = list(reasons)
+    # Without a position, a row has no result, and goes the way of all others.
+    asked = galaxies.copy()
+    asked["ra"][unread] = np.nan
+    first = np.full(len(galaxies), len(survey.table))
+    first[rows[::-1]] = tiles[::-1]
+    order = np.argsort(first, kind="stable")
+    images = {band: [] for band in survey.bands}
+    for image in opened.values():
+        if not isinstance(image, str):
+            images[image.band].append(image)
+    images = {
+        band: some or [_blank(survey.unit, points)] for band, some in images.items()
+    }
+    tables, at = [], 0
+    with collected_reasons():
+        for stack in iter_cutouts(images, asked[order], **cutting):
+            part = order[at : at + len(stack)]
+            stack.flags |= flags[part]
+            if job["operation"] == "extract_cutouts":
+                table, some = _stack_table(stack, survey.unit)
+            else:
+                table, some = _call(job, stack)
+            lost = np.flatnonzero(stack.flags & int(Flag.UNREADABLE))
+            some |= {row: f"{paths[part[row]]} cannot be read" for row in lost.tolist()}
+            unread += part[lost].tolist()
+            reasons = {int(part[row]): text for row, text in some.items()} | reasons
+            tables.append(table)
+            at += len(part)
+    table = vstack(tables, metadata_conflicts="silent")[np.argsort(order)]
+    table["flags"][unread] |= int(Flag.FAILED | Flag.UNREADABLE)
+    for index, name in enumerate(("ra", "dec")):
+        if name in table.colnames:
+            table.remove_column(name)
+        table.add_column(galaxies[name], name=name, index=index)
     return table, reasons
 
 
-def _ask(job, function, catalog):
-    """Give an operation the rows as they are."""
-    return _call(function, catalog, job["options"])
+def _blank(unit, points):
+    """Make an image on which nothing is, for a band none of whose tiles is near."""
+    x, y, z = -points[np.isfinite(points).all(axis=1)][:1].sum(axis=0)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = np.degrees([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))])
+    wcs.wcs.cdelt = [-1e-4, 1e-4]
+    pixels = np.full((2, 2), np.nan)
+    # It has an uncertainty, not to tell of the others that they have none.
+    std = StdDevUncertainty(np.ones((2, 2)))
+    return NDData(pixels, uncertainty=std, unit=unit, wcs=wcs)
 
 
-def _cut_and_ask(job, function, catalog):
-    """Cut galaxies out of their tiles, tile by tile, and ask the operation."""
-    tiles, keys = job["tiles"], job["cutting"]
-    clean, sky, r_eff = read_catalog(catalog, None)
-    n_pixels, scales = plan_sizes(
-        keys["size"],
-        keys["n_pixels"],
-        keys["pixel_scale"],
-        tiles["pixel_scale"][0],
-        r_eff,
-        len(clean),
-    )
-    points = sky.cartesian.xyz.value.T
-    reach = np.radians(scales / 3600) * n_pixels / np.sqrt(2)
-    rows, found = find_tiles(tiles, points, reach)
-    lost = _unreadable(tiles, np.unique(found), keys["hdu"])
-    failed = {
-        row: lost[tile]
-        for row, tile in zip(rows.tolist(), found.tolist(), strict=True)
-        if tile in lost
-    }
-    images = _images(tiles, np.setdiff1d(found, list(lost)), lost, keys["hdu"])
-    # Without a position, a row has no result, and goes the way of all others.
-    ra, dec = sky.ra.deg.copy(), sky.dec.deg.copy()
-    ra[list(failed)] = np.nan
-    first = np.full(len(clean), len(tiles))
-    first[rows[::-1]] = found[::-1]
-    order = np.argsort(first, kind="stable")
-    asked = clean[[n for n in clean.colnames if n in ("name", "id", "r_eff")]]
-    asked["ra"], asked["dec"] = ra * u.deg, dec * u.deg
-    tables, reasons, at = [], {}, 0
-    with warnings.catch_warnings():
-        # What the images do not show is told by the operation, row by row.
-        warnings.filterwarnings("ignore", category=GalmlWarning)
-        for stack in iter_cutouts(images, asked[order], **keys):
-            table, some = _call(function, stack, job["options"])
-            for name in ("dec", "ra"):
-                if name not in table.colnames:
-                    unknown = np.full(len(table), np.nan) * u.deg
-                    table.add_column(unknown, name=name, index="name" in table.colnames)
-            tables.append(table)
-            reasons |= {int(order[at + row]): text for row, text in some.items()}
-            at += len(stack)
-    table = vstack(tables, metadata_conflicts="silent")[np.argsort(order)]
-    if failed:
-        table["flags"][list(failed)] |= int(Flag.FAILED | Flag.UNREADABLE)
-    return table, reasons | failed
-
-
-def _unreadable(tiles, wanted, hdu):
-    """Tell which tiles cannot be opened, and why."""
-    lost = {}
-    with OpenFiles() as files:
-        for tile in wanted.tolist():
-            try:
-                open_image(str(tiles["path"][tile]), files, hdu=hdu)
-            except (GalmlError, OSError) as error:
-                lost[tile] = reason_of(error)
-    return lost
-
-
-def _images(tiles, wanted, lost, hdu):
-    """Give tiles by band; one that can be read where none of a band is wanted."""
-    images = {}
-    for band in dict.fromkeys(tiles["band"].tolist()):
-        own = np.flatnonzero(tiles["band"] == band)
-        some = np.intersect1d(own, wanted).tolist()
-        for tile in [] if some else own.tolist():
-            if tile not in lost and not _unreadable(tiles, np.array([tile]), hdu):
-                some = [tile]
-                break
-        if not some:
-            raise FileError("images", f"no tile of {band} can be read", "one at least")
-        images[band] = [str(tiles["path"][tile]) for tile in some]
-    return images
+def _stack_table(stack, unit):
+    """Make a table of cutouts, with NaN where they are masked."""
+    table = QTable(meta=dict(stack.meta) | {"NPIXELS": stack.data.shape[-1]})
+    for index, band in enumerate(stack.bands):
+        for name, values in {
+            band: stack.data,
+            f"{band}_err": None if stack.uncertainty is None else stack.uncertainty,
+        }.items():
+            if values is None:
+                continue
+            values = u.Quantity(values[:, index], copy=True).to(unit)
+            if stack.mask is not None:
+                values[stack.mask[:, index]] = np.nan
+            table[name] = values
+    table["pixel_scale"] = stack.pixel_scale
+    table["masked_fraction"] = stack.catalog["masked_fraction"]
+    table["flags"] = stack.flags
+    failed = np.flatnonzero(stack.flags & int(Flag.FAILED))
+    return table, {row: "no usable pixel" for row in failed.tolist()}

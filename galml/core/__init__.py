@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "InputUnitError",
             "MissingFileError",
             "ModelError",
+            "RunError",
             "WeightsError",
         ],
         "flags": ["DESCRIPTIONS", "Flag", "decode_flags"],

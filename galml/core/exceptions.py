@@ -72,6 +72,10 @@ class WeightsError(ModelError):
     """A file of weights is damaged, or is not the file that was expected."""
 
 
+class RunError(GalmlError, RuntimeError):
+    """A run on several workers came to no end; the same call goes on with it."""
+
+
 class GalmlWarning(AstropyUserWarning):
     """Every warning that galml issues.
 

@@ -2,6 +2,8 @@
 """The one way out: tables with units, flags and provenance."""
 
 import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 import astropy.units as u
@@ -12,7 +14,17 @@ from galml.core.columns import describe
 from galml.core.exceptions import GalmlError, GalmlWarning
 from galml.core.flags import Flag
 
-__all__ = ["build_table", "failure_flags", "reason_of", "to_votable", "warn_batch"]
+__all__ = [
+    "build_table",
+    "collected_reasons",
+    "failure_flags",
+    "reason_of",
+    "to_votable",
+    "warn_batch",
+]
+
+#: Where reasons go, in place of a warning.
+_collector = ContextVar("collector", default=None)
 
 
 def build_table(
@@ -202,7 +214,28 @@ def warn_batch(flags, errors, *, stacklevel=3):
         if len(errors) == len(rows):
             pairs = zip(rows, errors, strict=True)
             warning.reasons = {row: reason_of(e) for row, e in pairs if e is not None}
-        warnings.warn(warning, stacklevel=stacklevel)
+        collector = _collector.get()
+        if collector is None:
+            warnings.warn(warning, stacklevel=stacklevel)
+        else:
+            collector.update(warning.reasons)
+
+
+@contextmanager
+def collected_reasons():
+    """Collect why rows have no result, in place of warnings, for one thread.
+
+    Yields
+    ------
+    dict of int to str
+        By number of the row, as `warn_batch` tells them.
+    """
+    reasons = {}
+    token = _collector.set(reasons)
+    try:
+        yield reasons
+    finally:
+        _collector.reset(token)
 
 
 def reason_of(error):

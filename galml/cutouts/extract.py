@@ -18,7 +18,7 @@ from galml.cutouts.images import OpenFiles, is_per_pixel, open_images
 from galml.cutouts.matching import plan_psfs
 from galml.cutouts.stack import CutoutStack
 
-__all__ = ["extract_cutouts", "iter_cutouts"]
+__all__ = ["extract_cutouts", "flag_neighbors", "iter_cutouts"]
 
 
 def extract_cutouts(
@@ -279,7 +279,7 @@ def iter_cutouts(
             per_pixel=bool(per_pixel),
             dtype=np.dtype(dtype),
         )
-        flags = flags | _flag_neighbors(sky, scales * n_pixels / 2.0)
+        flags = flags | flag_neighbors(sky, scales * n_pixels / 2.0)
         all_flags, errors = [], []
         starts = range(0, max(len(sky), 1), int(chunk))
         for start in tqdm(starts, unit="chunk", disable=not progress):
@@ -363,8 +363,21 @@ def _level(saturation, tile):
     return float(level)
 
 
-def _flag_neighbors(sky, reach):
-    """Flag positions that have another one within reach (arcsec)."""
+def flag_neighbors(sky, reach):
+    """Flag positions that have another one within reach.
+
+    Parameters
+    ----------
+    sky : `~astropy.coordinates.SkyCoord`
+        Shape (n,): ICRS positions; NaN where there is none.
+    reach : `~numpy.ndarray`
+        Shape (n,), in arcsec; NaN is nothing.
+
+    Returns
+    -------
+    `~numpy.ndarray` of int
+        Shape (n,): the bit ``NEIGHBORS`` of `galml.core.Flag`, or none.
+    """
     flags = np.zeros(len(sky), np.int32)
     known = np.flatnonzero(np.isfinite(sky.ra.deg) & np.isfinite(sky.dec.deg))
     if len(known) > 1:

@@ -7,11 +7,11 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 
 SIDE, SCALE = 160, 0.4
+#: Where four cells of the sphere meet, at each level.
+CENTER = 45, 0
 
 
-@pytest.fixture
-def survey(tmp_path):
-    """Four tiles that meet at a corner, and galaxies on them and on their seams."""
+def _make_survey(tmp_path):
     rng = np.random.default_rng(3)
     x, y = rng.uniform(25, 2 * SIDE - 25, (2, 24))
     x[0], y[0] = SIDE - 0.5, 60.0
@@ -25,7 +25,7 @@ def survey(tmp_path):
     for name, (j, i) in {"a": (0, 0), "b": (0, 1), "c": (1, 0), "d": (1, 1)}.items():
         wcs = WCS(naxis=2)
         wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-        wcs.wcs.crval, wcs.wcs.cdelt = [150, 2], [-SCALE / 3600, SCALE / 3600]
+        wcs.wcs.crval, wcs.wcs.cdelt = CENTER, [-SCALE / 3600, SCALE / 3600]
         wcs.wcs.crpix = [SIDE + 0.5 - i * SIDE, SIDE + 0.5 - j * SIDE]
         header = wcs.to_header()
         header["BUNIT"], header["BAND"] = "nJy", "r"
@@ -36,6 +36,17 @@ def survey(tmp_path):
     catalog = QTable({"id": np.arange(24) + 100, "ra": sky.ra, "dec": sky.dec})
     catalog["r_eff"] = r_eff * u.arcsec
     return folder, catalog
+
+
+@pytest.fixture(scope="session")
+def make_survey():
+    """Four tiles that meet at a corner, and galaxies on them and on their seams."""
+    return _make_survey
+
+
+@pytest.fixture
+def survey(tmp_path):
+    return _make_survey(tmp_path)
 
 
 @pytest.fixture

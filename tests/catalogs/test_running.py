@@ -1,24 +1,19 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-import os
-import signal
-import subprocess
-import sys
-import time
+import warnings
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 import pandas
 import pytest
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
 
 import galml
 from galml import catalogs
 from galml.core import FileError, Flag, GalmlWarning, InputError
 
 COLUMNS = ["spin", "spin_err", "ellipticity", "novelty"]
-
-
-def bytes_of(output):
-    return {path.name: path.read_bytes() for path in output.glob("part-*")}
 
 
 def test_survey_gives_what_the_plain_call_gives(survey, tmp_path):
@@ -29,19 +24,23 @@ def test_survey_gives_what_the_plain_call_gives(survey, tmp_path):
         n_pixels=72,
     )  # fmt: skip
     plain = galml.spin(stack)
+    # Neighbors of which one cannot tell, where they are in another partition.
+    assert 0 < np.count_nonzero(plain["flags"] & int(Flag.NEIGHBORS)) < 24
     summary = catalogs.run(
         "spin",
         catalog,
         images=str(folder / "*.fits"),
         output=tmp_path / "out",
-        partition_size=10,
+        partition_size=5,
     )
-    assert summary == {"rows": 24, "partitions": 3, "computed": 3, "failed": 0}
+    assert summary == {"rows": 24, "partitions": 5, "computed": 5, "failed": 0}
     table = catalogs.read(tmp_path / "out")
     assert table["name"].tolist() == [str(i) for i in catalog["id"]]
     assert np.isfinite(table["spin"]).all()
     for name in COLUMNS:
         np.testing.assert_allclose(table[name], plain[name], rtol=2e-5, atol=1e-5)
+    assert table["flags"].tolist() == plain["flags"].tolist()
+    np.testing.assert_allclose(table["ra"], catalog["ra"], rtol=1e-12)
     assert table["ra"].unit == u.deg and table.meta["OPERATN"] == "spin"
     frame = pandas.read_parquet(tmp_path / "out")
     assert frame["spin"].tolist() == table["spin"].tolist()
@@ -63,54 +62,134 @@ def test_a_tile_that_cannot_be_read_is_flagged_rows(survey, tmp_path):
     assert all("d.fits" in reason for reason in told["reason"])
 
 
-def test_files_are_the_same_after_a_kill(galaxies, tmp_path):
-    galaxies[:6].write(tmp_path / "galaxies.ecsv")
-    code = (
-        "import sys; from galml import catalogs; catalogs.run('sample_stars', "
-        "sys.argv[1], output=sys.argv[2], n=8000, seed=1, partition_size=1)"
+def test_each_tile_is_opened_once(survey, tmp_path, monkeypatch):
+    """However rows of neighbors are spread over partitions."""
+    folder, catalog = survey
+    tiles = catalogs.index(str(folder / "*.fits"))
+    opened, real = [], fits.open
+    monkeypatch.setattr(fits, "open", lambda f, **o: opened.append(f) or real(f, **o))
+    output = tmp_path / "out"
+    catalogs.run("spin", catalog, images=tiles, output=output, partition_size=3)
+    assert sorted(opened) == sorted(tiles["path"])
+
+
+def test_galaxies_on_seams_take_both_tiles(survey, tmp_path):
+    folder, catalog = survey
+    options = {"size": 20 * u.arcsec, "n_pixels": 50, "partition_size": 7}
+    catalogs.run(
+        "extract_cutouts",
+        catalog,
+        images=str(folder / "*.fits"),
+        output=tmp_path / "out",
+        **options,
     )
-    source, output = tmp_path / "galaxies.ecsv", tmp_path / "out"
-    process = subprocess.Popen([sys.executable, "-c", code, source, output])
-    limit = time.monotonic() + 300
-    while len(list(output.glob("part-*"))) < 2 and time.monotonic() < limit:
-        assert process.poll() is None, "ended before it was killed"
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    there = bytes_of(output)
-    assert 2 <= len(there) < 6
-    options = {"n": 8000, "seed": 1, "partition_size": 1}
-    with pytest.raises(FileError, match="other options"):
-        catalogs.run("sample_stars", source, output=output, **options | {"n": 7})
-    summary = catalogs.run("sample_stars", source, output=output, **options)
-    assert summary["computed"] == 6 - len(there)
-    catalogs.run("sample_stars", source, output=tmp_path / "other", **options)
-    assert bytes_of(output) == bytes_of(tmp_path / "other")
-    assert not list(output.glob("_tmp*"))
-    again = catalogs.run("sample_stars", source, output=output, **options)
-    assert again["computed"] == 0
+    table = catalogs.read(tmp_path / "out")
+    assert table["r"].unit == u.nJy and table["r"].shape == (24, 50, 50)
+    assert table["name"].tolist() == [str(i) for i in catalog["id"]]
+    # The first galaxy is in the middle of a seam.
+    assert np.isfinite(table["r"][0]).all() and table["masked_fraction"][0] == 0
+    peaks = table["r"].value.reshape(24, -1).argmax(axis=1)
+    assert peaks[0] in (24 * 50 + 24, 24 * 50 + 25, 25 * 50 + 24, 25 * 50 + 25)
+    stack = galml.extract_cutouts(
+        {"r": sorted(map(str, folder.glob("*.fits")))},
+        catalog,
+        size=20 * u.arcsec,
+        n_pixels=50,
+    )
+    plain = np.where(stack.mask, np.nan, stack.data.value)[:, 0]
+    np.testing.assert_allclose(table["r"].value, plain, rtol=1e-5, atol=1e-4)
+    assert table["flags"].tolist() == stack.flags.tolist()
 
 
-def test_workers_give_what_one_process_gives(galaxies, tmp_path):
-    distributed = pytest.importorskip("distributed")
-    options = {"n": 50, "seed": 1, "partition_size": 2}
-    catalogs.run("sample_stars", galaxies, output=tmp_path / "one", **options)
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+def test_a_tile_that_breaks_off_is_flagged_rows(survey, tmp_path):
+    folder, catalog = survey
+    whole = (folder / "d.fits").read_bytes()
+    (folder / "d.fits").write_bytes(whole[: len(whole) // 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyUserWarning)
+        tiles = catalogs.index(str(folder / "*.fits"))
+    with pytest.warns(GalmlWarning, match="rows have no result") as caught:
+        catalogs.run("spin", catalog, images=tiles, output=tmp_path / "out")
+    assert len(caught) == 1
+    table = catalogs.read(tmp_path / "out")
+    lost = (table["flags"] & int(Flag.UNREADABLE)) != 0
+    assert 0 < lost.sum() < 24 and np.isnan(table["spin"][lost]).all()
+    told = catalogs.failures(tmp_path / "out")
+    assert told["row"].tolist() == np.flatnonzero(lost).tolist()
+    assert all("d.fits" in reason for reason in told["reason"])
+
+
+def test_no_tile_of_the_only_band_can_be_read(survey, tmp_path):
+    folder, catalog = survey
+    tiles = catalogs.index(str(folder / "*.fits"))
+    for path in tiles["path"]:
+        Path(path).write_bytes(b"no image")
+    with pytest.warns(GalmlWarning, match="24 of 24 rows"):
+        summary = catalogs.run("spin", catalog, images=tiles, output=tmp_path / "out")
+    assert summary["failed"] == 24
+    assert (catalogs.read(tmp_path / "out")["flags"] & int(Flag.UNREADABLE)).all()
+
+
+def test_rows_without_a_position_or_off_all_tiles(survey, tmp_path):
+    folder, catalog = survey
+    catalog["ra"][3] = np.nan
+    catalog["dec"][5] = -40 * u.deg
+    with pytest.warns(GalmlWarning, match="2 of 24 rows"):
+        catalogs.run(
+            "spin",
+            catalog,
+            images=str(folder / "*.fits"),
+            output=tmp_path / "out",
+            partition_size=1,
+        )
+    told = catalogs.failures(tmp_path / "out")
+    assert told["row"].tolist() == [3, 5] and all(told["reason"])
+    table = catalogs.read(tmp_path / "out")
+    assert np.flatnonzero(np.isnan(table["spin"])).tolist() == [3, 5]
+
+
+def test_a_single_bad_galaxy_in_a_partition(galaxies, tmp_path):
+    galaxies["median_age"][4] = np.nan
+    with pytest.warns(GalmlWarning, match="1 of 12 rows"):
         catalogs.run(
             "sample_stars",
             galaxies,
-            output=tmp_path / "two",
-            scheduler=client,
-            **options,
+            output=tmp_path / "out",
+            n=3,
+            seed=1,
+            partition_size=1,
         )
-    one, two = (catalogs.read(tmp_path / name) for name in ("one", "two"))
-    assert len(one) == 600 and one["galaxy_id"].tolist() == two["galaxy_id"].tolist()
-    np.testing.assert_allclose(one["x"], two["x"], rtol=1e-4, atol=1e-5 * u.kpc)
+    assert catalogs.failures(tmp_path / "out")["row"].tolist() == [4]
+    with pytest.warns(GalmlWarning):
+        plain = galml.sample_stars(galaxies, n=3, seed=1)
+    table = catalogs.read(tmp_path / "out")
+    assert table["galaxy_id"].tolist() == plain["galaxy_id"].tolist()
+    np.testing.assert_allclose(table["x"], plain["x"], rtol=1e-4, atol=1e-5 * u.kpc)
+
+
+def test_progress_tells_the_failed_and_sums_up(galaxies, tmp_path, capsys):
+    galaxies["median_age"][4] = np.nan
+    with pytest.warns(GalmlWarning):
+        catalogs.run(
+            "sample_stars",
+            galaxies,
+            output=tmp_path / "out",
+            progress=True,
+            n=3,
+            partition_size=5,
+        )
+    told = capsys.readouterr().err
+    assert "12/12" in told and "galaxy/s, failed=1" in told
+    assert "12 rows in 3 partitions, 3 of them new, 1 rows without a result" in told
+
+
+def test_a_tile_that_was_replaced_is_another_input(survey, tmp_path):
+    folder, catalog = survey
+    options = {"images": str(folder / "*.fits"), "output": tmp_path / "out"}
+    catalogs.run("spin", catalog, **options)
+    (folder / "a.fits").write_bytes((folder / "b.fits").read_bytes())
+    with pytest.raises(FileError, match="other options or inputs"):
+        catalogs.run("spin", catalog, **options)
 
 
 def test_refusals(galaxies, tmp_path):
@@ -122,6 +201,10 @@ def test_refusals(galaxies, tmp_path):
         catalogs.run("sample_stars", galaxies, output=tmp_path / "out", radius=3)
     with locked(tmp_path / "out"), pytest.raises(FileError, match="another run"):
         catalogs.run("sample_stars", galaxies, output=tmp_path / "out", n=5)
+    with pytest.raises(InputError, match="column 'mass'"):
+        catalogs.run(
+            "sample_stars", galaxies, output=tmp_path / "out", units={"mass": "Msun"}
+        )
     with pytest.raises(InputError, match="no run has come to its end"):
         catalogs.read(tmp_path / "out")
     (tmp_path / "full").mkdir()

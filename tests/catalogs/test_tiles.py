@@ -4,7 +4,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from galml.catalogs import index
-from galml.catalogs.tiles import find_tiles
+from galml.catalogs.tiles import Survey
 from galml.core import GalmlWarning, InputError
 
 
@@ -14,10 +14,10 @@ def test_galaxies_on_seams_have_both_tiles(survey):
     assert table["band"].tolist() == ["r"] * 4
     np.testing.assert_allclose(table["pixel_scale"].value, 0.4, rtol=1e-6)
     points = SkyCoord(catalog["ra"], catalog["dec"]).cartesian.xyz.value.T
-    rows, tiles = find_tiles(table, points, np.zeros(24))
+    rows, tiles = Survey(table).find(points, np.zeros(24))
     assert tiles[rows == 0].tolist() == [0, 1]
     assert set(rows.tolist()) == set(range(24))
-    rows, tiles = find_tiles(table, -points, np.zeros(24))
+    rows, tiles = Survey(table).find(-points, np.zeros(24))
     assert len(rows) == 0
 
 

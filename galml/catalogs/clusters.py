@@ -1,0 +1,135 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Where partitions are computed: here, or by workers of dask."""
+
+import warnings
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+
+from astropy.utils.exceptions import AstropyUserWarning
+
+from galml.catalogs.work import close_tiles
+from galml.core.exceptions import RunError
+
+__all__ = ["workers"]
+
+#: Partitions that wait, for each thread of the workers, and at least.
+WAITING, LEAST = 2, 8
+
+
+@contextmanager
+def workers(scheduler):
+    """Have tasks carried out.
+
+    Parameters
+    ----------
+    scheduler : str or `distributed.Client`
+        "none" is this process, "local" all of its processors; an address or a client
+        is used as it is.
+
+    Yields
+    ------
+    callable
+        Takes an iterable of tasks (function and arguments), and yields what each gives
+        as it is ready; tasks are taken no faster than they are carried out.
+
+    Raises
+    ------
+    ImportError
+        Where there is to be more than this process, and no dask.
+    galml.core.RunError
+        When workers cannot be started, or are lost.
+    """
+    if isinstance(scheduler, str) and scheduler == "none":
+        try:
+            yield _here
+        finally:
+            close_tiles()
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        message = "several workers need dask: pip install 'galml[distributed]'"
+        raise ImportError(message) from error
+    if isinstance(scheduler, Client):
+        yield partial(_on_client, scheduler)
+    elif scheduler == "local":
+        with _local_cluster() as cluster, Client(cluster) as client:
+            yield partial(_on_client, client)
+    else:
+        with Client(scheduler) as client:
+            yield partial(_on_client, client)
+
+
+def _here(tasks):
+    """Carry out tasks in this process, one after the other."""
+    for function, *arguments in tasks:
+        with warnings.catch_warnings():
+            # What is wrong with images and galaxies is told row by row.
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            result = function(*arguments)
+        yield result
+
+
+def _local_cluster():
+    """Start a worker of one thread for each processor of this machine."""
+    from dask.system import CPU_COUNT
+    from distributed import LocalCluster
+
+    try:
+        return LocalCluster(
+            n_workers=CPU_COUNT, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        )
+    except RuntimeError as error:
+        raise RunError(
+            "workers cannot be started; a script has to call this below "
+            "if __name__ == '__main__', or with scheduler='none'"
+        ) from error
+
+
+def _on_client(client, tasks):
+    """Carry out tasks on the workers of a scheduler."""
+    from distributed import CancelledError, KilledWorker, as_completed
+    from distributed.comm import CommClosedError
+
+    tasks, waiting, killed = iter(tasks), as_completed(), []
+
+    def submit():
+        threads, on_gpus = client.run_on_scheduler(_capacity)
+        resources = {"GPU": 1} if on_gpus else None
+        room = max(LEAST, WAITING * threads) - waiting.count()
+        for function, *arguments in islice(tasks, max(room, 0)):
+            waiting.add(
+                client.submit(function, *arguments, pure=False, resources=resources)
+            )
+
+    try:
+        submit()
+        for future in waiting:
+            try:
+                yield future.result()
+            except KilledWorker as error:
+                # Others are none the worse for it.
+                killed.append(error)
+            future.release()
+            submit()
+    except (CancelledError, CommClosedError, TimeoutError) as error:
+        raise RunError(
+            f"the scheduler is lost ({error}); the same call goes on with the run"
+        ) from error
+    finally:
+        if client.status == "running":
+            client.cancel(list(waiting.futures))
+            client.run(close_tiles)
+    if killed:
+        raise RunError(
+            f"{len(killed)} partitions killed their workers ({killed[0]}); others are "
+            "done, and the same call tries these again"
+        ) from killed[0]
+
+
+def _capacity(dask_scheduler):
+    """Count the threads of all workers, and tell whether any is for a GPU."""
+    found = dask_scheduler.workers.values()
+    threads = sum(worker.nthreads for worker in found)
+    return threads, any("GPU" in worker.resources for worker in found)

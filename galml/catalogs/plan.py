@@ -1,0 +1,146 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""In which order galaxies are cut out, so that each tile is opened once."""
+
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import QTable
+
+from galml.cutouts.extract import flag_neighbors
+from galml.cutouts.targets import plan_sizes, read_catalog
+
+__all__ = ["Plan", "grid_of", "plan_order", "positions_of"]
+
+#: Columns that tell where galaxies are and how large, in lower case.
+PLACES = ("ra", "dec", "raj2000", "dej2000", "r_eff")
+#: Rows whose positions are read, and whose neighbors are found, at one time.
+STRIP = 65_536
+
+
+@dataclass
+class Plan:
+    """Galaxies of a catalog, and the order in which they are cut out.
+
+    Attributes
+    ----------
+    galaxies : `~astropy.table.QTable`
+        Row by row of the catalog, what `positions_of` gives.
+    flags : `~numpy.ndarray` of int
+        Whether another entry of the catalog is near.
+    order : `~numpy.ndarray` of int
+        Rows, tile after tile.
+    """
+
+    galaxies: QTable
+    flags: np.ndarray
+    order: np.ndarray
+
+
+def plan_order(source, survey, cutting):
+    """Read where galaxies are, and order them by their tiles.
+
+    Parameters
+    ----------
+    source : object
+        From `galml.catalogs.sources.open_source`.
+    survey : `galml.catalogs.tiles.Survey`
+        The tiles.
+    cutting : dict
+        Keywords of the cutouts.
+
+    Returns
+    -------
+    Plan
+        In memory as 36 bytes for each galaxy.
+    """
+    names = [name for name in source.names if name.lower() in PLACES]
+    if not {"ra", "raj2000"} & {name.lower() for name in names}:
+        names = None
+    parts, firsts, reaches = [], [], []
+    for batch in source.batches(STRIP, names):
+        galaxies = positions_of(batch)
+        points, scales, n_pixels = grid_of(galaxies, cutting)
+        reach = np.radians(scales / 3600) * n_pixels / np.sqrt(2)
+        rows, tiles = survey.find(points, reach)
+        first = np.full(len(batch), len(survey.table), np.int32)
+        first[rows[::-1]] = tiles[::-1]
+        parts.append(galaxies)
+        firsts.append(first)
+        reaches.append((scales * n_pixels / 2).astype(np.float32))
+    galaxies = QTable(
+        {
+            name: np.concatenate([part[name] for part in parts])
+            for name in parts[0].colnames
+        }
+    )
+    order = np.argsort(np.concatenate(firsts), kind="stable")
+    return Plan(galaxies, _neighbors(galaxies, np.concatenate(reaches)), order)
+
+
+def positions_of(catalog):
+    """Read positions, sizes and names.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`
+        As `galml.extract_cutouts` takes it.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        Columns ``ra`` and ``dec`` (NaN where there is none), and ``r_eff`` where the
+        catalog has it.
+    """
+    _, sky, r_eff = read_catalog(catalog, None)
+    galaxies = QTable({"ra": sky.ra.deg * u.deg, "dec": sky.dec.deg * u.deg})
+    if r_eff is not None:
+        galaxies["r_eff"] = r_eff * u.arcsec
+    return galaxies
+
+
+def grid_of(galaxies, cutting):
+    """Work out where the pixels of cutouts lie.
+
+    Parameters
+    ----------
+    galaxies : `~astropy.table.QTable`
+        From `positions_of`.
+    cutting : dict
+        Keywords of the cutouts.
+
+    Returns
+    -------
+    points : `~numpy.ndarray`
+        Shape (n, 3): unit vectors of the positions.
+    scales : `~numpy.ndarray`
+        Shape (n,): arcsec per pixel.
+    n_pixels : int
+        Pixels on a side.
+    """
+    r_eff = galaxies["r_eff"].value if "r_eff" in galaxies.colnames else None
+    size, n_pixels, scale = (cutting[k] for k in ("size", "n_pixels", "pixel_scale"))
+    n_pixels, scales = plan_sizes(size, n_pixels, scale, scale, r_eff, len(galaxies))
+    sky = SkyCoord(galaxies["ra"], galaxies["dec"])
+    return sky.cartesian.xyz.value.T, scales, n_pixels
+
+
+def _neighbors(galaxies, reach):
+    """Flag galaxies with another one near, strip by strip of the sky."""
+    dec = galaxies["dec"].value
+    order = np.argsort(dec, kind="stable")
+    sorted_dec = dec[order]
+    known = np.isfinite(sorted_dec).sum()
+    flags = np.zeros(len(galaxies), np.int32)
+    margin = np.nan_to_num(reach).max(initial=0.0) / 3600
+    for start in range(0, known, STRIP):
+        stop = min(start + STRIP, known)
+        edges = sorted_dec[start] - margin, sorted_dec[stop - 1] + margin
+        low, high = np.searchsorted(sorted_dec[:known], edges)
+        high = max(high, stop)
+        rows = order[low:high]
+        sky = SkyCoord(galaxies["ra"][rows], galaxies["dec"][rows])
+        found = flag_neighbors(sky, reach[rows])
+        flags[order[start:stop]] = found[start - low : stop - low]
+    return flags

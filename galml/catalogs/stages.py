@@ -1,0 +1,130 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What is to be done for a run: stages, each of tasks that do not need each other.
+
+A task is a function of `galml.catalogs.work` and its arguments.
+"""
+
+from itertools import repeat
+
+import numpy as np
+from astropy.table import QTable
+
+from galml.catalogs.dataset import Dataset
+from galml.catalogs.plan import plan_order
+from galml.catalogs.tiles import Survey
+from galml.catalogs.work import (
+    IDS,
+    assemble,
+    compute_group,
+    compute_pixel,
+    compute_rows,
+    names_of,
+)
+
+__all__ = ["pixel_stages", "row_stages", "tile_stages"]
+
+#: Partitions that are put together at one time.
+BLOCK = 64
+
+
+def pixel_stages(job, source, missing):
+    """Compute the partitions of a HATS catalog.
+
+    Parameters
+    ----------
+    job : dict
+        What all tasks share.
+    source : `galml.catalogs.hats.HatsSource`
+        The catalog.
+    missing : dict of int to str
+        Numbers and files of the partitions that are wanted.
+
+    Yields
+    ------
+    iterator of tuple
+        The tasks.
+    """
+    job = job | {"places": source.names, "units": source.units}
+    yield (
+        (compute_pixel, job, number, name, source.frame(number))
+        for number, name in missing.items()
+    )
+
+
+def row_stages(job, source, missing, size):
+    """Compute partitions of consecutive rows.
+
+    Parameters
+    ----------
+    job : dict
+        What all tasks share.
+    source : object
+        From `galml.catalogs.sources.open_source`.
+    missing : dict of int to str
+        Numbers and files of the partitions that are wanted.
+    size : int
+        Rows in a partition.
+
+    Yields
+    ------
+    iterator of tuple
+        The tasks.
+    """
+    numbered = job["operation"] == "sample_stars" and not set(IDS) & set(source.names)
+
+    def tasks():
+        for number, batch in enumerate(source.batches(size)):
+            if numbered:
+                batch["galaxy_id"] = number * size + np.arange(len(batch))
+            if number in missing:
+                yield compute_rows, job, number, missing[number], batch
+
+    yield tasks()
+
+
+def tile_stages(job, source, missing, size):
+    """Compute galaxies tile by tile, and then put them into the order of the catalog.
+
+    Parameters
+    ----------
+    job : dict
+        What all tasks share.
+    source : object
+        From `galml.catalogs.sources.open_source`.
+    missing : dict of int to str
+        Numbers and files of the partitions that are wanted.
+    size : int
+        Rows in a partition.
+
+    Yields
+    ------
+    iterator of tuple
+        The tasks.
+    """
+    total, block = source.length, BLOCK * size
+    starts = range(0, total, size)
+    job = job | {"size": size, "block": block, "groups": len(starts)}
+    dataset = Dataset(job["output"])
+
+    def groups():
+        plan = plan_order(source, Survey(QTable.read(job["tiles"])), job["cutting"])
+        for number, start in enumerate(starts):
+            rows = plan.order[start : start + size]
+            if not dataset.group(number).exists():
+                galaxies, flags = plan.galaxies[rows], plan.flags[rows]
+                yield compute_group, job, number, galaxies, rows, flags
+
+    def blocks():
+        ids = [name for name in IDS[1:] if name in source.names][:1]
+        batches = source.batches(block, ids) if ids else repeat(None)
+        for start, batch in zip(range(0, total, block), batches, strict=False):
+            stop = min(start + block, total)
+            numbers = range(start // size, -(-stop // size))
+            parts = {number: missing[number] for number in numbers if number in missing}
+            if parts:
+                names = None if batch is None else names_of(batch)
+                yield assemble, job, start, stop, parts, names
+
+    if not all(dataset.group(number).exists() for number in range(len(starts))):
+        yield groups()
+    yield blocks()
