@@ -19,20 +19,20 @@ from galml.core.fitting import fit_prepared, new_network
 from galml.core.model import GalaxyModel
 from galml.mergers.fitting import MergerRecipe
 from galml.mergers.mock_data import mock_data_set
-from galml.mergers.network import MergerNet
+from galml.mergers.network import WIDTHS, MergerNet
 from galml.mocks import MERGER_POPULATION
 
 #: Batches that are made at a time.
 CHUNK = 10
 #: For each set and place the number of batches; and the seeds of the sets.
 STREAMS = {
-    "training": {"deep": 180, "near": 60},
+    "training": {"deep": 360, "near": 60},
     "validation": {"deep": 10, "near": 10},
     "calibration": {"deep": 40, "near": 20},
 }
 SEEDS = {"training": 3001, "validation": 3002, "calibration": 3003}
 OPTIONS = {"n_particles": 8000}
-TRAINING = {"batch_size": 128, "dtype": "bfloat16"}
+BATCH, TRAINING = {"deep": 256, "near": 128}, {"dtype": "bfloat16"}
 #: Epochs, highest learning rate and seed of each round of the networks for deep and
 #: nearby images. The latter are few: the longer it learns from mocks, the less it knows
 #: observed galaxies, as the development half of those of the Galaxy Zoo says.
@@ -81,7 +81,7 @@ def card():
             seeds=SEEDS,
             mocks=OPTIONS,
             epochs=EPOCHS,
-            training=TRAINING,
+            training=TRAINING | {"batch_size": BATCH},
         ),
     }
 
@@ -110,7 +110,7 @@ def mocks(name, places, cache=None):
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def fitted(where, cache):
+def fitted(where, widths, cache):
     """Train the network for mocks of one place, round by round."""
     model, sets = None, [mocks(name, (where,), cache) for name in SEEDS]
     for number, (epochs, rate, seed) in enumerate(EPOCHS[where]):
@@ -118,12 +118,13 @@ def fitted(where, cache):
             MergerRecipe(),
             *sets,
             model=model,
-            settings={"branches": 1},
+            settings={"widths": [widths]},
             epochs=epochs,
             learning_rate=rate,
             seed=seed,
             checkpoint=cache and cache / f"{where}-{number}.checkpoint",
             progress=True,
+            batch_size=BATCH[where],
             **TRAINING,
         )
     return model
@@ -131,7 +132,8 @@ def fitted(where, cache):
 
 def train(cards, cache=None):
     """Train networks for deep and for nearby images, and make one model of them."""
-    parts = [fitted(where, cache) for where in EPOCHS]
+    places = zip(EPOCHS, WIDTHS, strict=True)
+    parts = [fitted(where, widths, cache) for where, widths in places]
     yield NAME, joined(parts, cards[NAME], cache)
 
 

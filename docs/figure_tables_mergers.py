@@ -206,7 +206,18 @@ def _figure(row):
     }
 
 
+def published(results):
+    """The published network beside the default one."""
+    card = results["published"]["card"]
+    note = (
+        f"{card['training_images']} images trained the published network in "
+        f"{card['epochs']} epochs."
+    )
+    return CLASSES, results["figures"], note
+
+
 MERGER_TABLES = {
+    "mergers/published": published,
     "mergers_mocks": mocks,
     "mergers_mocks properties": properties,
     "mergers_mocks stages": stages,

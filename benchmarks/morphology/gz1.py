@@ -102,14 +102,17 @@ def few_labels(table, classes):
     table, kinds = table[one], KIND[classes[one]]
     values = np.asarray(table["latent"])
     draws = StratifiedShuffleSplit(DRAWS, train_size=FEW, random_state=SEED)
-    found = {"linear": [], "galml.classify": []}
+    ways = ("linear", "self-training")
+    found = {"linear classifier": []} | {f"galml.classify, {way}": [] for way in ways}
     for train, test in draws.split(values, kinds):
-        learned = linear().fit(values[train], kinds[train])
-        told = {"linear": learned.predict_proba(values[test])}
+        learned = linear(few=True).fit(values[train], kinds[train])
+        told = {"linear classifier": learned.predict_proba(values[test])}
         labels = np.full(len(kinds), "", dtype=object)
         # Classes are told in the order of their names.
         labels[train] = [str(kind) for kind in kinds[train]]
-        told["galml.classify"] = galml.classify(table, labels)["probability"][test]
+        for way in ways:
+            result = galml.classify(table, labels, classifier=way)
+            told[f"galml.classify, {way}"] = result["probability"][test]
         for key, probability in told.items():
             found[key].append(balanced(kinds[test], probability))
     return {

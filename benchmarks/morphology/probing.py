@@ -5,7 +5,7 @@ import numpy as np
 from astropy.table import QTable
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -32,20 +32,30 @@ __all__ = [
 
 COMPONENTS, BINNING, TREES = 40, 3, 500
 FOLDS, SEED = 5, 1
-#: Values beyond so many scatters count as so far away.
-FAR = 5.0
+#: Values beyond so many scatters count as so far away; inverse strengths of the penalty
+#: on weights, among which a cross-validation of what it learns from chooses.
+FAR, PENALTIES = 5.0, np.logspace(-4, 1, 6)
 
 
-def linear():
+def linear(few=False):
     """Make a linear classifier in which classes weigh the same, and no value too much.
 
     Values are standardized by their median and quartiles, and cut where they are far
     away: of a few galaxies in a thousand they would otherwise set the scale.
+
+    Parameters
+    ----------
+    few : bool
+        Whether there are too few labels for choosing the penalty.
     """
+    options = {"class_weight": "balanced", "max_iter": 5000}
+    machine = LogisticRegressionCV(
+        Cs=PENALTIES, cv=FOLDS, scoring="roc_auc_ovr", l1_ratios=(0,), **options
+    )
     return make_pipeline(
         RobustScaler(unit_variance=True),
         FunctionTransformer(np.clip, kw_args={"a_min": -FAR, "a_max": FAR}),
-        LogisticRegression(class_weight="balanced", max_iter=5000),
+        LogisticRegression(**options) if few else machine,
     )
 
 

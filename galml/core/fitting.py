@@ -43,6 +43,8 @@ __all__ = [
     "valid_range",
 ]
 
+#: What networks take when they answer.
+ANSWERED = ("image", "scalars", "surroundings")
 #: Fewest objects that can be trained on.
 FEWEST = 20
 #: Quantiles of the numbers that training has seen, and the share of their range beyond
@@ -255,7 +257,7 @@ def evaluate(
     network : `torch.nn.Module`
         The network.
     data : dict of str to `torch.Tensor`
-        ``image`` and, where the network takes them, ``scalars``.
+        What the network takes; of it counts what is in `ANSWERED`.
     views, device, n_samples, seed, progress
         As in `~galml.core.inference.infer`.
 
@@ -289,14 +291,14 @@ def answered(data):
     Parameters
     ----------
     data : dict of str to `torch.Tensor`
-        ``image``, ``scalars`` if there are any, and what only trainings take.
+        What networks take, see `ANSWERED`, and what only trainings take.
 
     Returns
     -------
     dict of str to `torch.Tensor`
-        The first two.
+        What networks take.
     """
-    return {key: data[key] for key in ("image", "scalars") if key in data}
+    return {key: data[key] for key in ANSWERED if key in data}
 
 
 def untrained_model(recipe, settings=None, seed=0):

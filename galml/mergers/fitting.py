@@ -21,12 +21,14 @@ from galml.core.networks import standardize
 from galml.core.weights import load_model
 from galml.imaging import DIHEDRAL
 from galml.mergers import preparation, published
+from galml.mergers.fractions import common_share
 from galml.mergers.metrics import expected_calibration_error, upsilon
 from galml.mergers.operation import group_of
 from galml.mergers.posterior import (
     NON_MERGER,
     POST_MERGER,
     POWER,
+    PREVALENCE,
     STAGES,
     UPPER,
     calibrate,
@@ -55,6 +57,8 @@ TRUTH = {
 PASSES = 50
 #: Shares of images that training shows without PSF and without scale.
 NO_PSF, NO_SCALE = 0.3, 0.1
+#: Fewest mergers, and fewest others, on which intervals of fractions are judged.
+FEWEST_JUDGED = 200
 #: Widths over which truths are blurred, in Gyr and as a share, and weights of the terms
 #: of the loss.
 BLUR = {"time": 0.05, "contamination": 0.02}
@@ -238,6 +242,7 @@ class MergerRecipe:
         )
         config = calibrate(outputs, calibration)
         config["domain"] = valid_range(data["scalars"].float())
+        config["common"] = _common(outputs, calibration)
         return config, judge(outputs, config, calibration)
 
     def _augment(self, batch, generator):
@@ -302,6 +307,33 @@ class FerreiraRecipe:
         outputs = {"stage": outputs["logits"]}
         config = calibrate(outputs, calibration)
         return config, judge(outputs, config, calibration)
+
+
+def _common(outputs, data):
+    """Find the share of what passes have in common that counts, see `common_share`.
+
+    It is found in deep fields, on one half of the galaxies after the calibration of the
+    other half, twice.
+    """
+    stage = data["stage"]
+    two = (stage == POST_MERGER) | (stage == NON_MERGER)
+    rows = (two & (data["group"] % 10 > 0)).nonzero()[:, 0]
+    halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    shares = []
+    for first, other in (halves, halves[::-1]):
+        merged = stage[other] == POST_MERGER
+        if min(int(merged.sum()), int((~merged).sum())) < FEWEST_JUDGED:
+            return 1.0
+        some = {"stage": stage[first], "group": data["group"][first]}
+        numbers = calibrate({"stage": outputs["stage"][first]}, some)["temperature"]
+        constant = torch.ones(len(other))
+        samples = merger_samples(
+            outputs["stage"][other],
+            numbers["all"]["merger"] * constant,
+            numbers["all"]["offset"] * constant,
+        )
+        shares.append(common_share(samples.numpy(), merged.numpy(), PREVALENCE))
+    return sum(shares) / 2
 
 
 #: Recipes by the name of the network.

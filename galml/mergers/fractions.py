@@ -2,6 +2,7 @@
 """How many of the galaxies of a sample are mergers, and how often galaxies merge."""
 
 import math
+from numbers import Real
 from types import SimpleNamespace
 
 import astropy.units as u
@@ -13,7 +14,7 @@ from galml.core.flags import Flag
 from galml.core.inputs import as_table
 from galml.core.results import build_table, warn_batch
 
-__all__ = ["fraction"]
+__all__ = ["common_share", "fraction"]
 
 #: Prior of Jeffreys for a share.
 JEFFREYS = np.array([0.5, 0.5])
@@ -26,6 +27,9 @@ CHUNK = 1024
 #: Columns of a result.
 MEASURED = ("fraction", "fraction_err", "fraction_lo", "fraction_hi")
 COUNTED = ("n_galaxies", "n_unknown")
+#: Fractions, galaxies of a sample, samples, and shares of what passes have in common,
+#: among which that is found with which intervals hold as many truths as they should.
+TRIED, COUNT, DRAWS, SHARES = (0.01, 0.05, 0.2), 2000, 60, np.linspace(0, 1, 11)
 #: Quantiles of the ends of a 68 % interval.
 ENDS = (0.16, 0.84)
 
@@ -49,7 +53,8 @@ def fraction(table, prior=None, *, timescale=None, by=None):
         0 and 1, and the share :math:`\pi` as ``PREVALEN`` of the metadata. Rows
         without a probability, NaN or masked, are left out.
         ``merger_probability_samples``, if there, are taken as the answers of several
-        networks, one for each column.
+        networks, one for each column; of what they have in common in all galaxies
+        counts the share ``COMMON`` of the metadata, by default all.
     prior : (float, float), optional
         Numbers :math:`\alpha` and :math:`\beta`, at least 1/2, of the beta distribution
         that the fraction is expected to have. By default both are 1/2, Jeffreys' prior
@@ -132,12 +137,12 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     0.10 1 / Gyr ± 0.02 1 / Gyr
     """
     table = as_table(table, "table")
-    prevalence = _checked_prevalence(table)
+    prevalence, common = _checked_prevalence(table), _checked_share(table)
     density = JEFFREYS if prior is None else _checked_prior(prior)
     time = None if timescale is None else _checked_timescale(timescale)
     by = _checked_columns(table, by)
     groups = table.group_by(by).groups if by else (table,)
-    rows = [_measure(part, prevalence, density) for part in groups]
+    rows = [_measure(part, prevalence, density, common) for part in groups]
     if not by and not rows[0]["n_galaxies"]:
         raise InputError("table", "no galaxy with a probability", "at least one")
     columns = {key: groups.keys[key] for key in by}
@@ -163,12 +168,56 @@ def fraction(table, prior=None, *, timescale=None, by=None):
         seed=None,
         call={key: value for key, value in call.items() if value is not None},
     )
-    result.meta["PREVALEN"] = prevalence
+    result.meta |= {"PREVALEN": prevalence, "COMMON": common}
     warn_batch(flags, InputError("table", "no probability", "at least one"))
     return result
 
 
-def _measure(table, prevalence, prior):
+def common_share(samples, merged, prevalence, *, seed=0):
+    """Find how much of what passes have in common makes intervals as wide as they are.
+
+    Passes forget other units at random, which tells that a network may be wrong but not
+    by how much: it is found on galaxies whose truth is known.
+
+    Parameters
+    ----------
+    samples : `~numpy.ndarray`
+        Probabilities, shape (n, passes).
+    merged : `~numpy.ndarray` of bool
+        Shape (n,): which galaxies are mergers.
+    prevalence : float
+        Share of mergers for which the probabilities hold.
+    seed : int
+        Seed of the samples that are drawn.
+
+    Returns
+    -------
+    float
+        The smallest share, from 0 to 1, with which 68 % of the intervals of fractions
+        of 1, 5 and 20 % hold the truth, or else 1.
+    """
+    rng = np.random.default_rng(seed)
+    places = np.flatnonzero(~merged), np.flatnonzero(merged)
+    inside = np.zeros(len(SHARES))
+    for true in np.repeat(TRIED, DRAWS):
+        number = rng.binomial(COUNT, true)
+        rows = [
+            rng.choice(place, count)
+            for place, count in zip(places, (COUNT - number, number), strict=True)
+        ]
+        some = samples[np.concatenate(rows)]
+        likelihoods = _likelihoods(some.mean(1), prevalence)
+        prior = JEFFREYS[None]
+        middle, *_ = _moments(*_posterior(*likelihoods, prior))
+        for place, share in enumerate(SHARES):
+            priors = JEFFREYS + share * _common_counts(some, prevalence, middle)
+            _, _, low, high = _moments(*_posterior(*likelihoods, priors))
+            inside[place] += low <= true <= high
+    enough = inside >= (ENDS[1] - ENDS[0]) * len(TRIED) * DRAWS
+    return float(SHARES[enough.argmax()]) if enough.any() else 1.0
+
+
+def _measure(table, prevalence, prior, common):
     """Measure the fraction of one sample."""
     probability = _probabilities(table, "merger_probability")
     known = np.isfinite(probability)
@@ -182,7 +231,7 @@ def _measure(table, prevalence, prior):
         samples = _probabilities(table, "merger_probability_samples")[known]
         samples = np.where(np.isnan(samples), probability[known, None], samples)
         middle, *_ = _moments(*distribution)
-        priors = prior + _common_counts(samples, prevalence, middle)
+        priors = prior + common * _common_counts(samples, prevalence, middle)
         distribution = _posterior(*likelihoods, priors)
     return row | dict(zip(MEASURED, _moments(*distribution), strict=True))
 
@@ -274,6 +323,14 @@ def _checked_prevalence(table):
         got = f"a PREVALEN of {table.meta['PREVALEN']!r}"
         raise InputError("table", got, "a share between 0 and 1")
     return prevalence
+
+
+def _checked_share(table):
+    """Read the share of what passes have in common that counts."""
+    share = table.meta.get("COMMON", 1.0)
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share <= 1:
+        raise InputError("table", f"a COMMON of {share!r}", "a share from 0 to 1")
+    return float(share)
 
 
 def _checked_prior(prior):

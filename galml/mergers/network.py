@@ -10,45 +10,48 @@ __all__ = ["Branch", "MergerNet"]
 
 #: Units of the random layers.
 UNITS = 128
+#: Channels of the convolutions at 32, 16, 8 and 4 pixels, for images of telescopes in
+#: space and on the ground.
+WIDTHS = ((24, 48, 96, 144), (20, 40, 72, 104))
 
 
 class MergerNet(RandomNetwork):
     """Stage of a merger, time since it and contamination from a prepared image.
 
     Images of space telescopes and of those on the ground go through networks of their
-    own, which are alike.
+    own, which differ in their widths alone.
 
     Parameters
     ----------
     channels, scalars : int
         Planes of the image, and numbers about it, of which the last one tells whether
         the telescope is on the ground.
-    widths : sequence of int
-        Channels of the convolutions at 32, 16, 8 and 4 pixels.
+    widths : sequence of sequence of int
+        For each network, of which there are one for all images or two, channels of the
+        convolutions at 32, 16, 8 and 4 pixels.
     stages : int
         Number of stages.
     times, shares : int
         Bins of the time since coalescence, and of the contamination.
     dropout : float
         Share of the units of the last layers that a pass forgets.
-    branches : {1, 2}
-        Number of networks: one for all images, or two.
     """
 
     def __init__(
         self,
         channels=5,
         scalars=12,
-        widths=(20, 40, 72, 104),
+        widths=WIDTHS,
         stages=5,
         times=15,
         shares=40,
         dropout=0.3,
-        branches=2,
     ):
         super().__init__()
-        options = (channels, scalars, widths, stages, times, shares, dropout)
-        self.branches = nn.ModuleList(Branch(*options) for _ in range(branches))
+        options = (stages, times, shares, dropout)
+        self.branches = nn.ModuleList(
+            Branch(channels, scalars, one, *options) for one in widths
+        )
 
     @property
     def dropouts(self):
@@ -112,7 +115,7 @@ class MergerNet(RandomNetwork):
 
 
 class Branch(RandomNetwork):
-    """The network of some filters; arguments are those of `MergerNet`."""
+    """A network of some filters; arguments are those of one network of `MergerNet`."""
 
     def __init__(self, channels, scalars, widths, stages, times, shares, dropout):
         super().__init__()
@@ -150,11 +153,11 @@ class Branch(RandomNetwork):
         # What is in the middle is the galaxy; what is beside it may be another one.
         middle = image[:, :, 1:-1, 1:-1].mean((2, 3))
         pooled = [image.mean((2, 3)), image.amax((2, 3)), middle]
-        return torch.cat([*pooled, self.numbers(numbers)], 1)
+        return self.first(torch.cat([*pooled, self.numbers(numbers)], 1))
 
     def probabilities(self, features, noise=None):
         """Map features to logits, see `MergerNet.probabilities`."""
-        units = torch.relu(self.first(features))
+        units = torch.relu(features)
         if noise is not None:
             units = units[:, None]
         first, second = self.split_noise(noise)

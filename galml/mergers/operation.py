@@ -199,6 +199,8 @@ def merger(
         progress=progress,
     )
     table.meta["PREVALEN"] = PREVALENCE
+    if "common" in model.config:
+        table.meta["COMMON"] = model.config["common"]
     return table
 
 

@@ -17,13 +17,16 @@ from galml.morphology.tables import Metric, read_latents, result_table
 
 __all__ = ["classify", "read_labels", "votes_to_classes"]
 
-CLASSIFIERS = ("linear", "forest")
+CLASSIFIERS = ("linear", "forest", "self-training")
 PRIORS = ("equal", "labels")
 #: Parts of the labeled galaxies, of which each is judged by what the others taught.
 FOLDS = 5
 #: Inverse strengths of the penalty on weights of a linear classifier, of which the one
 #: that foresees the held-out labels best is taken.
-PENALTIES = (0.003, 0.03, 0.3, 3.0)
+PENALTIES = (0.003, 0.03, 0.3, 3.0, 30.0)
+#: Of a classifier that also learns from galaxies without labels: its penalty, the
+#: probability from which it takes a class for a label, and the most of these galaxies.
+SELF_PENALTY, SURE, MOST_UNLABELED = 0.1, 0.6, 20_000
 #: Trees of a forest, and galaxies of the smallest leaf.
 TREES, LEAF = 300, 3
 #: Logarithm of the smallest and the largest factor on logits, and the smallest
@@ -72,9 +75,10 @@ def classify(
         Class of each galaxy, or the column that has it, or a mapping from ``name``:
         text, integers or booleans. Masked, None, NaN and ``""`` are galaxies without.
         Each of at least two classes needs two labels.
-    classifier : {"linear", "forest"}, optional
-        Logistic regression, with the penalty on its weights that serves best; or a
-        random forest, as published [1]_.
+    classifier : {"linear", "forest", "self-training"}, optional
+        Logistic regression, with the penalty on its weights that serves best; a random
+        forest, as published [1]_; or, for a few dozen labels, logistic regression that
+        takes classes it is sure of for labels, and learns again [2]_.
     prior : {"equal", "labels"}, optional
         Whether probabilities are those for a sample with as many galaxies of each
         class, or with the shares of the labels.
@@ -107,7 +111,8 @@ def classify(
 
     Notes
     -----
-    Classes count equally in learning, however many labels they have. Five folds hold
+    Classes count equally in learning, however many labels they have. Differences of
+    latents count as they are, in units of one scatter of all. Five folds hold
     equal shares of each class as far as possible; a class with fewer than five labels
     is missing from some. The factor on the logits (temperature) that calibrates the
     probabilities is found on held-out galaxies.
@@ -115,6 +120,7 @@ def classify(
     References
     ----------
     .. [1] Xu et al. (2023), MNRAS 526, 6391.
+    .. [2] Yarowsky (1995), ACL 33, 189.
 
     Examples
     --------
@@ -160,10 +166,14 @@ def classify(
         got = f"one galaxy with the label {rare!r}"
         raise InputError("labels", got, "two or more of each class, or none")
 
-    points = Metric.of(known)(known.values[known.usable]).astype(float)
+    points = Metric.whole(known)(known.values[known.usable]).astype(float)
     examples = points[taught[known.usable]]
     if classifier == "linear":
         choices = [_linear(penalty) for penalty in PENALTIES]
+    elif classifier == "self-training":
+        others = points[~taught[known.usable]]
+        some = np.random.default_rng(seed).permutation(len(others))[:MOST_UNLABELED]
+        choices = [_SelfTraining(others[some])]
     else:
         choices = [_forest(seed)]
     folds = _folds(truth, seed)
@@ -386,6 +396,26 @@ def _forest(seed):
     return RandomForestClassifier(
         TREES, min_samples_leaf=LEAF, class_weight="balanced", random_state=int(seed)
     )
+
+
+class _SelfTraining:
+    """A linear classifier that also learns from points without labels."""
+
+    def __init__(self, points):
+        self.points, self.machine = points, None
+
+    def fit(self, examples, truth):
+        """Learn from labeled points, and from those among the others that are sure."""
+        from sklearn.semi_supervised import SelfTrainingClassifier
+
+        everything = np.concatenate([examples, self.points])
+        labels = np.concatenate([truth, np.full(len(self.points), -1)])
+        self.machine = SelfTrainingClassifier(_linear(SELF_PENALTY), threshold=SURE)
+        self.machine.fit(everything, labels)
+
+    def predict_proba(self, points):
+        """Give the probability of each class, shape (n, c)."""
+        return self.machine.predict_proba(points)
 
 
 def _folds(truth, seed):

@@ -10,11 +10,18 @@ from galml.core.networks import standardize
 from galml.core.weights import load_model
 from galml.imaging.stretch import box_mean
 from galml.morphology.metrics import root_mean_square, structural_similarity
-from galml.morphology.network import MIRRORED, mirrored
+from galml.morphology.network import MIRRORED, SIGNS, mirrored
 from galml.morphology.preparation import INPUT, drawn, known_cells
 from galml.morphology.published import XuRecipe
 
-__all__ = ["MorphologyRecipe", "augment", "fit", "latent_loss"]
+__all__ = [
+    "MorphologyRecipe",
+    "augment",
+    "fit",
+    "latent_loss",
+    "mirror",
+    "surroundings_loss",
+]
 
 #: Weights of the terms of the loss.
 WEIGHTS = {
@@ -22,9 +29,14 @@ WEIGHTS = {
     "dissimilarity": 0.5,
     "detail": 100.0,
     "properties": 6.0,
+    "winding": 2.0,
     "change": 0.1,
     "correlation": 0.2,
 }
+#: Smallest scatter of a latent where parameters of mocks are told.
+LEAST_SCATTER = 0.2
+#: What latents of the surroundings tell of mocks, and how many kinds of it there are.
+AROUND = {"stage": 5, "kind": 4}
 #: Cells of the neighborhood to which details are compared, and the significance, as it
 #: is stretched, from which they count in full.
 NEIGHBORHOOD, SIGNIFICANT = 9, 0.4
@@ -150,7 +162,8 @@ class MorphologyRecipe:
     It sees each galaxy as it is, and as a poorer survey would have it. From the latents
     of one or the other it draws the first; the latents of both are to be the same
     within their errors, and neither constant nor copies of each other (Bardes et al.
-    2022, arXiv:2105.04906). Of mocks it must tell the parameters, linearly.
+    2022, arXiv:2105.04906). Of mocks it must tell the parameters, linearly, by which
+    latents are then ordered; and from the pose, which way their arms wind.
 
     Parameters
     ----------
@@ -185,11 +198,16 @@ class MorphologyRecipe:
         return latent_loss(network, batch)
 
     def calibrate(self, model, data, calibration, *, device):
-        """Make the errors of latents right, and measure how good they are."""
+        """Order the latents, make their errors right, and measure how good they are."""
+        if "properties" in data:
+            model.network.turn(LEAST_SCATTER)
         first, other = (
             shared.evaluate(
                 model.network,
-                {key: calibration[f"{prefix}{key}"] for key in ("image", "scalars")},
+                {
+                    key: calibration[f"{prefix}{key}"]
+                    for key in shared.answered(calibration)
+                },
                 device=device,
             )
             for prefix in ("", "other_")
@@ -237,15 +255,42 @@ def augment(batch, generator):
     -------
     dict of str to `torch.Tensor`
         A new batch with ``mirror`` (n,), an index into
-        `~galml.morphology.network.MIRRORED` above 0.
+        `~galml.morphology.network.MIRRORED` above 0. What winds then winds the other
+        way.
     """
+    result = mirror(mirror(batch, generator, "other_image"), generator)
     device, n = batch["image"].device, len(batch["image"])
-    result = dict(batch)
-    for key in ("image", "other_image"):
-        place = torch.randint(len(MIRRORED), (n,), generator=generator, device=device)
-        result[key] = mirrored(batch[key], place)
     place = torch.randint(1, len(MIRRORED), (n,), generator=generator, device=device)
     return result | {"mirror": place}
+
+
+def mirror(batch, generator, key="image"):
+    """Mirror images at random, each in one of four ways.
+
+    Parameters
+    ----------
+    batch : dict of str to `torch.Tensor`
+        Images of shape (n, channels, y, x) and, of these, ``winding`` (n,), if known.
+    generator : `torch.Generator`
+        On the device of the batch.
+    key : str, optional
+        Name of the images.
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        A new batch.
+    """
+    image = batch[key]
+    device = image.device
+    place = torch.randint(
+        len(MIRRORED), (len(image),), generator=generator, device=device
+    )
+    result = batch | {key: mirrored(image, place)}
+    if key == "image" and "winding" in batch:
+        signs = torch.tensor(SIGNS[1], device=device)
+        result["winding"] = batch["winding"] * signs[place]
+    return result
 
 
 def latent_loss(network, batch):
@@ -257,8 +302,8 @@ def latent_loss(network, batch):
         The network.
     batch : dict of str to `torch.Tensor`
         ``image``, ``scalars``, ``other_image`` and ``other_scalars``; in the training
-        ``mirror``, see `augment`; and ``properties`` (n, k), of order one, NaN where
-        unknown, if any.
+        ``mirror``, see `augment`; and, if any, ``properties`` (n, k) and ``winding``
+        (n,), of order one, NaN where unknown.
 
     Returns
     -------
@@ -278,13 +323,44 @@ def latent_loss(network, batch):
         "change": 0.5 * ((latent - other).square() / variance + variance.log()).mean(),
         "correlation": _correlation(latent) + _correlation(other),
     }
-    if "properties" in batch:
-        truth = batch["properties"].float()
-        known = torch.isfinite(truth)
-        error = (outputs["properties"] - truth.nan_to_num(0.0)).square() * known
-        terms["properties"] = error.sum() / (2 * known.sum()).clamp_min(1)
+    for key in ("properties", "winding"):
+        if key in batch:
+            terms[key] = _known_error(outputs[key], batch[key].float())
     loss = sum(WEIGHTS[key] * term for key, term in terms.items())
     return {"loss": loss, **terms}
+
+
+def surroundings_loss(network, batch):
+    """Give the loss of what latents of surroundings tell of mocks.
+
+    Parameters
+    ----------
+    network : `~galml.morphology.network.Surroundings`
+        The network.
+    batch : dict of str to `torch.Tensor`
+        ``image`` (n, 3, 64, 64) and, shape (n,), ``stage`` (5) and ``kind`` (4).
+
+    Returns
+    -------
+    dict of str to `torch.Tensor`
+        ``loss`` and its terms.
+    """
+    latent = network(batch["image"])
+    told = network.answers(latent).split([*AROUND.values()], 1)
+    terms = {
+        key: torch.nn.functional.cross_entropy(logits, batch[key].long())
+        for key, logits in zip(AROUND, told, strict=True)
+    }
+    terms["correlation"] = _correlation(latent)
+    return {"loss": sum(terms.values()), **terms}
+
+
+def _known_error(told, truth):
+    """Give the mean square of errors of what is known."""
+    known = torch.isfinite(truth).expand(told.shape)
+    return (
+        (told - truth.nan_to_num(0.0)).square() * known
+    ).sum() / known.sum().clamp_min(1)
 
 
 def _details(error, image):

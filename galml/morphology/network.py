@@ -6,7 +6,14 @@ from torch import nn
 
 from galml.core.networks import Residual, down
 
-__all__ = ["MIRRORED", "MorphologyNet", "mirrored", "project"]
+__all__ = [
+    "MIRRORED",
+    "SIGNS",
+    "MorphologyNet",
+    "Surroundings",
+    "mirrored",
+    "project",
+]
 
 #: Axes along which images are mirrored that lie along their major axis.
 MIRRORED = ((), (-1,), (-2,), (-1, -2))
@@ -15,6 +22,10 @@ MIRRORED = ((), (-1,), (-2,), (-1, -2))
 SIGNS = ((1, 1, 1, 1), (1, -1, -1, 1), (1, -1, 1, -1), (1, 1, -1, -1))
 #: Joint features of image and numbers.
 FEATURES = 192
+#: Scatters from the mean beyond which latents grow as a logarithm.
+FAR = 4.0
+#: Scatter of the latents of the surroundings, beside those of the morphology.
+AROUND = 0.5
 
 
 class MorphologyNet(nn.Module):
@@ -39,20 +50,34 @@ class MorphologyNet(nn.Module):
         Planes that are drawn: brightness in the reference, blue and red band.
     properties : int
         Parameters of mocks that latents of the morphology must tell in the training.
+    surroundings : int
+        Latents of what is around the galaxy, which follow those of the morphology: they
+        draw nothing, and have a network of their own, see `Surroundings`.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Number of latents, and of the pose.
+    axes, inverse : `torch.Tensor`
+        Shape (latents, latents): from the latents that the training works with, which
+        all scatter by one, to those that `features` gives, and back; see `turn`.
     """
 
     def __init__(
         self,
         channels=8,
         scalars=23,
-        widths=(16, 32, 56, 80),
+        widths=(20, 40, 72, 104),
         latents=32,
         poses=(4, 2, 2),
         planes=3,
         properties=1,
+        surroundings=0,
     ):
         super().__init__()
         self.sizes = (latents, *poses)
+        self.widths = latents + surroundings, sum(poses)
+        self.surroundings = Surroundings(surroundings) if surroundings else None
         a, b, c, d = widths
         self.register_buffer("mean", torch.zeros(scalars))
         self.register_buffer("spread", torch.ones(scalars))
@@ -80,6 +105,10 @@ class MorphologyNet(nn.Module):
         self.unit = nn.BatchNorm1d(latents, affine=False)
         self.scatter = nn.Linear(FEATURES, latents)
         self.properties = nn.Linear(latents, properties)
+        # Parity of what winds, such as arms.
+        self.winding = nn.Linear(poses[0], 1, bias=False)
+        for name in ("axes", "inverse"):
+            self.register_buffer(name, torch.eye(latents))
         self.start = nn.Sequential(
             nn.Linear(sum(self.sizes), FEATURES),
             nn.ReLU(),
@@ -113,17 +142,45 @@ class MorphologyNet(nn.Module):
         numbers = self.numbers((scalars - self.mean) / self.spread)
         joint = self.joint(torch.cat([self.trunk(image), numbers], 1))
         latent, pose = self.latent(joint).tensor_split([self.sizes[0]], 1)
-        raw = torch.cat([self.unit(latent), pose], 1)
+        latent = FAR * torch.asinh(self.unit(latent) / FAR)
+        raw = torch.cat([latent, pose], 1)
         return raw, self.scatter(joint).clamp(-6, 3)
 
     def features(self, inputs):
         """Give latents and pose, without drawing the image; see `forward`."""
         image, scalars = inputs["image"], inputs["scalars"]
-        views = [image.flip(axes) if axes else image for axes in MIRRORED]
-        raw, scatter = self.encode(torch.cat(views), scalars.repeat(len(views), 1))
+        raw, scatter = self.encode(_mirror_images(image), scalars.repeat(4, 1))
         raw, scatter = raw.unflatten(0, (4, -1)), scatter.unflatten(0, (4, -1))
         latent, pose = project(raw, self.sizes, torch.arange(4)[:, None])
-        return {"latent": latent, "pose": pose, "latent_scatter": scatter.mean(0).exp()}
+        latent = latent @ self.axes.T
+        variance = (2 * scatter.mean(0)).exp()
+        scatter = (variance @ self.axes.T.square()).sqrt()
+        if self.surroundings is not None:
+            around = self.surroundings.of_all_views(inputs["surroundings"])
+            latent = torch.cat([latent, around], 1)
+            scatter = torch.cat([scatter, torch.ones_like(around)], 1)
+        return {"latent": latent, "pose": pose, "latent_scatter": scatter}
+
+    def turn(self, least):
+        """Order latents by how much they tell of the parameters of mocks.
+
+        The latents that the network gives from now on lie along the principal axes of
+        the parameters that it tells, and scatter as much as these do, but at least by
+        some number. Galaxies with other parameters are then far from each other.
+
+        Parameters
+        ----------
+        least : float
+            Smallest scatter of a latent.
+        """
+        weight = self.properties.weight.detach().double()
+        _, scatter, rows = torch.linalg.svd(weight)
+        scale = torch.full(
+            (len(rows),), least, dtype=torch.float64, device=weight.device
+        )
+        scale[: len(scatter)] = torch.hypot(scatter, scale[: len(scatter)])
+        self.axes.copy_(scale[:, None] * rows)
+        self.inverse.copy_(rows.T / scale)
 
     def forward(self, inputs):
         """Evaluate the network.
@@ -131,8 +188,9 @@ class MorphologyNet(nn.Module):
         Parameters
         ----------
         inputs : dict of str to `torch.Tensor`
-            ``image`` (n, channels, 64, 64) and ``scalars`` (n, scalars). With
-            ``other_image`` it does what `compare` does.
+            ``image`` (n, channels, 64, 64) and ``scalars`` (n, scalars), and, if it has
+            latents of them, ``surroundings`` (n, 3, 64, 64). With ``other_image`` it
+            does what `compare` does.
 
         Returns
         -------
@@ -159,7 +217,8 @@ class MorphologyNet(nn.Module):
         -------
         dict of str to `torch.Tensor`
             ``latent`` and ``other`` (n, latents) of both images, with ``log_scatter``
-            and ``other_log_scatter``; ``properties`` (2, n, properties) told from both;
+            and ``other_log_scatter``; ``properties`` (2, n, properties) told from both,
+            and ``winding`` (n,) from the pose of the first image;
             and ``planes`` as the pose of the first image and the morphology of one of
             both, in turns, draw them.
         """
@@ -180,7 +239,8 @@ class MorphologyNet(nn.Module):
             "log_scatter": (scatter[:n] + scatter[n : 2 * n]) / 2,
             "other_log_scatter": scatter[2 * n :],
             "properties": self.properties(torch.stack([latent, other])),
-            "planes": self.decode(torch.where(turn == 0, latent, other), pose),
+            "winding": self.winding(pose[:, : self.sizes[1]])[:, 0],
+            "planes": self._drawn(torch.where(turn == 0, latent, other), pose),
         }
 
     def decode(self, latent, pose=None):
@@ -189,7 +249,7 @@ class MorphologyNet(nn.Module):
         Parameters
         ----------
         latent : `torch.Tensor`
-            Shape (n, latents).
+            Shape (n, latents); those of the surroundings may be missing.
         pose : `torch.Tensor`, optional
             Shape (n, poses); 0 by default.
 
@@ -200,7 +260,56 @@ class MorphologyNet(nn.Module):
         """
         if pose is None:
             pose = latent.new_zeros(len(latent), sum(self.sizes[1:]))
+        return self._drawn(latent[:, : self.sizes[0]] @ self.inverse.T, pose)
+
+    def _drawn(self, latent, pose):
+        """Draw images from latents of the training."""
         return self.draw(self.start(torch.cat([latent, pose], 1)))
+
+
+class Surroundings(nn.Module):
+    """Latents of what is around a galaxy, such as another one.
+
+    Parameters
+    ----------
+    latents : int
+        Their number.
+    channels : int
+        Planes of the image.
+    widths : sequence of int
+        Channels of the convolutions at 32, 16, 8 and 4 cells.
+    answers : int
+        Numbers that the latents must tell, linearly, in the training.
+    """
+
+    def __init__(self, latents, channels=3, widths=(16, 32, 56, 80), answers=9):
+        super().__init__()
+        a, b, c, d = widths
+        self.trunk = nn.Sequential(
+            nn.Conv2d(channels, a, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(a),
+            nn.ReLU(),
+            Residual(a),
+            down(a, b),
+            Residual(b),
+            down(b, c),
+            Residual(c),
+            down(c, d),
+            Residual(d),
+        )
+        self.latent = nn.Linear(2 * d, latents)
+        self.unit = nn.BatchNorm1d(latents, affine=False)
+        self.answers = nn.Linear(latents, answers)
+
+    def of_all_views(self, image):
+        """Map images (n, 3, 64, 64) to latents that are the same for mirror images."""
+        return AROUND * self(_mirror_images(image)).unflatten(0, (4, -1)).mean(0)
+
+    def forward(self, image):
+        """Map images (n, 3, 64, 64) to latents of one view, which scatter by one."""
+        image = self.trunk(image)
+        latent = self.latent(torch.cat([image.mean((2, 3)), image.amax((2, 3))], 1))
+        return FAR * torch.asinh(self.unit(latent) / FAR)
 
 
 def project(raw, sizes, mirrors):
@@ -248,6 +357,11 @@ def mirrored(image, place):
         if axes:
             result[rows] = image[rows].flip(axes)
     return result
+
+
+def _mirror_images(image):
+    """Give all mirror images, one after the other."""
+    return torch.cat([image.flip(axes) if axes else image for axes in MIRRORED])
 
 
 def _up(inputs, outputs):

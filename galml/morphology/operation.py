@@ -17,7 +17,7 @@ from galml.core.weights import load_model
 from galml.imaging import aligned
 from galml.imaging.domain import ImageDomain
 from galml.morphology.metrics import root_mean_square, structural_similarity
-from galml.morphology.preparation import drawn, known_cells, prepare_pairs
+from galml.morphology.preparation import drawn, known_cells, prepare, prepare_pairs
 from galml.physics import generator_for
 
 __all__ = ["MorphologyDomain", "latents", "reconstruct"]
@@ -299,14 +299,13 @@ class MorphologyDomain(ImageDomain):
     @property
     def widths(self):
         """Number of latents of the morphology, and of the pose."""
-        first, *others = self.model.network.sizes
-        return first, sum(others)
+        return self.model.network.widths
 
     def prepare_alike(self, images):
         """Prepare images of one shape and in the same bands."""
         if self.generator is not None:
             return prepare_pairs(images, self.spec, self.generator)
-        return aligned.prepare(images, self.spec)
+        return prepare(images, self.spec)
 
     def columns(self, n_samples):
         """Give trailing shape and unit of each column."""

@@ -15,11 +15,15 @@ from galml.physics import PIVOT_WAVELENGTHS, nearest_band
 __all__ = [
     "INPUT",
     "PLANES",
+    "SURROUNDED",
+    "Prepared",
     "PreparedPairs",
     "degrade",
     "drawn",
     "known_cells",
+    "prepare",
     "prepare_pairs",
+    "prepare_surroundings",
 ]
 
 #: What a new network is shown. Radii and widths are in effective radii.
@@ -41,6 +45,12 @@ INPUT = InputSpec(
     stretch=aligned.STRETCH,
     parameters=aligned.PARAMETERS | {"wide_cells": 94, "sky_radius": 4.2},
 )
+
+#: What a network with latents of the surroundings is shown, too: half of the side of
+#: the square around a galaxy.
+SURROUNDED = replace(INPUT, parameters=INPUT.parameters | {"surroundings": 8.0})
+#: Planes of this square.
+AROUND = ("shape", "significance", "coverage")
 
 #: Planes that networks draw: brightness in the reference, blue and red band.
 PLANES = ("shape", "blue_shape", "red_shape")
@@ -96,26 +106,90 @@ def known_cells(image, scalars, spec=INPUT):
 
 
 @dataclass
+class Prepared(aligned.Prepared):
+    """What the network takes, and how it lies in the images.
+
+    Attributes
+    ----------
+    surroundings : `torch.Tensor` or None
+        Shape (n, 3, 64, 64); None where the network has no latents of them.
+    """
+
+    surroundings: torch.Tensor | None = None
+
+    @property
+    def inputs(self):
+        """Tensors by the names that the network knows."""
+        names = ("image", "scalars", "surroundings")
+        tensors = {name: getattr(self, name) for name in names}
+        return {name: one for name, one in tensors.items() if one is not None}
+
+
+@dataclass
 class PreparedPairs:
     """What a training takes: galaxies as they are, and as a poorer survey has them.
 
     Attributes
     ----------
-    image, other_image : `torch.Tensor`
-        Shape (n, channels, 64, 64).
-    scalars, other_scalars : `torch.Tensor`
-        Shape (n, scalars).
+    first, other : `Prepared`
+        Both.
     """
 
-    image: torch.Tensor
-    scalars: torch.Tensor
-    other_image: torch.Tensor
-    other_scalars: torch.Tensor
+    first: Prepared
+    other: Prepared
+
+    @property
+    def image(self):
+        """Images of the galaxies as they are, shape (n, channels, 64, 64)."""
+        return self.first.image
 
     @property
     def inputs(self):
         """Tensors by the names that the training knows."""
-        return vars(self)
+        other = {f"other_{name}": one for name, one in self.other.inputs.items()}
+        return self.first.inputs | other
+
+
+def prepare(images, spec):
+    """Prepare images of one shape.
+
+    Parameters
+    ----------
+    images : `~galml.imaging.GalaxyImages`
+        Images of one shape; they are not changed.
+    spec : `~galml.core.InputSpec`
+        What the network is shown.
+
+    Returns
+    -------
+    `Prepared`
+        See `galml.imaging.aligned.prepare`.
+    """
+    around = None
+    if "surroundings" in spec.parameters:
+        around = prepare_surroundings(images, spec)
+    return Prepared(**vars(aligned.prepare(images, spec)), surroundings=around)
+
+
+def prepare_surroundings(images, spec=SURROUNDED):
+    """Prepare what is around galaxies, turned as these are.
+
+    Parameters
+    ----------
+    images : `~galml.imaging.GalaxyImages`
+        Images of one shape; they are not changed.
+    spec : `~galml.core.InputSpec`, optional
+        What the network is shown.
+
+    Returns
+    -------
+    `torch.Tensor`
+        Shape (n, 3, 64, 64): brightness, significance and coverage.
+    """
+    half = spec.parameters["surroundings"]
+    return aligned.prepare(
+        images, replace(spec, channels=AROUND, half_width=half)
+    ).image
 
 
 def prepare_pairs(images, spec, generator):
@@ -135,9 +209,9 @@ def prepare_pairs(images, spec, generator):
     `PreparedPairs`
         Both.
     """
-    first = aligned.prepare(images, spec)
-    other = aligned.prepare(degrade(images, generator), spec)
-    return PreparedPairs(first.image, first.scalars, other.image, other.scalars)
+    return PreparedPairs(
+        prepare(images, spec), prepare(degrade(images, generator), spec)
+    )
 
 
 def degrade(images, generator):

@@ -72,7 +72,7 @@ class Xu2023(nn.Module):
     lies in the image.
     """
 
-    sizes = (LATENTS,)
+    widths = (LATENTS, 0)
 
     def __init__(self):
         super().__init__()

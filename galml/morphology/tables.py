@@ -85,6 +85,13 @@ class Metric:
                 scatter = np.hypot(scatter, one.errors / len(sets) ** 0.5)
         return cls(center, np.where(scatter > 0, scatter, 1.0))
 
+    @classmethod
+    def whole(cls, known):
+        """Take one scatter for all latents, which keep what they count for."""
+        metric = cls.of(known)
+        scale = np.sqrt(np.mean(metric.scale**2))
+        return cls(metric.center, np.full_like(metric.scale, scale))
+
     def __call__(self, values):
         """Standardize latents, shape (n, k), to single precision."""
         scaled = (values - self.center) / self.scale
