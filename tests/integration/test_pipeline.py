@@ -210,6 +210,60 @@ def test_measured_spin_of_a_table(tmp_path):
     np.testing.assert_allclose(row["ellipticity"], 1 - np.cos(np.radians(50)), atol=0.1)
 
 
+@pytest.fixture
+def survey(tmp_path):
+    """Two tiles in r that touch, two galaxies on each, and a catalog of them."""
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    y, x = np.indices((160, 160))
+    places, sky = [(60, 60), (100, 100)], []
+    for number in (0, 1):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+        wcs.wcs.crval = [150, 2]
+        wcs.wcs.crpix = [160.5 - 160 * number, 80.5]
+        wcs.wcs.cdelt = [-0.4 / 3600, 0.4 / 3600]
+        light = rng.normal(0, 0.5, x.shape)
+        for x0, y0 in places:
+            light += 200 * np.exp(-np.hypot(x - x0, (y - y0) / 0.7) / 3)
+        ccd = CCDData(light.astype("f4"), unit="nJy", wcs=wcs)
+        ccd.write(tmp_path / f"tile-{number}.fits")
+        sky += [wcs.pixel_to_world(*place) for place in places]
+    catalog = QTable({"id": ["a", "b", "c", "d"]})
+    catalog["ra"] = [place.ra.deg for place in sky] * u.deg
+    catalog["dec"] = [place.dec.deg for place in sky] * u.deg
+    catalog["r_eff"] = 1.8 * u.arcsec
+    catalog[::-1].write(tmp_path / "catalog.parquet")
+    return tmp_path
+
+
+def test_survey(survey):
+    catalog, images = survey / "catalog.parquet", {"r": str(survey / "tile-*.fits")}
+    table, failures = galpipe.measure_survey(catalog, images, survey / "spins")
+    assert list(table["name"]) == ["d", "c", "b", "a"] and len(failures) == 0
+    assert (table["spin"] > 0).all() and (table["spin_err"] > 0).all()
+    assert table.meta["OPERATN"] == "spin" and table["ra"].unit == u.deg
+    options = ["--images", f"r={images['r']}", "-o", "shell"]
+    result = run("run", "spin", catalog, *options, cwd=survey)
+    assert result.returncode == 0, result.stderr
+    assert "4 rows" in result.stderr.splitlines()[-1]
+    frame = pytest.importorskip("pandas").read_parquet(survey / "shell")
+    assert frame["spin"].tolist() == table["spin"].tolist()
+
+
+def test_survey_with_a_tile_that_cannot_be_read(survey):
+    catalog, images = survey / "catalog.parquet", {"r": str(survey / "tile-*.fits")}
+    tiles = galml.catalogs.index(images)
+    (survey / "tile-1.fits").write_bytes(b"not a FITS file")
+    with pytest.warns(galml.core.GalmlWarning, match="2 of 4 rows"):
+        galml.catalogs.run("spin", catalog, images=tiles, output=survey / "spins")
+    table = galml.catalogs.read(survey / "spins")
+    assert np.isnan(table["spin"]).tolist() == [True, True, False, False]
+    failures = galml.catalogs.failures(survey / "spins")
+    assert list(failures["row"]) == [0, 1]
+    assert all("tile-1.fits" in reason for reason in failures["reason"])
+
+
 def test_demo(tmp_path):
     environment = os.environ | {"MPLBACKEND": "Agg"}
     result = run("demo", cwd=tmp_path, env=environment)

@@ -9,8 +9,14 @@ from astropy.table import hstack
 from photutils.segmentation import SourceCatalog, detect_sources
 
 import galml
+from galml import catalogs
 
-__all__ = ["measure_catalog", "measure_collection", "measure_cube"]
+__all__ = [
+    "measure_catalog",
+    "measure_collection",
+    "measure_cube",
+    "measure_survey",
+]
 
 
 def measure_collection(collection, **selection):
@@ -64,3 +70,31 @@ def measure_catalog(intensity, velocity, threshold, n_pixels=20):
         maps.append(values[source.slices] * velocity.unit)
     columns = ["label", "x_centroid", "y_centroid", "area"]
     return hstack([catalog.to_table(columns=columns), galml.circularity(maps)])
+
+
+def measure_survey(catalog, images, output, scheduler=None):
+    """Measure the spins of a survey, in partitions that a later call goes on with.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`, str or path-like
+        Galaxies with ``id``, ``ra``, ``dec`` and ``r_eff``.
+    images : mapping of str to str
+        Tiles of each band, as patterns of files.
+    output : str or path-like
+        Folder of the results.
+    scheduler : str or `distributed.Client`, optional
+        Where it is computed.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        A row for each galaxy, in order of the catalog.
+    failures : `~astropy.table.QTable`
+        Why some have no result.
+    """
+    tiles = catalogs.index(images)
+    catalogs.run(
+        "spin", catalog, images=tiles, output=output, scheduler=scheduler, seed=0
+    )
+    return catalogs.read(output), catalogs.failures(output)
