@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from docutils import nodes
+from figure_tables_catalogs import CATALOG_TABLES
 from figure_tables_mergers import MERGER_TABLES
 from figure_tables_morphology import MORPHOLOGY_TABLES
 from figure_tables_stars import STAR_TABLES
@@ -579,6 +580,7 @@ TABLES = {
     "cutouts_speed": cutouts_speed,
     "deep_fields": deep_fields,
     "deep_fields sky": deep_fields_sky,
+    **CATALOG_TABLES,
     **MERGER_TABLES,
     **MORPHOLOGY_TABLES,
     **STAR_TABLES,
