@@ -24,7 +24,7 @@ from galml.core.exceptions import (
     WeightsError,
 )
 
-__all__ = ["GalaxyModel", "InputSpec", "OwnRandomNumbers"]
+__all__ = ["GalaxyModel", "InputSpec", "OwnRandomNumbers", "published_network"]
 
 #: In the first one, the name was not part of the hash.
 FORMAT = 2
@@ -346,3 +346,52 @@ def _read(path):
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise WeightsError(f"{path}: holds weights that are not finite")
     return name, description, tensors, expected
+
+
+def published_network(path, make, load, name):
+    """Make a network with the weights of a published file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    make : callable
+        Gives the network.
+    load : callable
+        ``load(network, content)`` puts the weights into it, from the bytes of the file;
+        it raises what it likes where these are none.
+    name : str
+        What the network is called, for errors.
+
+    Returns
+    -------
+    network : `torch.nn.Module`
+        With finite weights.
+    told : object
+        What ``load`` gave.
+
+    Raises
+    ------
+    galml.core.WeightsError
+        If the file does not hold these weights.
+    OSError
+        If there is no file to open.
+    """
+    path = os.fspath(path)
+    with open(path, "rb") as file:
+        content = file.read()
+    with OwnRandomNumbers():  # initial weights are random
+        network = make()
+    try:
+        told = load(network, content)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    # Damaged bytes can raise anything inside the unpickler.
+    except Exception as error:
+        raise WeightsError(
+            f"{path}: not the published {name}, or damaged "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise WeightsError(f"{path}: holds weights that are not finite")
+    return network, told

@@ -314,7 +314,7 @@ class CutoutStack:
         """
         from galml.cutouts.stack_files import read_stack
 
-        return read_stack(path)
+        return read_stack(cls, path)
 
     def plot(
         self,

@@ -18,7 +18,6 @@ from astropy.wcs import WCS
 
 import galml
 from galml.core.exceptions import InputError
-from galml.cutouts.stack import CutoutStack
 
 __all__ = ["read_stack", "write_stack"]
 
@@ -51,15 +50,15 @@ def write_stack(stack, path, *, overwrite=False):
     fits.HDUList(hdus).writeto(path, overwrite=overwrite)
 
 
-def read_stack(path):
-    """Read a stack, see `CutoutStack.read`."""
+def read_stack(kind, path):
+    """Read a stack of a class, see `CutoutStack.read`."""
     with fits.open(path, memmap=False) as hdus:
         if not {"DATA", "CUTOUTS"} <= {hdu.name for hdu in hdus}:
             raise InputError("path", "another kind of FITS file", "a CutoutStack")
         header, cutouts = hdus[0].header, _table(hdus, "CUTOUTS")
         data = u.Quantity(_image(hdus, "DATA"), hdus["DATA"].header["BUNIT"])
         mask = _image(hdus, "MASK")
-        return CutoutStack(
+        return kind(
             data,
             bands=header["BANDS"].split(","),
             wcs=_read_wcs(cutouts, data.shape[2:]),

@@ -15,7 +15,7 @@ from galml.gas_kinematics.posterior import angle_quantile, kappa_quantile, poste
 from galml.gas_kinematics.preparation import prepare
 from galml.gas_kinematics.velocities import read_maps
 
-__all__ = ["VIEWS", "KinematicDomain", "map_problems"]
+__all__ = ["VIEWS", "KinematicDomain", "MapDomain", "map_problems"]
 
 FEW_PIXELS = 24
 #: Half the width of the 68 % interval beyond which a circularity tells little but what
@@ -64,13 +64,18 @@ VIEWS = (
 )
 
 
-class KinematicDomain:
-    """Velocity maps, for a model of the default architecture.
+class MapDomain:
+    """Velocity maps: a `~galml.core.domain.Domain` without its answers.
 
     Parameters
     ----------
     model : `~galml.core.model.GalaxyModel`
         Its card says what the network is shown.
+
+    Attributes
+    ----------
+    described : sequence of str
+        What of the input the card has to describe.
 
     Raises
     ------
@@ -78,26 +83,41 @@ class KinematicDomain:
         If the card does not say that.
     """
 
-    operation = "circularity"
-    views = VIEWS
-    concurrent = True
-    optional = ("inclination",)
+    operation, views, concurrent = "circularity", (), True
+    described = ("grid", "parameters")
 
     def __init__(self, model):
         self.model, self.spec = model, model.input_spec
-        if not self.spec.grid or not self.spec.parameters:
+        if not all(getattr(self.spec, name) for name in self.described):
             raise ModelError(
                 f"model {model.name!r}: card['input'] does not say what the network is "
                 "shown"
             )
 
     def read(self, data, **options):
-        """Read velocity maps and cubes: see `read_maps`."""
+        """Read velocity maps and cubes, see `~.velocities.read_maps`."""
         return read_maps(data, **options)
 
     def problem(self, member):
         """Give for each map the error why it cannot be used, or None."""
         return map_problems(member, int(self.spec.parameters["fewest_pixels"]))
+
+    def flags(self, answer, prepared, members):
+        """Give what reading found."""
+        return np.concatenate([member.flags for member in members])
+
+
+class KinematicDomain(MapDomain):
+    """Velocity maps, for a model of the default architecture.
+
+    Parameters
+    ----------
+    model : `~galml.core.model.GalaxyModel`
+        Its card says what the network is shown.
+    """
+
+    views = VIEWS
+    optional = ("inclination",)
 
     def prepare(self, members):
         """Prepare maps of any shapes, as `~.preparation.PreparedMaps`."""
@@ -174,7 +194,7 @@ class KinematicDomain:
             Flag.CENTER_ASSUMED: np.isnan(center[:, 0]),
             Flag.PRIOR_DOMINATED: answer["circularity_err"] > PRIOR_WIDTH,
         }
-        return with_flags(np.concatenate([member.flags for member in members]), states)
+        return with_flags(super().flags(answer, prepared, members), states)
 
 
 def map_problems(member, fewest_pixels):

@@ -5,7 +5,6 @@ Dawson et al. 2020, MNRAS 491, 2506.
 """
 
 import io
-import os
 import pickle
 import types
 import warnings
@@ -17,11 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from galml.core.exceptions import InputError, ModelError, WeightsError
+from galml.core.exceptions import InputError, WeightsError
 from galml.core.geometry import sky_angle
-from galml.core.model import GalaxyModel, InputSpec, OwnRandomNumbers
-from galml.gas_kinematics.kinematic import map_problems
-from galml.gas_kinematics.velocities import read_maps
+from galml.core.model import GalaxyModel, InputSpec, published_network
+from galml.gas_kinematics.kinematic import MapDomain
 
 __all__ = [
     "ANGLE_OFFSET",
@@ -298,45 +296,21 @@ def _best_boundary(radius, kappa):
     return float((radius[index] + radius[index + 1]) / 2)
 
 
-class MerlinDomain:
+class MerlinDomain(MapDomain):
     """Velocity maps, for a model of the published architecture.
 
     It gives latents and, where the model knows the latent plane, a class and a position
-    angle, but no circularity.
+    angle, but no circularity; and averages over no symmetries.
 
     Parameters
     ----------
     model : `~galml.core.model.GalaxyModel`
         Its card says what the network is shown.
-
-    Raises
-    ------
-    galml.core.ModelError
-        If the card does not say that.
     """
 
-    operation = "circularity"
-    #: The published system averages over no symmetries.
-    views = ()
-    concurrent = True
+    described = ("grid", "stretch")
     # The published system tells none of these without a calibration of its own.
     optional = ("circularity", "position_angle", "rotating")
-
-    def __init__(self, model):
-        self.model, self.spec = model, model.input_spec
-        if not self.spec.grid or not self.spec.stretch:
-            raise ModelError(
-                f"model {model.name!r}: card['input'] does not say what the network is "
-                "shown"
-            )
-
-    def read(self, data, **options):
-        """Read velocity maps and cubes: see `~.velocities.read_maps`."""
-        return read_maps(data, **options)
-
-    def problem(self, member):
-        """Give for each map the error why it cannot be used, or None."""
-        return map_problems(member, int(self.spec.parameters["fewest_pixels"]))
 
     def prepare(self, members):
         """Prepare maps of any shapes, as `PreparedImages`."""
@@ -376,10 +350,6 @@ class MerlinDomain:
                 ]
             )
         return columns
-
-    def flags(self, answer, prepared, members):
-        """Give the bits of `galml.core.Flag` of each map."""
-        return np.concatenate([member.flags for member in members])
 
 
 def image_center(image):
@@ -502,23 +472,7 @@ def import_weights(path):
     OSError
         When there is no file to open.
     """
-    path = os.fspath(path)
-    with open(path, "rb") as file:
-        content = file.read()
-    with OwnRandomNumbers():  # initial weights are random
-        network = MerlinAutoencoder()
-    try:
-        network.load_state_dict(_parameters(_unpickle(content)))
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    # Damaged bytes can raise anything inside the unpickler.
-    except Exception as error:
-        raise WeightsError(
-            f"{path}: not the published autoencoder, or damaged "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
-        raise WeightsError(f"{path}: holds weights that are not finite")
+    network, _ = published_network(path, MerlinAutoencoder, _load, "autoencoder")
     return GalaxyModel(
         network,
         operation="circularity",
@@ -541,6 +495,11 @@ def import_weights(path):
         input_spec=INPUT,
         name="merlin",
     )
+
+
+def _load(network, content):
+    """Put the tensors of a checkpoint into the network."""
+    network.load_state_dict(_parameters(_unpickle(content)))
 
 
 class _Inert:

@@ -2,7 +2,6 @@
 """The published flows, made of the parts of zuko, and their published weights."""
 
 import io
-import os
 from functools import partial
 
 import torch
@@ -12,8 +11,7 @@ from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.lazy import LazyComposedTransform, UnconditionalTransform
 from zuko.transforms import MonotonicRQSTransform, RotationTransform
 
-from galml.core.exceptions import WeightsError
-from galml.core.model import GalaxyModel, InputSpec, OwnRandomNumbers
+from galml.core.model import GalaxyModel, InputSpec, published_network
 from galml.physics import CONDITIONS, STAR_AXES
 from galml.stars.network import Flow
 
@@ -261,37 +259,27 @@ def import_nice(path):
     return _import(path, NICE)
 
 
+def _load(network, content):
+    """Put the tensors of a checkpoint into a flow; give what it tells of training."""
+    checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    tensors = checkpoint["model_state_dict"]
+    network.flow.load_state_dict({RENAMED.get(k, k): v for k, v in tensors.items()})
+    epochs, loss = checkpoint["epoch"] + 1, checkpoint["train_loss"]
+    return {"epochs": epochs, "training_loss": loss}
+
+
 def _import(path, kind):
     """Read a checkpoint into a flow of this class."""
-    path, architecture = os.fspath(path), kind.__name__.lower()
-    with open(path, "rb") as file:
-        content = file.read()
+    architecture = kind.__name__.lower()
     options = {
         "features": len(STAR_AXES),
         "context": len(CONDITIONS),
         "latent": LATENTS,
         "flag": False,
     }
-    with OwnRandomNumbers():  # initial weights are random
-        network = kind(**options)
-    try:
-        checkpoint = torch.load(
-            io.BytesIO(content), map_location="cpu", weights_only=True
-        )
-        tensors = checkpoint["model_state_dict"]
-        network.flow.load_state_dict({RENAMED.get(k, k): v for k, v in tensors.items()})
-        trained = {
-            "epochs": checkpoint["epoch"] + 1,
-            "training_loss": checkpoint["train_loss"],
-        }
-    # Damaged bytes can raise anything inside the unpickler.
-    except Exception as error:
-        raise WeightsError(
-            f"{path}: not the published {architecture} flow, or damaged "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
-        raise WeightsError(f"{path}: holds weights that are not finite")
+    network, trained = published_network(
+        path, lambda: kind(**options), _load, f"{architecture} flow"
+    )
     return GalaxyModel(
         network,
         operation="stars",

@@ -24,20 +24,7 @@ from galml.core.weights import import_weights
 from galml.gas_kinematics import kinematic, velocities
 
 KMS = u.km / u.s
-COLUMNS = [
-    "circularity",
-    "circularity_err",
-    "circularity_lo",
-    "circularity_hi",
-    "disturbed_probability",
-    "position_angle",
-    "position_angle_err",
-    "inclination",
-    "inclination_err",
-    "map_quality",
-    "latent",
-    "flags",
-]
+COLUMNS = [*kinematic.COLUMNS, "flags"]
 
 
 def rows(table, places):
