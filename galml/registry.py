@@ -147,7 +147,7 @@ OPERATIONS = (
                     "type": "width",
                     "nargs": "+",
                     "metavar": "FWHM",
-                    "help": "width of the PSF in each FILE, in arcsec, or as 3pix",
+                    "help": "width of the PSF in each FILE, such as 1.3arcsec or 3pix",
                 },
                 "pixel_scale": {
                     "type": "value",
@@ -179,8 +179,8 @@ OPERATIONS = (
                     "type": "value",
                     "nargs": "+",
                     "metavar": "R",
-                    "help": "semi-major axis of the ellipse, in pixels or such as "
-                    "5arcsec; one for all, or one for each file, as for the following",
+                    "help": "semi-major axis of the ellipse, such as 5arcsec or 10pix; "
+                    "one for all, or one for each file, as for the following",
                 },
                 "center": _CENTER,
                 "ellipticity": {
@@ -193,14 +193,14 @@ OPERATIONS = (
                     "type": "value",
                     "nargs": "+",
                     "metavar": "PA",
-                    "help": "of the major axis, in degrees (default: measured)",
+                    "help": "of the major axis, such as 30deg (default: measured)",
                 },
                 "psf_fwhm": {
                     "type": "value",
                     "nargs": "+",
                     "metavar": "FWHM",
-                    "help": "width of the PSF, in pixels or such as 2.5arcsec, to "
-                    "correct for seeing",
+                    "help": "width of the PSF, such as 2.5arcsec or 5pix, to correct "
+                    "for seeing",
                 },
                 "sersic_index": {
                     "type": float,
@@ -364,13 +364,14 @@ OPERATIONS = (
                     "help": "column with the classes of some galaxies, else empty",
                 },
                 "classifier": {
-                    "choices": ("linear", "forest"),
-                    "help": "logistic regression, or random forest (default: linear)",
+                    "metavar": "NAME",
+                    "help": "linear (logistic regression, the default), forest, or "
+                    "self-training",
                 },
                 "prior": {
-                    "choices": ("equal", "labels"),
-                    "help": "equal shares of classes, or those of the labels (default: "
-                    "equal)",
+                    "metavar": "NAME",
+                    "help": "equal shares of classes (the default), or those of the "
+                    "labels",
                 },
             },
             lacks=("chunk",),
@@ -386,8 +387,8 @@ OPERATIONS = (
             files=_LATENTS,
             options={
                 "method": {
-                    "choices": ("pca", "tsne", "umap"),
-                    "help": "principal components, t-SNE or UMAP (default: pca)",
+                    "metavar": "NAME",
+                    "help": "pca (principal components, the default), tsne or umap",
                 },
                 "n_neighbors": {
                     "type": "positive",

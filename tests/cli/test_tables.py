@@ -10,6 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import galml
 from galml import cli
+from galml.morphology.classification import CLASSIFIERS, PRIORS
+from galml.morphology.projection import METHODS
 
 
 @pytest.fixture
@@ -99,6 +101,7 @@ def test_galaxies_without_latents_are_named(latents, table, capsys):
         (["outliers", "--ratings", "nothing"], "ratings: got 'nothing'"),
         (["project", "--n-neighbors", "5"], "n_neighbors: got 5, expected None"),
         (["classify", "--labels", "nothing"], "labels: got 'nothing'"),
+        (["project", "--method", "nothing"], "method: got 'nothing'"),
     ],
 )
 def test_what_cannot_be_carried_out(latents, arguments, message, capsys):
@@ -113,6 +116,17 @@ def test_options_that_are_not_there(latents, option, capsys):
         run("outliers", latents, option, "nothing.ecsv")
     assert exit_.value.code == 2
     assert "nothing.ecsv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [("classify", CLASSIFIERS), ("classify", PRIORS), ("project", METHODS)],
+)
+def test_help_names_all_methods(command, names, capsys):
+    with pytest.raises(SystemExit):
+        run(command, "--help")
+    words = capsys.readouterr().out.replace("-\n", "-").split()
+    assert set(names) <= {word.strip(",()") for word in words}
 
 
 def test_what_is_not_installed_is_named(latents, monkeypatch, capsys):
