@@ -421,7 +421,7 @@ def limits(name, steps):
         ordered = sorted(rows, key=float, reverse=True)
         good = [judge(rows[step], rows[ordered[0]]) for step in ordered]
         last = good.index(False) if False in good else len(good)
-        result[key] = float(ordered[last - 1]) if last else None
+        result[key] = float(ordered[max(last - 1, 0)])
     return result
 
 

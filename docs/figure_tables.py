@@ -531,10 +531,10 @@ def limits(results):
     """Tell how good data have to be for each answer."""
     rows = {}
     for name, figures in results.items():
-        rows[f"`~galml.{name}`"] = {
-            key: "more than measured" if limit is None else f"{limit:g}"
-            for key, limit in figures["limits"].items()
-        }
+        row = rows[f"`~galml.{name}`"] = {}
+        for key, limit in figures["limits"].items():
+            least = limit == min(float(step) for step in figures["steps"][key])
+            row[key] = f"{limit:g}" + " or less" * least
     return LIMITS, rows, ""
 
 

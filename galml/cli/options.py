@@ -136,22 +136,24 @@ def value(text):
 
 
 def width(text):
-    """Read the width of a PSF, in arcsec unless it says otherwise.
+    """Read the width of a PSF.
 
     Parameters
     ----------
     text : str
-        What was typed.
+        What was typed, with its unit.
 
     Returns
     -------
     list of `~astropy.units.Quantity`
         One width for all bands.
     """
-    import astropy.units as u
-
     found = value(text)
-    return [found * u.arcsec if isinstance(found, float) else found]
+    if not hasattr(found, "unit"):
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a width with its unit, such as 1.3arcsec or 3pix"
+        )
+    return [found]
 
 
 def lines(text):

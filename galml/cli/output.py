@@ -140,7 +140,7 @@ def write_table(args, table, table_format, temporary):
         for name in table.colnames:
             if table[name].dtype.kind == "U":
                 table[name] = np.char.encode(table[name], "ascii", "backslashreplace")
-    table.write(temporary, format=table_format, overwrite=True)
+    _write(table, temporary, table_format, overwrite=True)
     replace_output(args, temporary)
 
 
@@ -155,7 +155,17 @@ def print_table(table, table_format):
     if table_format is None:
         show(table, short=True)
     else:
-        table.write(sys.stdout, format=table_format)
+        _write(table, sys.stdout, table_format)
+
+
+def _write(table, target, table_format, **options):
+    """Write a table with its metadata; VOTables lose them otherwise."""
+    if table_format == "votable":
+        from galml.core import to_votable
+
+        to_votable(table).to_xml(getattr(target, "buffer", str(target)))
+    else:
+        table.write(target, format=table_format, **options)
 
 
 def show(table, *, short=False):

@@ -61,6 +61,9 @@ SMALLEST = 0.7
 #: Signal to noise below which there is no source at the center; side of the square
 #: there, and depth of the border that tells the noise, in pixels.
 FAINTEST, MIDDLE, BORDER = 5.0, 5, 2
+#: Flux of a pixel in nJy that no source of the sky has, Sirius ten times over: the unit
+#: is another one, such as that of spectra without its factor of 1e-17.
+BRIGHTEST = 1e14
 #: Columns of a table that name its rows, and those that hold names of files.
 NAME_COLUMNS, FILE_COLUMNS = ("name", "id"), ("file", "filename", "path")
 #: Standard deviation of a Gaussian over the median of its absolute value.
@@ -583,6 +586,9 @@ def _images(
     flags, r_eff = np.array(flags, dtype=int), np.array(r_eff, dtype=float)
     place = nearest_band(wavelengths, known.reference or REFERENCE)
     flags[_empty(values[:, place])] |= int(Flag.NO_SOURCE_AT_CENTER)
+    if calibrated:
+        brightest = np.fmax.reduce(values.reshape(len(values), -1), axis=1)
+        flags[brightest > BRIGHTEST] |= int(Flag.OUT_OF_DOMAIN)
     if known.reference is not None and missing.any():
         from galml.imaging.stamps import measure_size
 

@@ -92,7 +92,18 @@ def spin(monkeypatch):
 def test_galaxies_of_a_catalog(spin, files, catalog, tmp_path):
     output = tmp_path / "spins.ecsv"
     options = ["--catalog", catalog, "-o", output, "--chunk", 2, "--quiet"]
-    assert run("spin", *files, *options, "--seed", 3, "--psf-fwhm", "1.3,1.2,1.1") == 0
+    assert (
+        run(
+            "spin",
+            *files,
+            *options,
+            "--seed",
+            3,
+            "--psf-fwhm",
+            "1.3arcsec,1.2arcsec,1.1arcsec",
+        )
+        == 0
+    )
     assert [len(stack) for stack, _ in spin] == [2, 1]
     stack, keywords = spin[0]
     assert stack.bands == ("g", "r", "i") and stack.data.unit == u.nJy
@@ -146,13 +157,21 @@ def test_interrupted_run_goes_on(spin, files, catalog, tmp_path, monkeypatch):
     [
         (["--bands", "g,r"], "--bands: got 2 for 3 files"),
         (["--bands", "g,r,r"], "a band is there twice"),
-        (["--psf-fwhm", "1.2"], "--psf-fwhm: got 1 for 3 files"),
+        (["--psf-fwhm", "1.2arcsec"], "--psf-fwhm: got 1 for 3 files"),
         (["--catalog", "missing.ecsv"], "missing.ecsv"),
     ],
 )
 def test_bad_commands(spin, files, tmp_path, capsys, options, message):
     assert run("spin", *files, "-o", tmp_path / "a.ecsv", "--quiet", *options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_widths_have_units(spin, files, capsys):
+    """As where they are passed from Python: nobody knows pixels from arcsec."""
+    with pytest.raises(SystemExit) as error:
+        run("spin", *files, "--psf-fwhm", "1.3arcsec,1.2,3pix")
+    assert error.value.code == 2
+    assert "got '1.2', expected a width with its unit" in capsys.readouterr().err
 
 
 def test_figures(spin, files, catalog, tmp_path, monkeypatch):
@@ -222,7 +241,7 @@ def test_pictures_are_one_galaxy_each(tmp_path):
         image.fromarray(colors).save(picture)
     output = tmp_path / "spins.ecsv"
     known = ["--pixel-scale", "0.396arcsec", "--r-eff", "5arcsec,13pix"]
-    known += ["--psf-fwhm", "1.3"]
+    known += ["--psf-fwhm", "1.3arcsec"]
     assert run("spin", *pictures, *known, "-o", output, "--quiet") == 0
     table = QTable.read(output)
     expected = galml.spin(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.io.votable import parse
 from astropy.table import QTable
 from matplotlib.figure import Figure
 
@@ -100,6 +101,20 @@ def test_formats(operation, files, tmp_path, suffix):
     )
 
 
+@pytest.mark.parametrize("where", ["file", "stdout"])
+def test_votables_keep_where_results_come_from(
+    operation, files, tmp_path, capsys, where
+):
+    output = tmp_path / "results.vot"
+    options = ["-o", output] if where == "file" else ["--format", "votable"]
+    assert run("circularity", *files, *options, "--quiet") == 0
+    if where == "stdout":
+        output.write_text(capsys.readouterr().out)
+    (resource,) = parse(output).resources
+    infos = {info.name: info.value for info in resource.infos}
+    assert infos["MODEL"] == "default"
+
+
 def test_format_overrides_suffix(operation, files, output):
     assert run("circularity", *files, "-o", output, "--format", "fits") == 0
     assert len(QTable.read(output, format="fits")) == 5
@@ -156,7 +171,7 @@ def test_images_of_one_galaxy_each(
 ):
     monkeypatch.setitem(vars(galml), command, operation)
     known = ["--filter", "F160W", "--pixel-scale", "0.06arcsec", f"--{option}", value]
-    known += ["--psf-fwhm", "3pix,0.18"]
+    known += ["--psf-fwhm", "3pix,0.18arcsec"]
     assert run(command, *files[:2], "-o", output, *known) == 0
     ((names, keywords),) = operation.calls
     assert names == files[:2]
@@ -585,6 +600,31 @@ def test_demo(operation, plots, files, tmp_path, monkeypatch, capsys):
         assert len(list((folder / "circularity").glob("*.png"))) == 6
         assert len(QTable.read(folder / "stars.fits")) == 20_000
         assert {f.stem for f in (folder / "stars").iterdir()} == {"dwarf", "spiral"}
+
+
+def test_the_demo_tells_the_truth(tmp_path, capsys):
+    """Of each mock galaxy, as its header has it; of a field in three bands once."""
+    commands = []
+
+    def main(arguments):
+        commands.append(arguments[0])
+        return 0
+
+    assert demo.run(main, tmp_path) == 0
+    assert {"circularity", "spin", "merger", "stars"} <= set(commands)
+    lines = capsys.readouterr().out.splitlines()
+    truths = [line for line in lines if line.startswith("Truth of ")]
+    for path in sorted(demo.EXAMPLES.glob("mock-*.fits")):
+        cards = fits.getheader(path)
+        expected = f"KAPPA {cards['KAPPA']}"
+        (line,) = [one for one in truths if one.startswith(f"Truth of {path.name}:")]
+        assert expected in line and f"PA {cards['PA']}" in line
+    (line,) = {one for one in truths if "SPIN1" in one}
+    cards = fits.getheader(demo.EXAMPLES / "field-g.fits")
+    for number in range(1, 10):
+        assert f"SPIN{number} {cards[f'SPIN{number}']}" in line
+    assert sum("SPIN1 " in one for one in truths) == commands.count("spin")
+    assert any("STAGE" in one and "CONTAM" in one for one in truths)
 
 
 def test_models(monkeypatch, capsys):

@@ -6,11 +6,12 @@ import torch
 from astropy.nddata import CCDData, StdDevUncertainty
 
 import galml
-from galml.core import decode_flags
+from galml.core import Flag, decode_flags
 from galml.core.domain import find_domain
 from galml.core.running import run
 from galml.core.weights import load_model
 from galml.gas_kinematics import kinematic
+from galml.mocks import gas_maps
 
 KMS = u.km / u.s
 
@@ -46,6 +47,20 @@ def test_what_is_not_given_is_noted_but_not_out_of_domain(disk):
     assert flags(disk * KMS, center=None, beam=None) - {"prior_dominated"} == {
         "no_wcs", "nonfinite", "no_uncertainty", "center_assumed"
     }  # fmt: skip
+
+
+def test_answers_of_the_population_alone_are_flagged(disk):
+    """Velocities alone do not tell how hot a disk is; with dispersions they do."""
+    calm = galml.circularity(disk * KMS, dispersion=0 * disk * KMS + 15 * KMS)
+    maps = gas_maps(1, batch_size=64, seed=5, noisy=True)
+    _, mocks = next(maps)
+    many = galml.circularity(mocks.velocity.numpy() * KMS)
+    for table in (calm, many):
+        flagged = (table["flags"] & int(Flag.PRIOR_DOMINATED)) != 0
+        wide = table["circularity_err"] > kinematic.PRIOR_WIDTH
+        np.testing.assert_array_equal(flagged, wide)
+    assert not (calm["flags"] & int(Flag.PRIOR_DOMINATED)).any()
+    assert 0 < flagged.sum() < len(many)
 
 
 def test_outliers(disk):

@@ -509,6 +509,22 @@ def test_surface_brightness_of_webb(data):
     np.testing.assert_allclose(images.values[0, 0], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("unit", "factor", "flagged"),
+    [("erg / (s cm2 Angstrom)", 1e-17, False), ("erg / (s cm2 Angstrom)", 1, True),
+     ("nJy", 1e20, True), ("nJy", 1e9, False), ("adu", 1e20, False)],
+)  # fmt: skip
+def test_fluxes_that_no_galaxy_has(data, unit, factor, flagged):
+    """A forgotten 1e-17; only the one image that has it, whatever is not known."""
+    bright = data[:2].copy()
+    bright[0] *= factor / bright[0].max()
+    bright[1] /= bright[1].max() * (1e17 if "erg" in unit else 1)
+    bright[0, 1, 3, 4] = np.nan
+    images = joined(members(list(bright), unit=unit, bands=BANDS, r_eff=4 * u.pix))
+    found = (images.flags & int(Flag.OUT_OF_DOMAIN)) != 0
+    assert found.tolist() == [flagged, False]
+
+
 def test_data_without_a_unit(data):
     bit, known = int(Flag.NO_UNIT), {"bands": BANDS, "r_eff": 4 * u.pix}
     stack = CutoutStack(data * u.one, bands=BANDS, pixel_scale=1 * u.arcsec)
