@@ -4,7 +4,6 @@
 import argparse
 import os
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -15,6 +14,14 @@ __all__ = ["add_arguments", "run"]
 
 #: Most failures that are told one by one.
 TOLD = 10
+
+
+def pair(text):
+    """Read a name and what it is to be, ``NAME=TEXT``."""
+    name, equals, rest = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=...")
+    return name.strip(), rest.strip()
 
 
 def setting(text):
@@ -32,11 +39,9 @@ def setting(text):
     value : object
         What follows; a list where there are commas.
     """
-    name, equals, rest = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=VALUE")
+    name, rest = pair(text)
     values = [_value(part.strip()) for part in rest.split(",")]
-    return name.strip().replace("-", "_"), values[0] if len(values) == 1 else values
+    return name.replace("-", "_"), values[0] if len(values) == 1 else values
 
 
 def _value(text):
@@ -61,6 +66,12 @@ OWN = {
         "metavar": "ADDRESS",
         "help": "address of a scheduler of dask; local: workers on all processors of "
         "this machine; none: this process (default: as many rows demand)",
+    },
+    "units": {
+        "type": pair,
+        "action": "append",
+        "metavar": "COLUMN=UNIT",
+        "help": "unit of a column whose file tells none; once for each",
     },
     "size": {
         "type": value,
@@ -90,9 +101,11 @@ OWN = {
     "seed": {"default": None, "help": "seed of random numbers (default: 0)"},
     "quiet": {},
 }
-#: Keywords of `galml.catalogs.run`, and those of operations.
-OF_RUNS = ("scheduler", "size", "n_pixels", "partition_size")
-OF_OPERATIONS = ("model", "device", "n_samples", "seed")
+#: Options that are keywords of `galml.catalogs.run`, or of operations, as they are.
+KEYWORDS = (
+    *("scheduler", "size", "n_pixels", "partition_size"),
+    *("model", "device", "n_samples", "seed"),
+)
 
 
 def add_arguments(parser):
@@ -153,16 +166,16 @@ def run(args):
     from galml.core.domain import find_object, operations
     from galml.core.exceptions import GalmlWarning
 
-    keywords = {name: getattr(args, name) for name in OF_RUNS}
-    options = {name: getattr(args, name) for name in OF_OPERATIONS} | dict(args.set)
-    keywords = {k: v for k, v in (keywords | options).items() if v is not None}
+    given = {name: getattr(args, name) for name in KEYWORDS}
+    given["units"] = args.units and dict(args.units)
+    keywords = {name: one for name, one in given.items() if one is not None}
+    keywords |= dict(args.set)
     operation = args.operation.replace("-", "_")
     if operation in operations():
         function = find_object(operations()[operation].function)
         if "seed" in inspect.signature(function).parameters:
             keywords.setdefault("seed", 0)
     catalog = args.files[0] if len(args.files) == 1 else args.files
-    start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GalmlWarning)
         try:
@@ -176,10 +189,11 @@ def run(args):
             )
         except ImportError as error:
             raise UsageError(error) from error
-    seconds = time.perf_counter() - start
     for message in dict.fromkeys(str(one.message) for one in caught):
         print(f"galml: {message}", file=sys.stderr)
-    return _report(args, summary, catalogs.failures(args.output), seconds)
+    if summary["failed"]:
+        _tell(args, catalogs.failures(args.output))
+    return int(summary["failed"] > 0)
 
 
 def _images(texts):
@@ -207,25 +221,11 @@ def _images(texts):
     return read_table(tables[0], argument="--images")
 
 
-def _report(args, summary, failures, seconds):
-    """Say what failed, why, and how long all took; give the exit code."""
-    if len(failures):
-        print(f"galml: {len(failures)} of {summary['rows']} failed:", file=sys.stderr)
-        for row, reason in failures[:TOLD].iterrows():
-            print(f"  row {row}: {reason}", file=sys.stderr)
-        if len(failures) > TOLD:
-            print(
-                f"  and {len(failures) - TOLD} more: "
-                f"galml.catalogs.failures({str(args.output)!r})",
-                file=sys.stderr,
-            )
-        for hint in hints(args, failures["reason"][:TOLD].tolist()):
-            print(f"galml: hint: {hint}", file=sys.stderr)
-    if not args.quiet:
-        parts, computed = summary["partitions"], summary["computed"]
-        words = [f"{summary['rows']} rows in {parts} partitions"]
-        if computed < parts:
-            words.append(f"{parts - computed} of them from before")
-        words += [f"{len(failures)} failed", f"{seconds:.1f} s"]
-        print(f"galml: {', '.join(words)}", file=sys.stderr)
-    return int(len(failures) > 0)
+def _tell(args, failures):
+    """Say why the first galaxies without a result have none."""
+    for row, reason in failures[:TOLD].iterrows():
+        print(f"  row {row}: {reason}", file=sys.stderr)
+    if len(failures) > TOLD:
+        print(f"  and {len(failures) - TOLD} more", file=sys.stderr)
+    for hint in hints(args, failures["reason"][:TOLD].tolist()):
+        print(f"galml: hint: {hint}", file=sys.stderr)

@@ -84,7 +84,7 @@ def test_catalog_and_tiles(tiles, tmp_path, capsys):
     output = tmp_path / "spins"
     assert run("run", "spin", catalog, "--images", *files, "-o", output) == 0
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("galml: 4 rows in 1 partitions, 0 failed, ")
+    assert said.startswith("4 rows in 1 partitions, 1 of them new, 0 rows without")
     table = catalogs.read(output)
     assert table["name"].tolist() == ["11", "12", "13", "14"]
     assert np.isfinite(table["spin"]).all() and table.meta["SEED"] == 0
@@ -125,6 +125,7 @@ def test_keywords_of_operations(tmp_path, calls):
     given = ["n=1000", "mass=1e5solMass", "components=x,y", "strict=true", "r-eff=none"]
     settings = [word for one in given for word in ("--set", one)]
     options = ["--model", "m", "--size", "30arcsec", "--n-pixels", "48"]
+    options += ["--units", "ra=deg", "--units", "r_eff=arcsec"]
     options += ["--scheduler", "tcp://a:1", "--partition-size", "1e3", "--seed", "4"]
     assert (
         run("run", "spin", "a.parquet", "-o", tmp_path / "o", *settings, *options) == 0
@@ -133,10 +134,12 @@ def test_keywords_of_operations(tmp_path, calls):
     assert keywords.pop("output") == tmp_path / "o" and keywords.pop("progress")
     assert keywords == {
         "images": None,
+        "units": {"ra": "deg", "r_eff": "arcsec"},
         "n": 1000,
         "mass": 1e5 * u.solMass,
         "components": ["x", "y"],
         "strict": True,
+        "r_eff": None,
         "model": "m",
         "size": 30 * u.arcsec,
         "n_pixels": 48,
@@ -151,7 +154,7 @@ def test_keywords_of_operations(tmp_path, calls):
     [
         (["spin", "--images", "a.fits", "b.parquet", "-o", "o"], "CATALOG"),
         (["spin", "a.parquet"], "-o/--output"),
-        (["spin", "a.parquet", "-o", "o", "--set", "n"], "expected NAME=VALUE"),
+        (["spin", "a.parquet", "-o", "o", "--set", "n"], "expected NAME=..."),
         (["spin", "a.parquet", "-o", "o", "--sizes", "3"], "unrecognized arguments"),
     ],
 )
@@ -219,9 +222,10 @@ def test_failures_are_told(tiles, tmp_path, capsys, monkeypatch):
     for _ in range(2):
         assert run(*arguments) == 1
         error = capsys.readouterr().err
-        assert "2 of 4 failed:\n  row 0: " in error and "  and 1 more: " in error
-        assert "2 failed" in error.splitlines()[-1]
-    assert "1 of them from before" in error
+        told = error.splitlines()[-3:]
+        assert told[0].startswith("galml: 2 of 4 rows have no result: ")
+        assert told[1].startswith("  row 0: ") and told[2] == "  and 1 more"
+    assert "0 of them new" in error
     assert np.isfinite(catalogs.read(output)["spin"][1:3]).all()
 
 
