@@ -14,5 +14,7 @@ GALAXY, N_STARS = 182, 50_000
 def draw_stars():
     """Sampled beside true stars of a mock galaxy."""
     ((truth, conditions),) = star_galaxies(1, N_STARS, first=GALAXY)
-    sample = galml.sample_stars(QTable(conditions), N_STARS, seed=1)
+    table = QTable(conditions)
+    table["galaxy_id"] = [f"mock galaxy {GALAXY}"]
+    sample = galml.sample_stars(table, N_STARS, seed=1)
     return plot_galaxy(sample, truth)

@@ -44,7 +44,16 @@ LABELS = {
     "o_fe": "[O/Fe] (dex)",
     "age": "age (Gyr)",
 }
-BINS = 80
+#: Lines of the curves, and of each component its color and name.
+STYLES = {"sampled": "-", "true": "--"}
+COMPONENTS = {
+    "r": ("tab:red", r"$\sigma_R$"),
+    "phi": ("tab:blue", r"$\sigma_\phi$"),
+    "z": ("tab:green", r"$\sigma_z$"),
+}
+#: Fewest and most pixels along a side of a map, decades that it shows, and stars that a
+#: pixel needs for a mean.
+BINS, DECADES, LEAST = (24, 80), 4, 0.5
 #: Share of the stars that a map shows.
 SHOWN = 0.98
 
@@ -53,7 +62,8 @@ def plot_maps(sample, truth=None, *, extent=None, figure=None):
     """Draw a galaxy face-on and edge-on.
 
     Surface density of the stars along z and along y, on a logarithmic scale, and their
-    mean velocity along y where the galaxy is seen edge-on.
+    mean velocity along y where the galaxy is seen edge-on; smoothed by a pixel, which
+    are larger where there are fewer stars. Where there are none, maps are blank.
 
     Parameters
     ----------
@@ -74,9 +84,10 @@ def plot_maps(sample, truth=None, *, extent=None, figure=None):
         sampled``, and with a truth the same of ``true``.
     """
     tables = _named(sample, truth)
-    figure = new_figure(figure, (10.5, 3.4 * len(tables)))
+    figure = new_figure(figure, (11.0, 0.6 + 3.0 * len(tables)))
     axes = new_mosaic(figure, [_map_labels(name) for name in tables])
     _draw_maps(figure, axes, tables, extent)
+    _add_name(figure, sample)
     return figure
 
 
@@ -141,9 +152,10 @@ def plot_curves(sample, truth=None, *, edges=None, figure=None):
     `~matplotlib.figure.Figure`
         With the axes labeled ``rotation`` and ``dispersion``.
     """
-    figure = new_figure(figure, (9.0, 3.8))
+    figure = new_figure(figure, (9.0, 4.0))
     axes = new_mosaic(figure, [["rotation", "dispersion"]])
     _draw_curves(axes, _named(sample, truth), edges)
+    _add_name(figure, sample)
     return figure
 
 
@@ -169,7 +181,8 @@ def plot_age_metallicity(sample, truth=None, *, figure=None):
     tables = _named(sample, truth)
     labels = [_plane_labels(name, tables) for name in tables]
     figure = new_figure(figure, (4.6 * len(labels[0]), 3.6 * len(tables)))
-    _draw_planes(new_mosaic(figure, labels), tables)
+    _draw_planes(figure, new_mosaic(figure, labels), tables)
+    _add_name(figure, sample)
     return figure
 
 
@@ -193,14 +206,14 @@ def plot_galaxy(sample, truth=None, *, extent=None, figure=None):
         With the axes of `plot_maps`, `plot_curves` and `plot_age_metallicity`.
     """
     tables = _named(sample, truth)
-    figure = new_figure(figure, (14.0, 3.2 + 3.2 * len(tables)))
-    upper, lower = figure.subfigures(2, 1, height_ratios=(len(tables), 1.15))
-    maps = new_mosaic(upper, [_map_labels(name) for name in tables])
-    planes = [label for name in tables for label in _plane_labels(name, tables)]
-    rest = new_mosaic(lower, [["rotation", "dispersion", *planes]])
-    _draw_maps(upper, maps, tables, extent)
-    _draw_curves(rest, tables, None)
-    _draw_planes(rest, tables)
+    rows = [_map_labels(name) + _plane_labels(name, tables) for name in tables]
+    figure = new_figure(figure, (3.3 * len(rows[0]), 3.4 + 3.0 * len(tables)))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(3.0 * len(tables), 3.0))
+    axes = new_mosaic(upper, rows)
+    _draw_maps(upper, axes, tables, extent)
+    _draw_planes(upper, axes, tables)
+    _draw_curves(new_mosaic(lower, [["rotation", "dispersion"]]), tables, None)
+    _add_name(figure, sample)
     return figure
 
 
@@ -218,6 +231,13 @@ def _plane_labels(name, tables):
     return [f"{plane} {name}" for plane in ("ages", "abundances")[: 1 + both]]
 
 
+def _add_name(figure, sample):
+    """Name the galaxy, where all stars are of one."""
+    names = set(sample["galaxy_id"]) if "galaxy_id" in sample.colnames else ()
+    if len(names) == 1:
+        figure.suptitle(str(*names))
+
+
 def _draw_maps(figure, axes, tables, extent):
     """Draw all maps on common scales."""
     places = {name: STAR_AXES[name] for name in ("x", "y", "z", "v_y")}
@@ -225,51 +245,60 @@ def _draw_maps(figure, axes, tables, extent):
         name: known_stars(*read_stars(table, places), name).T
         for name, table in tables.items()
     }
+    reference = list(stars.values())[-1]
     if extent is None:
-        side = np.quantile(np.abs(list(stars.values())[-1][:3]).max(axis=0), SHOWN)
+        side = np.quantile(np.abs(reference[:3]).max(axis=0), SHOWN)
     else:
         side = extent.to_value(u.kpc)
-    edges = np.linspace(-side, side, BINS + 1)
-    speed = np.quantile(np.abs(list(stars.values())[-1][3]), 0.95)
-    top = None
+    least = min(values.shape[1] for values in stars.values())
+    bins = int(np.clip(np.sqrt(least) / 2.5, *BINS))
+    edges = np.linspace(-side, side, bins + 1)
+    speed = np.quantile(np.abs(reference[3]), 0.95)
+    options = {"extent": (-side, side, -side, side), "origin": "lower"}
+    tops = []
     for name in reversed(stars):
         x, y, z, v_y = stars[name]
-        views = {f"face-on {name}": (x, y), f"edge-on {name}": (x, z)}
-        for label, (first, second) in views.items():
-            density = _density(first, second, edges) / (edges[1] - edges[0]) ** 2
-            top = density.max() if top is None else top
-            drawn = axes[label].imshow(
+        for view, second in (("face-on", y), ("edge-on", z)):
+            counts, _ = _smooth(x, second, edges)
+            density = counts / len(x) / (edges[1] - edges[0]) ** 2
+            tops.append(density.max())
+            densities = axes[f"{view} {name}"].imshow(
                 np.log10(np.where(density > 0, density, np.nan)).T,
                 cmap="magma",
-                vmin=np.log10(top) - 4,
-                vmax=np.log10(top),
-                extent=(-side, side, -side, side),
-                origin="lower",
+                vmin=np.log10(tops[0]) - DECADES,
+                vmax=np.log10(tops[0]),
+                **options,
             )
-            axes[label].set_facecolor("black")
-        figure.colorbar(
-            drawn, ax=axes[f"edge-on {name}"], label="log share of stars (kpc$^{-2}$)"
-        )
-        counts = np.histogram2d(x, z, bins=(edges, edges))[0]
-        total = np.histogram2d(x, z, bins=(edges, edges), weights=v_y)[0]
-        drawn = axes[f"velocity {name}"].imshow(
-            np.divide(
-                total, counts, out=np.full_like(total, np.nan), where=counts > 0
-            ).T,
+            axes[f"{view} {name}"].set_facecolor("black")
+        counts, total = _smooth(x, z, edges, v_y)
+        velocities = axes[f"velocity {name}"].imshow(
+            np.where(counts > LEAST, total / np.maximum(counts, LEAST), np.nan).T,
             cmap="coolwarm",
             vmin=-speed,
             vmax=speed,
-            extent=(-side, side, -side, side),
-            origin="lower",
+            **options,
         )
-        figure.colorbar(drawn, ax=axes[f"velocity {name}"], label="mean $v_y$ (km/s)")
+        axes[f"velocity {name}"].set_facecolor("0.9")
         for label, vertical in zip(_map_labels(name), ("y", "z", "z"), strict=True):
             axes[label].set(xlabel=LABELS["x"], ylabel=LABELS[vertical], title=label)
+    # One bar for all maps of a kind, which share their scale.
+    for drawn, view, title in (
+        (densities, "edge-on", "log share of stars (kpc$^{-2}$)"),
+        (velocities, "velocity", "mean $v_y$ (km/s)"),
+    ):
+        panels = [axes[f"{view} {name}"] for name in tables]
+        figure.colorbar(drawn, ax=panels, label=title, aspect=20 * len(panels))
 
 
-def _density(first, second, edges):
-    """Share of the stars in each pixel."""
-    return np.histogram2d(first, second, bins=(edges, edges))[0] / len(first)
+def _smooth(first, second, edges, weights=None):
+    """Stars in each pixel, and the sum of their weights, smoothed by a pixel."""
+    from scipy.ndimage import gaussian_filter
+
+    found = []
+    for one in (None, weights):
+        counts = np.histogram2d(first, second, bins=(edges, edges), weights=one)[0]
+        found.append(gaussian_filter(counts, 1.0, mode="constant", truncate=3.0))
+    return found
 
 
 def _draw_curves(axes, tables, edges):
@@ -279,30 +308,30 @@ def _draw_curves(axes, tables, edges):
         edges = np.linspace(0, np.quantile(radius, 0.95), 13) * u.kpc
     centers = (edges[:-1] + edges[1:]).to_value(u.kpc) / 2
     for name, table in tables.items():
-        style = {"color": COLORS[name], "ls": "-" if name == "sampled" else "--"}
+        line = STYLES[name]
         curve = rotation_curve(table, edges)["value"].to_value(u.km / u.s)
-        axes["rotation"].plot(centers, curve, label=name, **style)
-        for along, width in (("r", 1.0), ("phi", 1.7), ("z", 2.4)):
+        axes["rotation"].plot(centers, curve, line, color=COLORS[name], label=name)
+        for along, (color, label) in COMPONENTS.items():
             curve = dispersion_curve(table, edges, along=along)
-            label = rf"$\sigma_{{{'R' if along == 'r' else along}}}$ {name}"
-            label = label.replace("phi", r"\phi")
             values = curve["value"].to_value(u.km / u.s)
-            axes["dispersion"].plot(centers, values, label=label, lw=width, **style)
+            label = f"{label} {name}"
+            axes["dispersion"].plot(centers, values, line, color=color, label=label)
     axes["rotation"].set(xlabel="R (kpc)", ylabel=r"mean $v_\phi$ (km/s)")
     axes["dispersion"].set(xlabel="R (kpc)", ylabel="velocity dispersion (km/s)")
-    # From zero, with room for the legend.
-    for label, columns, room in (
-        ("rotation", 1, 1.2),
-        ("dispersion", len(tables), 1.4),
-    ):
+    for label, columns in (("rotation", 1), ("dispersion", len(tables))):
         bottom, top = axes[label].dataLim.intervaly
-        axes[label].set_ylim(min(0.0, 1.1 * bottom), max(0.0, room * top))
+        axes[label].set_ylim(min(0.0, 1.1 * bottom), max(0.0, 1.1 * top))
+        axes[label].margins(x=0.02)
         axes[label].legend(
-            loc="upper center", ncols=columns, frameon=False, fontsize="xx-small"
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            ncols=1 if columns == 1 else columns,
+            frameon=False,
+            fontsize="small",
         )
 
 
-def _draw_planes(axes, tables):
+def _draw_planes(figure, axes, tables):
     """Draw ages and abundances on common scales."""
     reference = list(tables.values())[-1]
     _, metallicity = ages_and_metallicities(reference)
@@ -313,26 +342,31 @@ def _draw_planes(axes, tables):
     label = LABELS["fe_h"] if has_iron else "[M/H] (dex)"
     for name, table in tables.items():
         panel = axes[f"ages {name}"]
-        _draw_plane(panel, *ages_and_metallicities(table), (ages, irons))
+        drawn = _draw_plane(panel, *ages_and_metallicities(table), (ages, irons))
         _draw_medians(panel, age_metallicity(table))
         panel.set(xlabel=LABELS["age"], ylabel=label, ylim=iron)
-        panel.set_title(panel.get_label(), fontsize="medium")
+        panel.set_title(panel.get_label())
         panel = axes.get(f"abundances {name}")
         if panel is not None:
             known = {key: STAR_AXES[key] for key in ("fe_h", "o_fe")}
             own = read_column(reference, "o_fe", u.dex, argument="truth")
             oxygens = np.linspace(*np.nanquantile(own, (0.002, 0.998)), 60)
             values = known_stars(*read_stars(table, known), name).T
-            _draw_plane(panel, *values, (irons, oxygens))
+            drawn = _draw_plane(panel, *values, (irons, oxygens))
             panel.set(xlabel=label, ylabel=LABELS["o_fe"])
-            panel.set_title(panel.get_label(), fontsize="medium")
+            panel.set_title(panel.get_label())
+    last = [axes[_plane_labels(name, tables)[-1]] for name in tables]
+    title = "log stars over most in a cell"
+    figure.colorbar(drawn, ax=last, label=title, aspect=20 * len(last))
 
 
 def _draw_plane(panel, first, second, edges):
-    """Share of the stars in a plane, on a logarithmic scale."""
+    """Stars in a plane over the most in a cell of it, on a logarithmic scale."""
     counts = np.histogram2d(first, second, bins=edges)[0]
-    density = np.log10(np.where(counts > 0, counts, np.nan))
-    panel.pcolormesh(*edges, density.T, cmap="Grays", vmin=-0.5, rasterized=True)
+    share = np.log10(np.where(counts > 0, counts / max(counts.max(), 1), np.nan))
+    return panel.pcolormesh(
+        *edges, share.T, cmap="Grays", vmin=-3, vmax=0, rasterized=True
+    )
 
 
 def _draw_medians(panel, found):
