@@ -49,7 +49,7 @@ from galml.stellar_spin.mock_data import mock_images
 CHUNK = 5
 #: For each set and kind the number of batches; and the seeds of the sets.
 STREAMS = {
-    "training": {"stars": 480, "mergers": 150, "surroundings": 100},
+    "training": {"stars": 480, "mergers": 150, "surroundings": 80},
     "validation": {"stars": 20, "mergers": 5, "surroundings": 5},
     "calibration": {"stars": 30, "mergers": 5, "surroundings": 5},
 }
@@ -61,7 +61,7 @@ EPOCHS, RATE, SEED = 32, 2e-3, 1
 TRAINING = {"batch_size": 256, "dtype": "bfloat16"}
 #: Latents of the surroundings, and how their network is trained.
 SURROUNDINGS = 6
-AROUND = {"epochs": 5, "learning_rate": 2e-3, "weight_decay": 1e-2, "seed": 1}
+AROUND = {"epochs": 12, "learning_rate": 2e-3, "weight_decay": 1e-2, "seed": 1}
 #: Parameters of mocks that the latents must tell; behind them follow how much of the
 #: arms is seen, shape and types, and what interacting systems are.
 PARAMETERS = (

@@ -48,6 +48,10 @@ DRAWN = {
     "mse": ("mean square, 10⁻⁴", ""),
     "ours_more_similar": ("default model better in", ".0%"),
 }
+SIZES = {
+    "ssim": ("SSIM", ""),
+    "error": ("error", ".4f"),
+}
 SPIN = {
     "scatter": ("error on mocks", ".3f"),
     "coverage": ("in 68 %", ".1%"),
@@ -196,6 +200,22 @@ def drawn(results):
     return DRAWN, rows, note
 
 
+def sizes(results):
+    """How well images are drawn again from more or fewer latents."""
+    rows = {
+        f"{size} latents": {
+            "ssim": f"{row['ssim']:.3f} ± {row['ssim_error']:.3f}",
+            "error": row["error"],
+        }
+        for size, row in results["sizes"].items()
+    }
+    note = (
+        f"{results['training']} galaxies in {results['epochs']} epochs; "
+        f"{results['galaxies']} pictures of the reporting half."
+    )
+    return SIZES, rows, note
+
+
 def spins(results):
     """Spins by models that know observed pixels."""
     names = {
@@ -249,6 +269,7 @@ MORPHOLOGY_TABLES = {
     "morphology/pairs": pairs,
     "morphology/pairs changed": changed,
     "morphology/xu2023_gz1": drawn,
+    "morphology/latent_size": sizes,
     "morphology/adapted_spin": spins,
     "morphology/tables_speed": speed,
     "morphology/tables_speed tables": tables,

@@ -25,6 +25,7 @@ from astropy.table import QTable
 
 import galml
 from galml.core.weights import load_model
+from galml.morphology.preparation import AROUND
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from common import write_figures
@@ -51,6 +52,7 @@ def speed(galaxies, repeats):
     inputs = {
         "image": torch.rand(len(stack), len(spec.channels), *spec.grid),
         "scalars": torch.rand(len(stack), len(spec.scalars)),
+        "surroundings": torch.rand(len(stack), len(AROUND), *spec.grid),
     }
     runs = {
         "end to end": lambda: galml.latents(stack),

@@ -345,13 +345,13 @@ def surroundings_loss(network, batch):
     dict of str to `torch.Tensor`
         ``loss`` and its terms.
     """
-    latent = network(batch["image"])
-    told = network.answers(latent).split([*AROUND.values()], 1)
+    outputs = network(batch["image"])
+    told = outputs["answers"].split([*AROUND.values()], 1)
     terms = {
         key: torch.nn.functional.cross_entropy(logits, batch[key].long())
         for key, logits in zip(AROUND, told, strict=True)
     }
-    terms["correlation"] = _correlation(latent)
+    terms["correlation"] = _correlation(outputs["latent"])
     return {"loss": sum(terms.values()), **terms}
 
 

@@ -303,13 +303,26 @@ class Surroundings(nn.Module):
 
     def of_all_views(self, image):
         """Map images (n, 3, 64, 64) to latents that are the same for mirror images."""
-        return AROUND * self(_mirror_images(image)).unflatten(0, (4, -1)).mean(0)
+        latent = self(_mirror_images(image))["latent"]
+        return AROUND * latent.unflatten(0, (4, -1)).mean(0)
 
     def forward(self, image):
-        """Map images (n, 3, 64, 64) to latents of one view, which scatter by one."""
+        """Evaluate one view of images.
+
+        Parameters
+        ----------
+        image : `torch.Tensor`
+            Shape (n, channels, 64, 64).
+
+        Returns
+        -------
+        dict of str to `torch.Tensor`
+            ``latent`` (n, latents), which scatter by one, and ``answers`` (n, answers).
+        """
         image = self.trunk(image)
         latent = self.latent(torch.cat([image.mean((2, 3)), image.amax((2, 3))], 1))
-        return FAR * torch.asinh(self.unit(latent) / FAR)
+        latent = FAR * torch.asinh(self.unit(latent) / FAR)
+        return {"latent": latent, "answers": self.answers(latent)}
 
 
 def project(raw, sizes, mirrors):

@@ -102,7 +102,8 @@ def latents(
         (1 sigma): how much noise and PSF change them; ``pose``, shape (n, m);
         ``reconstruction_error``, root of the mean square between the image and what
         the latents draw, on its stretched scale, and ``ssim``, their structural
-        similarity (1 if equal); and ``flags``, see `~galml.core.decode_flags`.
+        similarity (1 if equal); and ``flags``, see `~galml.core.decode_flags`. The last
+        ``NAROUND`` latents, a number of the metadata, are those of the surroundings.
 
     Raises
     ------
@@ -127,13 +128,14 @@ def latents(
     >>> disk = np.exp(-np.hypot(x, y / 0.6) / 4) + 0.1 * np.exp(-np.hypot(x - 5, y))
     >>> table = galml.latents(np.stack([disk, np.rot90(disk)])[:, None])
     >>> table["latent"].shape
-    (2, 32)
+    (2, 38)
     >>> bool(np.allclose(table["latent"][0], table["latent"][1], atol=1e-3))
     True
     """
     options = _reading(r_eff, bands, pixel_scale, psf_fwhm, unit, hdu)
-    return run(
-        find_domain(load_model(model, "latents")),
+    model = load_model(model, "latents")
+    table = run(
+        find_domain(model),
         cutouts,
         options,
         device=device,
@@ -141,6 +143,10 @@ def latents(
         batch_size=batch_size,
         progress=progress,
     )
+    around = model.options.get("surroundings", 0)
+    if around:
+        table.meta["NAROUND"] = around
+    return table
 
 
 def reconstruct(

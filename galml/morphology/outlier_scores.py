@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -86,7 +87,9 @@ def outliers(
     -----
     The score is the mean distance from the 10 nearest ordinary galaxies, in units of
     the scatter of each coordinate as in `galml.similar`, over the median of ordinary
-    galaxies: an estimate of how low the density is. No galaxy is a neighbor of itself,
+    galaxies: an estimate of how low the density is. Latents of the surroundings, which
+    are the last ``NAROUND`` of the metadata, have a score of their own, and the root of
+    the mean of both squares counts. No galaxy is a neighbor of itself,
     so that the density has not seen the galaxy that it judges: scores of ordinary
     galaxies that are in the table or not have the same distribution, and the false
     alarm rate of one of them is uniform between 0 and 1. Without a reference those who
@@ -133,8 +136,13 @@ def outliers(
             raise InputError(name, f"{size} galaxies with latents", expected)
         if size > LARGEST:
             drawn = fresh_seed() if seed is None else seed
+        points = metric(joint)
         score[known.usable], rate[known.usable] = _density(
-            metric(joint), None if others is None else metric(others), drawn, progress
+            points,
+            None if others is None else metric(others),
+            _parts(known, points.shape[1]),
+            drawn,
+            progress,
         )
     else:
         joint, _, metric = _joint(known, None)
@@ -216,7 +224,16 @@ def _logarithm(known, key, measure):
     return np.where(np.isfinite(values), values, typical)
 
 
-def _density(points, others, seed, progress):
+def _parts(known, width):
+    """Give the columns of the coordinates that have a score of their own."""
+    latents, around = known.values.shape[1], known.table.meta.get("NAROUND", 0)
+    if not isinstance(around, Integral) or not 0 < around < latents:
+        return [np.arange(width)]
+    last = np.arange(latents - around, latents)
+    return [np.setdiff1d(np.arange(width), last), last]
+
+
+def _density(points, others, parts, seed, progress):
     """Score galaxies by the distance of ordinary ones, shape (n,), and give rates."""
     own = others is None
     ordinary = points if own else others
@@ -231,10 +248,17 @@ def _density(points, others, seed, progress):
     inside[rows] = np.arange(len(rows))
     asked = points if own else np.concatenate([points, cloud])
     skip = inside if own else np.r_[np.full(len(points), -1), np.arange(len(rows))]
-    _, distance = nearest(asked, cloud, NEIGHBORS, skip=skip, progress=progress)
-    mean = distance.mean(axis=1)
-    score, held_out = (mean, mean) if own else np.split(mean, [len(points)])
-    # Of galaxies that are all the same.
+    square = np.zeros(len(asked))
+    for part in parts:
+        _, distance = nearest(
+            asked[:, part], cloud[:, part], NEIGHBORS, skip=skip, progress=progress
+        )
+        mean = distance.mean(axis=1)
+        # Of galaxies that are all the same.
+        typical = np.median(mean if own else mean[len(points) :]) or 1.0
+        square += (mean / typical) ** 2 / len(parts)
+    found = np.sqrt(square)
+    score, held_out = (found, found) if own else np.split(found, [len(points)])
     typical = np.median(held_out) or 1.0
     return score / typical, _rates(score, held_out, own)
 

@@ -16,8 +16,9 @@ __all__ = [
     "INPUT",
     "PLANES",
     "SURROUNDED",
-    "Prepared",
     "PreparedPairs",
+    "Surrounded",
+    "SurroundedPairs",
     "degrade",
     "drawn",
     "known_cells",
@@ -106,23 +107,21 @@ def known_cells(image, scalars, spec=INPUT):
 
 
 @dataclass
-class Prepared(aligned.Prepared):
-    """What the network takes, and how it lies in the images.
+class Surrounded(aligned.Prepared):
+    """What a network takes that also has latents of the surroundings.
 
     Attributes
     ----------
-    surroundings : `torch.Tensor` or None
-        Shape (n, 3, 64, 64); None where the network has no latents of them.
+    surroundings : `torch.Tensor`
+        Shape (n, 3, 64, 64).
     """
 
-    surroundings: torch.Tensor | None = None
+    surroundings: torch.Tensor
 
     @property
     def inputs(self):
         """Tensors by the names that the network knows."""
-        names = ("image", "scalars", "surroundings")
-        tensors = {name: getattr(self, name) for name in names}
-        return {name: one for name, one in tensors.items() if one is not None}
+        return super().inputs | {"surroundings": self.surroundings}
 
 
 @dataclass
@@ -131,23 +130,35 @@ class PreparedPairs:
 
     Attributes
     ----------
-    first, other : `Prepared`
-        Both.
+    image, other_image : `torch.Tensor`
+        Shape (n, channels, 64, 64).
+    scalars, other_scalars : `torch.Tensor`
+        Shape (n, scalars).
     """
 
-    first: Prepared
-    other: Prepared
-
-    @property
-    def image(self):
-        """Images of the galaxies as they are, shape (n, channels, 64, 64)."""
-        return self.first.image
+    image: torch.Tensor
+    scalars: torch.Tensor
+    other_image: torch.Tensor
+    other_scalars: torch.Tensor
 
     @property
     def inputs(self):
         """Tensors by the names that the training knows."""
-        other = {f"other_{name}": one for name, one in self.other.inputs.items()}
-        return self.first.inputs | other
+        return vars(self)
+
+
+@dataclass
+class SurroundedPairs(PreparedPairs):
+    """Pairs with their surroundings.
+
+    Attributes
+    ----------
+    surroundings, other_surroundings : `torch.Tensor`
+        Shape (n, 3, 64, 64).
+    """
+
+    surroundings: torch.Tensor
+    other_surroundings: torch.Tensor
 
 
 def prepare(images, spec):
@@ -162,13 +173,15 @@ def prepare(images, spec):
 
     Returns
     -------
-    `Prepared`
-        See `galml.imaging.aligned.prepare`.
+    `~galml.imaging.aligned.Prepared`
+        See `galml.imaging.aligned.prepare`; `Surrounded`, if the network has latents of
+        the surroundings.
     """
-    around = None
-    if "surroundings" in spec.parameters:
-        around = prepare_surroundings(images, spec)
-    return Prepared(**vars(aligned.prepare(images, spec)), surroundings=around)
+    prepared = aligned.prepare(images, spec)
+    if "surroundings" not in spec.parameters:
+        return prepared
+    around = prepare_surroundings(images, spec)
+    return Surrounded(**vars(prepared), surroundings=around)
 
 
 def prepare_surroundings(images, spec=SURROUNDED):
@@ -209,8 +222,11 @@ def prepare_pairs(images, spec, generator):
     `PreparedPairs`
         Both.
     """
-    return PreparedPairs(
-        prepare(images, spec), prepare(degrade(images, generator), spec)
+    first = prepare(images, spec).inputs
+    other = prepare(degrade(images, generator), spec).inputs
+    pairs = first | {f"other_{name}": one for name, one in other.items()}
+    return (
+        SurroundedPairs(**pairs) if "surroundings" in pairs else PreparedPairs(**pairs)
     )
 
 

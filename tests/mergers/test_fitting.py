@@ -57,8 +57,10 @@ def test_fine_tuning_starts_from_a_model(few, truth, model):
         torch.testing.assert_close(found.network.state_dict()[key], value)
 
 
-def test_published_network_can_be_trained(few, truth):
-    model = fit(few, truth, network="ferreira2022", epochs=1, batch_size=8, **ACS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_published_network_can_be_trained(few, truth, dtype):
+    options = {"epochs": 1, "batch_size": 8, "dtype": dtype, **ACS}
+    model = fit(few, truth, network="ferreira2022", **options)
     assert model.architecture == "ferreira2022"
     table = galml.merger(few[:2], model=model, seed=1, n_samples=3, **ACS)
     assert np.isfinite(table["merger_probability"]).all()

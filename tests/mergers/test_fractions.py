@@ -9,7 +9,7 @@ from scipy.stats import beta, norm
 
 import galml
 from galml.core import GalmlWarning, InputError, InputUnitError, decode_flags
-from galml.mergers.fractions import fraction
+from galml.mergers.fractions import common_share, fraction
 
 #: Distance of two normal distributions that 85 % can be told from each other.
 DISTANCE = 2 * norm.ppf(0.85)
@@ -124,6 +124,40 @@ def test_errors_in_common_widen_the_interval():
     table.remove_column("merger_probability_samples")
     assert inside(fraction(table, by="draw"), true).mean() < 0.55
     assert 0.61 <= inside(told, true).mean() <= 0.75
+
+
+def test_common_part_counts_by_its_share():
+    rng = np.random.default_rng(5)
+    ratios = log_ratios(rng, 3000, 0.2)
+    shift = rng.normal(0, 0.4, 30)
+    found = []
+    for share in (0.0, 0.5, 1.0, None):
+        table = as_given(expit(ratios), expit(ratios[:, None] + shift))
+        if share is not None:
+            table.meta["COMMON"] = share
+        found.append(fraction(table)["fraction_err"][0])
+    assert found[0] < found[1] < found[2] == found[3]
+    alone = fraction(as_given(expit(ratios)))["fraction_err"][0]
+    assert_allclose(found[0], alone, rtol=1e-3)
+
+
+@pytest.mark.parametrize("share", ["much", -0.1, 1.5, np.nan, True])
+def test_shares_of_the_common_part(share):
+    table = as_given(np.full(5, 0.4))
+    table.meta["COMMON"] = share
+    with pytest.raises(InputError, match="COMMON"):
+        fraction(table)
+
+
+def test_share_is_found_with_which_intervals_are_right():
+    """Passes that disagree where the network is right count for nothing."""
+    rng = np.random.default_rng(6)
+    merged = np.arange(6000) % 2 == 1
+    ratios = DISTANCE * (rng.normal(size=6000) + DISTANCE * merged) - DISTANCE**2 / 2
+    passes = expit(ratios[:, None] + rng.normal(0, 0.8, 12))
+    assert common_share(passes, merged, 0.5) <= 0.3
+    wrong = expit(ratios[:, None] + 0.6 + rng.normal(0, 0.3, 12))
+    assert common_share(wrong, merged, 0.5) == 1
 
 
 def test_independent_passes_change_little():

@@ -23,7 +23,7 @@ def galaxies(count=600, given=150, seed=0):
     return QTable({"latent": latent}), truth, labels
 
 
-@pytest.mark.parametrize("classifier", ["linear", "forest"])
+@pytest.mark.parametrize("classifier", ["linear", "forest", "self-training"])
 def test_the_rest_gets_labels(classifier):
     table, truth, labels = galaxies()
     found = classify(table, labels, classifier=classifier)
@@ -41,6 +41,24 @@ def test_the_rest_gets_labels(classifier):
     assert_array_equal(found["label"][~rest], truth[~rest])
     assert_allclose(found["probability"].sum(axis=1), 1)
     assert ((found["entropy"] >= 0) & (found["entropy"] <= 1)).all()
+
+
+def test_few_labels_learn_from_the_others():
+    """Of many latents one matters, which six labels cannot tell and the rest can."""
+    scores = {"linear": [], "self-training": []}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        late = np.arange(1000) % 2 == 1
+        latent = rng.normal(size=(1000, 15))
+        latent[:, 0] += np.where(late, 2.0, -2.0)
+        labels = np.where(late, "late", "early")
+        labels[6:] = ""
+        table = QTable({"latent": latent})
+        for way, values in scores.items():
+            chance = classify(table, labels, classifier=way)["probability"][6:, 1]
+            values.append(np.mean((chance > 0.5) == late[6:]))
+    means = {way: np.mean(values) for way, values in scores.items()}
+    assert means["self-training"] > means["linear"] + 0.02
 
 
 def test_probabilities_are_calibrated():

@@ -32,7 +32,8 @@ def pairs(images):
     pairs = prepare_pairs(read, INPUT, generator_for(0, "test"))
     properties = torch.full((40, 2), torch.nan)
     properties[:20] = torch.arange(40).reshape(20, 2) / 40
-    return pairs.inputs | {"properties": properties}
+    winding = torch.cat([torch.linspace(0.5, 1, 20), torch.full((20,), torch.nan)])
+    return pairs.inputs | {"properties": properties, "winding": winding}
 
 
 def test_terms_of_the_loss(pairs):
@@ -47,6 +48,7 @@ def test_terms_of_the_loss(pairs):
         "detail",
         "correlation",
         "properties",
+        "winding",
     }
     # What is not known of mocks does not count.
     other = pairs | {"properties": pairs["properties"].clone()}
@@ -65,11 +67,23 @@ def test_mirrored_batches(pairs):
     torch.testing.assert_close(total, pairs["image"].sum((2, 3)), atol=1e-2, rtol=1e-4)
     same = (batch["image"] == pairs["image"]).flatten(1).all(1)
     assert 1 <= same.sum() < 25
+    # A mirror changes the sense in which arms wind; half a turn does not.
+    ways = {(): 1, (-1,): -1, (-2,): -1, (-1, -2): 1}
+    for row in range(20):
+        image = pairs["image"][row]
+        signs = {
+            sign
+            for axes, sign in ways.items()
+            if torch.equal(image.flip(axes) if axes else image, batch["image"][row])
+        }
+        assert signs == {int(batch["winding"][row] / pairs["winding"][row])}
+    assert len(set((batch["winding"] / pairs["winding"])[:20].tolist())) == 2
 
 
 @pytest.mark.slow
 def test_latents_learn_to_draw(pairs):
     data = pairs | {"properties": torch.zeros(40, 1)}
+    del data["winding"]
     model = fit_prepared(
         MorphologyRecipe(), data, data, data, epochs=40, batch_size=20, seed=1
     )

@@ -3,7 +3,14 @@ import pytest
 import torch
 
 from galml.core.fitting import new_network
-from galml.morphology.network import MIRRORED, MorphologyNet, mirrored, project
+from galml.morphology.network import (
+    AROUND,
+    MIRRORED,
+    MorphologyNet,
+    Surroundings,
+    mirrored,
+    project,
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +109,44 @@ def test_decoding_needs_no_pose(network, inputs):
         third = network.decode(latent, torch.ones(5, 8))
     assert torch.equal(first, second)
     assert not torch.allclose(first, third)
+
+
+def test_latents_are_ordered_by_what_they_tell():
+    network = new_network(MorphologyNet, {"properties": 3, "latents": 5}, seed=1).eval()
+    weight = torch.tensor([[0, 2.0, 0, 0, 0], [0, 0, 0, 0, 3.0], [1.0, 0, 0, 0, 0]])
+    network.properties.weight.data.copy_(weight)
+    latent, pose = torch.randn(4, 5), torch.randn(4, 8)
+    before = network.decode(latent, pose)
+    network.turn(0.1)
+    turned = latent @ network.axes.T
+    # The largest scatter comes first; two latents tell nothing.
+    expected = torch.hypot(torch.tensor([3.0, 2, 1, 0, 0]), torch.tensor(0.1))
+    torch.testing.assert_close(
+        turned[:, :3].abs(), (latent[:, [4, 1, 0]] * expected[:3]).abs()
+    )
+    square = latent[:, [2, 3]].square().sum(1) * 0.01
+    torch.testing.assert_close(turned[:, 3:].square().sum(1), square)
+    torch.testing.assert_close(
+        network.decode(turned, pose), before, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_surroundings(inputs):
+    options = {"surroundings": 4, "properties": 3}
+    network = new_network(MorphologyNet, options, seed=1).eval()
+    around = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    outputs = evaluate(network, inputs | {"surroundings": 30 * around})
+    assert network.widths == (36, 8)
+    assert outputs["latent"].shape == outputs["latent_scatter"].shape == (5, 36)
+    views = [(30 * around).flip(axes) for axes in MIRRORED]
+    with torch.no_grad():
+        parts = [network.surroundings(view)["latent"] for view in views]
+        expected = AROUND * sum(parts) / 4
+    torch.testing.assert_close(
+        outputs["latent"][:, 32:], expected, atol=1e-5, rtol=1e-5
+    )
+    # They draw nothing.
+    with torch.no_grad():
+        drawn = network.decode(outputs["latent"][:, :32], outputs["pose"])
+    assert torch.equal(outputs["planes"], drawn)
+    assert isinstance(network.surroundings, Surroundings)
