@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 
 from galml.core import Flag, InputError
 from galml.core.geometry import angle_difference, sky_angle
-from galml.cutouts import R_EFF, assembly, extract_cutouts
+from galml.cutouts import R_EFF, assembly, extract_cutouts, layout
 from galml.cutouts.resampling import pixel_areas
 
 CENTER = SkyCoord(150.0, 60.0, unit="deg")
@@ -276,7 +276,7 @@ def test_windows_that_are_too_large_are_read_in_parts(monkeypatch, scale):
         shapes.append(width)
         return read(self, member, rows, first, width, kernels)
 
-    monkeypatch.setattr(assembly, "_LARGEST_WINDOW", 25)
+    monkeypatch.setattr(layout, "LARGEST_WINDOW", 25)
     monkeypatch.setattr(assembly.Chunk, "_read_some", noted)
     stack = extract_cutouts(image, table, **options)
     assert max(shapes) <= 25
