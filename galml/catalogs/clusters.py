@@ -2,13 +2,12 @@
 """Where partitions are computed: here, or by workers of dask."""
 
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 
 from astropy.utils.exceptions import AstropyUserWarning
 
-from galml.catalogs.work import close_tiles
 from galml.core.exceptions import RunError
 
 __all__ = ["workers"]
@@ -18,7 +17,7 @@ WAITING, LEAST = 2, 8
 
 
 @contextmanager
-def workers(scheduler):
+def workers(scheduler, tidy):
     """Have tasks carried out.
 
     Parameters
@@ -26,6 +25,9 @@ def workers(scheduler):
     scheduler : str or `distributed.Client`
         "none" is this process, "local" all of its processors; an address or a client
         is used as it is.
+    tidy : callable
+        Called by every process when all tasks are done; not after an error, when some
+        may still be at work.
 
     Yields
     ------
@@ -44,21 +46,22 @@ def workers(scheduler):
         try:
             yield _here
         finally:
-            close_tiles()
+            tidy()
         return
     try:
         from distributed import Client
     except ImportError as error:
         message = "several workers need dask: pip install 'galml[distributed]'"
         raise ImportError(message) from error
-    if isinstance(scheduler, Client):
-        yield partial(_on_client, scheduler)
-    elif scheduler == "local":
-        with _local_cluster() as cluster, Client(cluster) as client:
-            yield partial(_on_client, client)
-    else:
-        with Client(scheduler) as client:
-            yield partial(_on_client, client)
+    with ExitStack() as opened:
+        if isinstance(scheduler, Client):
+            client = scheduler
+        else:
+            if scheduler == "local":
+                scheduler = opened.enter_context(_local_cluster())
+            client = opened.enter_context(Client(scheduler))
+        yield partial(_on_client, client)
+        client.run(tidy)
 
 
 def _here(tasks):
@@ -120,7 +123,6 @@ def _on_client(client, tasks):
     finally:
         if client.status == "running":
             client.cancel(list(waiting.futures))
-            client.run(close_tiles)
     if killed:
         raise RunError(
             f"{len(killed)} partitions killed their workers ({killed[0]}); others are "

@@ -250,9 +250,17 @@ def failures(output):
     `~astropy.table.QTable`
         Columns ``row``, the number in the catalog from 0, and ``reason``. While a run
         is not complete, rows are counted in the partitions that are there.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there is no run.
     """
+    dataset = Dataset(output)
+    if dataset.stamp() is None:
+        raise InputError("output", f"{output}, where no run was", "the folder of a run")
     rows, start = [], 0
-    for found in Dataset(output).done().values():
+    for found in dataset.done().values():
         failed = sorted((int(row), text) for row, text in found["failed"].items())
         rows += [(start + row, text) for row, text in failed]
         start += found["rows"]

@@ -8,6 +8,7 @@ import pickle
 import sys
 import warnings
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from uuid import uuid4
 
@@ -21,9 +22,9 @@ from galml.catalogs.hats import HatsSource, finish_hats, is_hats
 from galml.catalogs.sources import digest, open_source
 from galml.catalogs.stages import pixel_stages, row_stages, tile_stages
 from galml.catalogs.tiles import index
+from galml.catalogs.work import close_tiles
 from galml.core.domain import find_object, operations
 from galml.core.exceptions import GalmlWarning, InputError
-from galml.core.model import GalaxyModel
 from galml.core.runs import identity, locked
 from galml.cutouts.targets import R_EFF
 from galml.physics import stable_seed
@@ -151,6 +152,7 @@ def run(
     (2, 0, 200)
     """
     accepted = _check(operation, options, partition_size)
+    _check_size(operation, images, size, n_pixels)
     if is_hats(catalog):
         source = HatsSource(catalog, units, images is not None)
     else:
@@ -204,7 +206,8 @@ def run(
         else:
             stages = tile_stages(job, source, missing, partition_size)
         if missing:
-            _compute(stages, scheduler, source.length, before, progress)
+            carried = workers(scheduler, partial(close_tiles, job["run"]))
+            _compute(stages, carried, source.length, before, progress)
         dataset.forget_groups()
         if pixels is not None:
             finish_hats(source.catalog, dataset.path, pixels)
@@ -243,6 +246,16 @@ def _check(operation, options, partition_size):
     return accepted
 
 
+def _check_size(operation, images, size, n_pixels):
+    """Check what only belongs to images."""
+    if images is None and operation == "extract_cutouts":
+        raise InputError("images", "None", f"images, for {operation}")
+    if size is None and n_pixels is not None:
+        raise InputError("n_pixels", f"{n_pixels} without a size", "a size")
+    if images is None and size is not None:
+        raise InputError("size", f"{size} without images", "images")
+
+
 def _fingerprint(value):
     """Tell a value from others."""
     return hashlib.sha256(pickle.dumps(value)).hexdigest()
@@ -274,10 +287,10 @@ def _job(dataset, operation, options, model, tiles, cutting):
     """Gather what workers have to know, and leave in the folder what is large."""
     options = dict(options)
     job = {
-        "operation": operation,
         "output": str(dataset.path),
         "run": uuid4().hex,
         "model": options.pop("model", "default"),
+        "operation": operation,
         "sha256": getattr(model, "sha256", None),
         "options": options,
         "cutting": cutting,
@@ -286,18 +299,19 @@ def _job(dataset, operation, options, model, tiles, cutting):
     if tiles is not None:
         with dataset.replacing(dataset.path / "_tiles.fits") as temporary:
             tiles.write(temporary, format="fits")
-    if isinstance(job["model"], GalaxyModel):
+    if not isinstance(job["model"], str) or os.path.isfile(job["model"]):
+        # Workers need not be where the path leads.
         with dataset.replacing(dataset.path / "_model.safetensors") as temporary:
             model.save(temporary)
         job["model"] = str(dataset.path / "_model.safetensors")
     return job
 
 
-def _compute(stages, scheduler, total, before, progress):
+def _compute(stages, carried, total, before, progress):
     """Carry out all stages, and show how far they are."""
     there = sum(part["rows"] for part in before.values())
     failed = sum(len(part["failed"]) for part in before.values())
-    with workers(scheduler) as carry_out:
+    with carried as carry_out:
         # What was there before has no part in the rate.
         bar = tqdm(total=total, initial=there, disable=not progress, unit="galaxy")
         with bar:

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Catalogs that are read piece by piece, in order, with units."""
 
+import glob
 import hashlib
 import io
 import os
@@ -45,7 +46,7 @@ def open_source(catalog, units=None):
     if not isinstance(catalog, str | os.PathLike | list | tuple):
         table = QTable(as_table(catalog, "catalog"), copy=True)
         return TableSource(table, digest(table), units)
-    paths = expand(catalog)
+    paths = [file for path in expand(catalog) for file in _files(path)]
     if all(path.endswith((".parquet", ".parq")) for path in paths):
         return FileSource(paths, units)
     tables = [read_table(path, argument="catalog") for path in paths]
@@ -246,6 +247,16 @@ def digest(table):
         text = values.dtype.hasobject
         found.update(repr(values.tolist()).encode() if text else values.tobytes())
     return found.hexdigest()
+
+
+def _files(path):
+    """Give the files of a folder, as dask and a run write it; else the file."""
+    if not os.path.isdir(path):
+        return [path]
+    found = sorted(glob.glob(os.path.join(glob.escape(path), "*.parquet")))
+    if not found:
+        raise InputError("catalog", f"{path}, a folder without parquet files", "files")
+    return found
 
 
 def _is_dask(catalog):

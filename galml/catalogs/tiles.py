@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Which tiles of a survey a galaxy is on."""
 
+import errno
 import glob
 import os
 import warnings
@@ -21,8 +22,10 @@ __all__ = ["Survey", "expand", "index"]
 #: Levels of the cells of the sphere by which tiles are looked up: those about as wide
 #: as the tiles, 55 to 7 arcmin.
 LEVELS = 6, 9
-#: Tiles that are kept open: their headers are read once while neighbors are cut.
-MOST_OPEN = 128
+#: Tiles whose headers are kept, and files of them that are kept open.
+MOST_TILES, MOST_OPEN = 128, 32
+#: Errors that are not those of a file.
+EXHAUSTED = errno.EMFILE, errno.ENFILE, errno.ENOMEM
 #: Slack of the footprints, whose sides need not be great circles (rad).
 SLACK = 5e-5
 
@@ -224,7 +227,7 @@ class Survey:
         """
         found = self._open.pop(number, None)
         if found is None:
-            if len(self._open) >= MOST_OPEN:
+            if len(self._open) >= MOST_TILES:
                 self._open.pop(next(iter(self._open)))
             row = self.table[number]
             images = {str(row["band"]): str(row["path"])}
@@ -232,6 +235,8 @@ class Survey:
             try:
                 found = open_images(images, self._files, **options)[0].tiles[0]
             except (GalmlError, OSError) as error:
+                if getattr(error.__cause__ or error, "errno", None) in EXHAUSTED:
+                    raise
                 found = f"{row['path']}: {reason_of(error)}"
         self._open[number] = found
         return found

@@ -17,7 +17,7 @@ from galml.core.domain import find_object, operations
 from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
 from galml.core.results import collected_reasons
-from galml.core.running import shared_threads
+from galml.core.threads import shared_threads
 from galml.core.weights import load_model
 from galml.cutouts.extract import iter_cutouts
 
@@ -30,12 +30,15 @@ __all__ = [
     "names_of",
 ]
 
+#: With one thread, bytes do not depend on where they are computed.
+ONE_THREAD = shared_threads(None)
 #: Columns that name galaxies, of which the first is used.
 IDS = "galaxy_id", "name", "id"
 #: Tiles that threads of this process hold open, and of which run they are.
 _surveys = {}
 
 
+@ONE_THREAD
 def compute_rows(job, number, name, catalog):
     """Compute a partition of objects that need no images.
 
@@ -60,6 +63,7 @@ def compute_rows(job, number, name, catalog):
     return len(catalog), len(reasons)
 
 
+@ONE_THREAD
 def compute_pixel(job, number, name, frame):
     """Compute a partition of a HATS catalog.
 
@@ -111,6 +115,7 @@ def compute_pixel(job, number, name, frame):
     return len(catalog), len(reasons)
 
 
+@ONE_THREAD
 def compute_group(job, number, galaxies, rows, flags):
     """Compute galaxies that lie together on the sky, wherever they stand in a catalog.
 
@@ -181,10 +186,12 @@ def names_of(catalog):
     return ["" if np.ma.is_masked(one) else str(one).strip() for one in catalog[key]]
 
 
-def close_tiles():
-    """Close the tiles that threads of this process hold open."""
-    while _surveys:
-        _surveys.popitem()[1][1].close()
+def close_tiles(run):
+    """Close the tiles that threads of this process hold open for a run that is over."""
+    for thread, (own, survey) in list(_surveys.items()):
+        if own == run:
+            survey.close()
+            del _surveys[thread]
 
 
 def _survey(job):
@@ -207,16 +214,20 @@ def _call(job, data):
             raise ModelError(f"{job['model']}: another model on the worker")
         options["model"] = model
     options |= job["options"]
-    # With one thread, bytes do not depend on where they are computed.
-    with shared_threads(None), collected_reasons() as reasons:
+    with collected_reasons() as reasons:
         try:
-            return function(data, **options), reasons
+            table = function(data, **options)
         except InputError:
             if len(data) != 1:
                 raise
             # One object alone that cannot be used is an error, but a row of two.
             table = function(data[[0, 0]], **options)
-            return table[: len(table) // 2], {0: reasons[0]}
+            table = table[: len(table) // 2]
+            reasons.pop(1, None)
+    if len(table) == len(data):
+        for row in np.flatnonzero(table["flags"] & int(Flag.FAILED)).tolist():
+            reasons.setdefault(row, "no result")
+    return table, reasons
 
 
 def _cut(job, galaxies, flags):

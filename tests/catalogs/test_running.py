@@ -201,6 +201,17 @@ def test_refusals(galaxies, tmp_path):
         catalogs.run("sample_stars", galaxies, output=tmp_path / "out", radius=3)
     with locked(tmp_path / "out"), pytest.raises(FileError, match="another run"):
         catalogs.run("sample_stars", galaxies, output=tmp_path / "out", n=5)
+    for wrong in (
+        {"size": 3 * u.arcsec},
+        {"n_pixels": 40},
+        {"partition_size": 0},
+    ):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            catalogs.run("sample_stars", galaxies, output=tmp_path / "out", **wrong)
+    with pytest.raises(InputError, match="images"):
+        catalogs.run("extract_cutouts", galaxies, output=tmp_path / "out")
+    with pytest.raises(InputError, match="where no run was"):
+        catalogs.failures(tmp_path / "out")
     with pytest.raises(InputError, match="column 'mass'"):
         catalogs.run(
             "sample_stars", galaxies, output=tmp_path / "out", units={"mass": "Msun"}

@@ -49,6 +49,17 @@ def test_files_of_any_row_groups_are_one_catalog(table, tmp_path):
     assert rows_of(source, 7, ["mass", "name"]).colnames == ["mass", "name"]
 
 
+def test_a_folder_of_parts_is_a_catalog(table, tmp_path):
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(InputError, match="without parquet files"):
+        open_source(tmp_path / "parts")
+    for number in range(5):
+        rows = slice(number * 5, number * 5 + 5)
+        table[rows].write(tmp_path / "parts" / f"part-{number}.parquet")
+    source = open_source(tmp_path / "parts")
+    assert rows_of(source, 10)["count"].tolist() == list(range(25))
+
+
 def test_a_file_is_not_read_as_a_whole(tmp_path):
     path, n = tmp_path / "large.parquet", 400_000
     numbers = {f"x{i}": np.random.default_rng(i).normal(size=n) for i in range(8)}

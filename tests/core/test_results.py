@@ -1,5 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from types import SimpleNamespace
 
 import astropy.units as u
@@ -11,7 +13,7 @@ from astropy.time import Time
 
 from galml import __version__
 from galml.core import Flag, GalmlWarning, InputError
-from galml.core.results import build_table, to_votable, warn_batch
+from galml.core.results import build_table, collected_reasons, to_votable, warn_batch
 
 SHA = "0123456789abcdef" * 4
 
@@ -221,6 +223,22 @@ def test_the_warning_tells_why_row_by_row():
         0: "data: got a map, expected a cube",
         3: "MemoryError",
     }
+
+
+def test_reasons_are_collected_by_each_thread_for_itself():
+    def told(number):
+        with collected_reasons() as reasons:
+            barrier.wait(10)
+            warn_batch([0, 1, number % 2], [ValueError(number)] * (1 + number % 2))
+            barrier.wait(10)
+        return reasons
+
+    barrier = Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(told, range(4)))
+    assert found == [{1: "0"}, {1: "1", 2: "1"}, {1: "2"}, {1: "3", 2: "3"}]
+    with pytest.warns(GalmlWarning, match="rows have no result"):
+        warn_batch([1], [ValueError()])
 
 
 def test_a_single_error_is_no_reason_of_many_rows():
