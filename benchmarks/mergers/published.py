@@ -3,12 +3,13 @@
 The published network of Ferreira et al. (2022) and the default one on the same mocks.
 
     python benchmarks/mergers/published.py train FILE [--cache FOLDER] [--epochs 20]
-    python benchmarks/mergers/published.py judge FILE [--cache FOLDER]
+    python benchmarks/mergers/published.py judge FILE [--cache FOLDER] [--beside FILE]
 
 It learns from images in F814W of the same encounters and galaxies as the default
 network, in 128 pixels a side, with batches of more images and fewer epochs than
 published: the rate of learning rises to a peak and falls as a cosine. Both are judged
-after as many passes on images of encounters that neither has seen.
+after as many passes on images of encounters that neither has seen; beside them another
+model, such as the default one after as few epochs.
 """
 
 import argparse
@@ -138,13 +139,17 @@ def judge_both(args):
         ).numpy(),
         own.name: answers(own, data)["samples"],
     }
+    if args.beside:
+        other = GalaxyModel.load(args.beside)
+        key = f"{own.name}, {other.card['best_epoch'] + 1} epochs"
+        chances[key] = answers(other, data)["samples"]
     figures = {
         name: judge(chance.mean(1), stage == 3, stage == 0)
         for name, chance in chances.items()
     }
     for name, row in figures.items():
         print(name, {key: round(value, 3) for key, value in row.items()})
-    card = {"card": published.card, "sha256": published.sha256}
+    card = {"card": published.card, "epochs": published.card["best_epoch"] + 1}
     write_figures("mergers/published", {"figures": figures, "published": card})
 
 
@@ -158,6 +163,7 @@ def main():
         one.add_argument("file", type=Path)
         one.add_argument("--cache", type=Path)
         one.add_argument("--epochs", type=int, default=20)
+        one.add_argument("--beside", type=Path)
     args = parser.parse_args()
     if args.cache:
         args.cache.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,9 @@ import numpy as np
 from astropy.table import QTable
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
 
@@ -49,8 +49,11 @@ def linear(few=False):
         Whether there are too few labels for choosing the penalty.
     """
     options = {"class_weight": "balanced", "max_iter": 5000}
-    machine = LogisticRegressionCV(
-        Cs=PENALTIES, cv=FOLDS, scoring="roc_auc_ovr", l1_ratios=(0,), **options
+    machine = GridSearchCV(
+        LogisticRegression(**options),
+        {"C": PENALTIES},
+        cv=FOLDS,
+        scoring="roc_auc_ovr",
     )
     return make_pipeline(
         RobustScaler(unit_variance=True),
