@@ -14,6 +14,8 @@ __all__ = ["workers"]
 
 #: Partitions that wait, for each thread of the workers, and at least.
 WAITING, LEAST = 2, 8
+#: What dask sets in the environment of its workers.
+TRIMMED = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
 
 
 @contextmanager
@@ -76,13 +78,16 @@ def _here(tasks):
 
 def _local_cluster():
     """Start a worker of one thread for each processor of this machine."""
+    import dask
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
 
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     try:
-        return LocalCluster(
-            n_workers=CPU_COUNT, threads_per_worker=1, dashboard_address="127.0.0.1:0"
-        )
+        # Workers of dask give all memory back at once: large arrays would cost twice
+        # the time of the processor.
+        with dask.config.set({TRIMMED: None}):
+            return LocalCluster(n_workers=CPU_COUNT, **options)
     except RuntimeError as error:
         raise RunError(
             "workers cannot be started; a script has to call this below "
@@ -116,7 +121,10 @@ def _on_client(client, tasks):
                 killed.append(error)
             future.release()
             submit()
-    except (CancelledError, CommClosedError, TimeoutError) as error:
+    except (Exception, CancelledError) as error:
+        lost = isinstance(error, CancelledError | CommClosedError)
+        if not lost and client.status == "running":
+            raise
         raise RunError(
             f"the scheduler is lost ({error}); the same call goes on with the run"
         ) from error

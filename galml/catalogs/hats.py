@@ -8,7 +8,7 @@ from galml.catalogs.sources import check_units
 from galml.core.exceptions import InputError
 from galml.core.runs import identity
 
-__all__ = ["HatsSource", "finish_hats", "is_hats"]
+__all__ = ["PROPERTIES", "HatsSource", "finish_hats", "is_hats"]
 
 #: Files of which a catalog, or a collection of one with its margins, has one.
 PROPERTIES = "hats.properties", "properties", "collection.properties"

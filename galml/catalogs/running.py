@@ -4,7 +4,6 @@
 import hashlib
 import inspect
 import os
-import pickle
 import sys
 import warnings
 from datetime import UTC, datetime
@@ -12,14 +11,15 @@ from functools import partial
 from time import monotonic
 from uuid import uuid4
 
+import numpy as np
 from astropy.table import QTable
 from tqdm import tqdm
 
 import galml
 from galml.catalogs.clusters import workers
 from galml.catalogs.dataset import Dataset, partition_name
-from galml.catalogs.hats import HatsSource, finish_hats, is_hats
-from galml.catalogs.sources import digest, open_source
+from galml.catalogs.hats import PROPERTIES, HatsSource, finish_hats, is_hats
+from galml.catalogs.sources import open_source
 from galml.catalogs.stages import pixel_stages, row_stages, tile_stages
 from galml.catalogs.tiles import index
 from galml.catalogs.work import close_tiles
@@ -69,7 +69,8 @@ def run(
           or ECSV, which is read at once;
         - a dask dataframe, of which one partition is read at a time;
         - a HATS catalog: its folder, or a `lsdb.catalog.Catalog`. Then the result is
-          one, too, with the same partitions.
+          one, too, with the same partitions, each of which is computed by itself:
+          neighbors in another one are not flagged.
     images : str, sequence, mapping, or `~astropy.table.QTable`, optional
         Tiles of a survey: files or patterns, by band or with their bands in the
         headers, or what `galml.catalogs.index` made of them. No more is read of them
@@ -91,7 +92,7 @@ def run(
         With images, side of the cutouts and pixels on it as in
         `galml.extract_cutouts`; by default those that the model was made for.
     partition_size : int, optional
-        Rows in a partition, but for HATS catalogs.
+        Rows in a partition, which are in memory at one time; but for HATS catalogs.
     progress : bool, optional
         Whether to show how many galaxies are done and without result, how fast, and
         for how long still; at the end, a summary.
@@ -164,7 +165,10 @@ def run(
         cutting = _cutting(model, tiles, size, n_pixels)
         if operation == "extract_cutouts":
             cutting |= options
-    made_from = [] if tiles is None else [digest(tiles), *map(identity, tiles["path"])]
+    made_from = []
+    if tiles is not None:
+        told = (np.ma.filled(tiles[name], "").tolist() for name in ("band", "hdu"))
+        made_from = [*told, *map(identity, tiles["path"])]
     configuration = [
         galml.__version__,
         operation,
@@ -199,17 +203,20 @@ def run(
         if scheduler is None:
             few = source.length is not None and source.length <= SMALL
             scheduler = "none" if few or not missing else "local"
+        there = sum(part["rows"] for part in before.values())
         if pixels is not None:
-            stages = pixel_stages(job, source, missing)
+            stages = pixel_stages(job, source, missing, there)
         elif tiles is None:
-            stages = row_stages(job, source, missing, partition_size)
+            stages = row_stages(job, source, missing, there, partition_size)
         else:
             stages = tile_stages(job, source, missing, partition_size)
         if missing:
+            failed = sum(len(part["failed"]) for part in before.values())
             carried = workers(scheduler, partial(close_tiles, job["run"]))
-            _compute(stages, carried, source.length, before, progress)
+            _compute(stages, carried, source.length, failed, progress)
         dataset.forget_groups()
-        if pixels is not None:
+        described = (dataset.path / PROPERTIES[0]).exists()
+        if pixels is not None and (missing or not described):
             finish_hats(source.catalog, dataset.path, pixels)
         done = dataset.done().values()
     summary = {
@@ -257,8 +264,9 @@ def _check_size(operation, images, size, n_pixels):
 
 
 def _fingerprint(value):
-    """Tell a value from others."""
-    return hashlib.sha256(pickle.dumps(value)).hexdigest()
+    """Tell a value from others; arrays by all of their elements."""
+    with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+        return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 def _model(operation, options, accepted):
@@ -307,19 +315,21 @@ def _job(dataset, operation, options, model, tiles, cutting):
     return job
 
 
-def _compute(stages, carried, total, before, progress):
+def _compute(stages, carried, total, failed, progress):
     """Carry out all stages, and show how far they are."""
-    there = sum(part["rows"] for part in before.values())
-    failed = sum(len(part["failed"]) for part in before.values())
-    with carried as carry_out:
-        # What was there before has no part in the rate.
-        bar = tqdm(total=total, initial=there, disable=not progress, unit="galaxy")
-        with bar:
-            for tasks in stages:
-                for rows, lost in carry_out(tasks):
-                    failed += lost
-                    bar.set_postfix(failed=failed, refresh=False)
-                    bar.update(rows)
+    with (
+        carried as carry_out,
+        tqdm(total=total, disable=not progress, unit="galaxy") as bar,
+    ):
+        for there, tasks in stages:
+            if progress:
+                # What was there before has no part in the rate.
+                bar.initial += there
+                bar.update(there)
+            for rows, lost in carry_out(tasks):
+                failed += lost
+                bar.set_postfix(failed=failed, refresh=False)
+                bar.update(rows)
 
 
 def _told(summary, seconds):

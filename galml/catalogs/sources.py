@@ -44,8 +44,8 @@ def open_source(catalog, units=None):
     if _is_dask(catalog):
         return FrameSource(catalog, units)
     if not isinstance(catalog, str | os.PathLike | list | tuple):
-        table = QTable(as_table(catalog, "catalog"), copy=True)
-        return TableSource(table, digest(table), units)
+        table = QTable(as_table(catalog, "catalog"), copy=False)
+        return TableSource(table, _digest(table), units)
     paths = [file for path in expand(catalog) for file in _files(path)]
     if all(path.endswith((".parquet", ".parq")) for path in paths):
         return FileSource(paths, units)
@@ -236,7 +236,7 @@ def with_units(table, units):
     return table
 
 
-def digest(table):
+def _digest(table):
     """Tell a table from others by its values."""
     found = hashlib.sha256()
     for name in table.colnames:

@@ -1,10 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What is to be done for a run: stages, each of tasks that do not need each other.
 
-A task is a function of `galml.catalogs.work` and its arguments.
+A stage is a pair: how many rows are there already, and the tasks. A task is a function
+of `galml.catalogs.work` and its arguments.
 """
 
-from itertools import repeat
+from itertools import islice, repeat
 
 import numpy as np
 from astropy.table import QTable
@@ -27,7 +28,7 @@ __all__ = ["pixel_stages", "row_stages", "tile_stages"]
 BLOCK = 64
 
 
-def pixel_stages(job, source, missing):
+def pixel_stages(job, source, missing, there):
     """Compute the partitions of a HATS catalog.
 
     Parameters
@@ -38,20 +39,23 @@ def pixel_stages(job, source, missing):
         The catalog.
     missing : dict of int to str
         Numbers and files of the partitions that are wanted.
+    there : int
+        Rows of the others.
 
     Yields
     ------
-    iterator of tuple
-        The tasks.
+    tuple
+        The stages.
     """
     job = job | {"places": source.names, "units": source.units}
-    yield (
+    tasks = (
         (compute_pixel, job, number, name, source.frame(number))
         for number, name in missing.items()
     )
+    yield there, tasks
 
 
-def row_stages(job, source, missing, size):
+def row_stages(job, source, missing, there, size):
     """Compute partitions of consecutive rows.
 
     Parameters
@@ -62,24 +66,26 @@ def row_stages(job, source, missing, size):
         From `galml.catalogs.sources.open_source`.
     missing : dict of int to str
         Numbers and files of the partitions that are wanted.
+    there : int
+        Rows of the others.
     size : int
         Rows in a partition.
 
     Yields
     ------
-    iterator of tuple
-        The tasks.
+    tuple
+        The stages.
     """
     numbered = job["operation"] == "sample_stars" and not set(IDS) & set(source.names)
 
     def tasks():
-        for number, batch in enumerate(source.batches(size)):
+        for number, batch in enumerate(islice(source.batches(size), max(missing) + 1)):
             if numbered:
                 batch["galaxy_id"] = number * size + np.arange(len(batch))
             if number in missing:
                 yield compute_rows, job, number, missing[number], batch
 
-    yield tasks()
+    yield there, tasks()
 
 
 def tile_stages(job, source, missing, size):
@@ -98,19 +104,21 @@ def tile_stages(job, source, missing, size):
 
     Yields
     ------
-    iterator of tuple
-        The tasks.
+    tuple
+        The stages.
     """
     total, block = source.length, BLOCK * size
     starts = range(0, total, size)
     job = job | {"size": size, "block": block, "groups": len(starts)}
     dataset = Dataset(job["output"])
 
+    done = [dataset.group(number).exists() for number in range(len(starts))]
+
     def groups():
         plan = plan_order(source, Survey(QTable.read(job["tiles"])), job["cutting"])
         for number, start in enumerate(starts):
             rows = plan.order[start : start + size]
-            if not dataset.group(number).exists():
+            if not done[number]:
                 galaxies, flags = plan.galaxies[rows], plan.flags[rows]
                 yield compute_group, job, number, galaxies, rows, flags
 
@@ -125,6 +133,10 @@ def tile_stages(job, source, missing, size):
                 names = None if batch is None else names_of(batch)
                 yield assemble, job, start, stop, parts, names
 
-    if not all(dataset.group(number).exists() for number in range(len(starts))):
-        yield groups()
-    yield blocks()
+    there = sum(
+        min(size, total - start)
+        for start, is_done in zip(starts, done, strict=True)
+        if is_done
+    )
+    yield there, () if all(done) else groups()
+    yield 0, blocks()

@@ -183,6 +183,21 @@ def test_progress_tells_the_failed_and_sums_up(galaxies, tmp_path, capsys):
     assert "12 rows in 3 partitions, 3 of them new, 1 rows without a result" in told
 
 
+def test_a_model_by_name_from_a_file_or_as_it_is(galaxies, tmp_path):
+    model = galml.load_model("default", operation="sample_stars")
+    model.save(tmp_path / "mine.safetensors")
+    options = {"n": 5, "seed": 1, "output": tmp_path / "out"}
+    summary = catalogs.run("sample_stars", galaxies, model=model, **options)
+    assert summary["computed"] == 1
+    for same in ("default", model.name, tmp_path / "mine.safetensors"):
+        summary = catalogs.run("sample_stars", galaxies, model=same, **options)
+        assert summary["computed"] == 0
+    plain = galml.sample_stars(galaxies, n=5, seed=1)
+    meta = catalogs.read(tmp_path / "out").meta
+    del meta["DATE"], plain.meta["DATE"]
+    assert meta == plain.meta
+
+
 def test_a_tile_that_was_replaced_is_another_input(survey, tmp_path):
     folder, catalog = survey
     options = {"images": str(folder / "*.fits"), "output": tmp_path / "out"}
