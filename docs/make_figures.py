@@ -80,7 +80,7 @@ def draw_example(panel, path, row):
     panel.set_title(row["name"].partition(" ")[2], fontsize=11, pad=5)
     panel.set_xlabel(
         f"κ = {row['circularity']:.2f} ± {row['circularity_err']:.2f}"
-        f"    PA = {angle:.0f}° ± {error:.0f}°\n"
+        f"    PA = {angle:.0f}° ± {error:.1f}°\n"
         f"truth {ccd.header['KAPPA']:.2f}, {ccd.header['PA']:.0f}°",
         fontsize=9,
     )

@@ -10,7 +10,10 @@ import numpy as np
 from galml.core.flags import decode_flags
 
 __all__ = [
+    "count_numbers",
     "count_title",
+    "draw_beam",
+    "draw_scale",
     "flags_text",
     "has_column",
     "marker_size",
@@ -21,6 +24,9 @@ __all__ = [
     "plot_history",
     "principal_plane",
 ]
+
+# Rounded lengths of scale bars in arcsec.
+_LENGTHS = np.outer(10.0 ** np.arange(-3, 5), (1, 2, 5)).ravel()
 
 
 def new_figure(figure, size):
@@ -74,6 +80,47 @@ def count_title(known):
     failed = int((~known).sum())
     note = f", {failed} without a result" if failed else ""
     return f"{len(known)} galaxies{note}"
+
+
+def count_numbers(panel, values, bins, **style):
+    """Draw a histogram, with whole numbers at its axis."""
+    panel.hist(values, bins, **style)
+    panel.yaxis.get_major_locator().set_params(integer=True)
+
+
+def draw_scale(panel, pixel_scale, color="white"):
+    """Draw a bar of a rounded length, about a quarter of an image.
+
+    Nothing is drawn where the side of a pixel, in arcsec, is not known.
+    """
+    if not np.isfinite(pixel_scale):
+        return
+    width = abs(np.subtract(*panel.get_xlim())) * pixel_scale
+    length = _LENGTHS[np.argmin(np.abs(np.log(_LENGTHS / (width / 4))))]
+    label = f"{length / 60:g}′" if length >= 60 else f"{length:g}″"
+    end = 0.05 + length / width
+    style = {"transform": panel.transAxes, "color": color}
+    panel.plot((0.05, end), (0.06, 0.06), lw=1.5, gid="scale", **style)
+    panel.text((0.05 + end) / 2, 0.08, label, ha="center", fontsize=7, **style)
+
+
+def draw_beam(panel, fwhm, corner="left", **style):
+    """Draw the FWHM of a beam or PSF as a circle in a lower corner.
+
+    It is in units of the axes; nothing is drawn where it is not known.
+    """
+    from matplotlib.patches import Circle
+
+    if not np.isfinite(fwhm):
+        return
+    side, inwards = panel.get_xlim()[0], 1
+    if corner == "right":
+        side, inwards = panel.get_xlim()[1], -1
+    # As far from the edges as beams of a few pixels need it.
+    space = max(0.7 * fwhm, 0.04 * abs(np.subtract(*panel.get_xlim())))
+    place = side + inwards * space, panel.get_ylim()[0] + space
+    style = {"fc": "0.75", "ec": "0.3"} | style
+    panel.add_patch(Circle(place, fwhm / 2, gid="beam", **style))
 
 
 def principal_plane(latent, reference=None):

@@ -10,12 +10,11 @@ import numpy as np
 
 from galml.core.exceptions import InputError
 from galml.core.geometry import angle_difference, pixel_angle
+from galml.core.plots import draw_scale
 from galml.cutouts.colors import lupton_rgb
 
 __all__ = ["plot_stack"]
 
-# Rounded lengths of the scale bar in arcsec.
-_LENGTHS = np.outer(10.0 ** np.arange(-3, 5), (1, 2, 5)).ravel()
 # Directions are drawn where north is further (deg) from up than this.
 _TOLERANCE = 1.0
 
@@ -50,8 +49,7 @@ def plot_stack(stack, *, bands, columns, figure, scales, minimum, stretch, Q, fi
         panel.imshow(colors[i], origin="lower", interpolation="nearest")
         panel.set(xticks=[], yticks=[], label=f"galaxy {i}")
         panel.set_title(stack.names[i] or f"{i}", fontsize=8, pad=2)
-        if np.isfinite(stack.pixel_scale[i]):
-            _draw_scale(panel, stack.pixel_scale[i], nx)
+        draw_scale(panel, stack.pixel_scale[i].to_value(u.arcsec))
         if turned[i] and stack.wcs[i] is not None:
             _draw_compass(panel, stack.wcs[i], (nx, ny))
     if not any(turned):
@@ -71,17 +69,6 @@ def _is_north_up(wcs, size):
         return False
     turns = angle_difference(_angles(wcs, size), [0.0, 90.0]).value
     return bool(np.abs(turns).max() < _TOLERANCE)
-
-
-def _draw_scale(panel, pixel_scale, nx):
-    """Draw a bar of a rounded length, about a quarter of the image."""
-    width = nx * pixel_scale.to_value(u.arcsec)
-    length = _LENGTHS[np.argmin(np.abs(np.log(_LENGTHS / (width / 4))))]
-    label = f"{length / 60:g}′" if length >= 60 else f"{length:g}″"
-    end = 0.05 + length / width
-    style = {"transform": panel.transAxes, "color": "white"}
-    panel.plot((0.05, end), (0.06, 0.06), lw=1.5, gid="scale", **style)
-    panel.text((0.05 + end) / 2, 0.08, label, ha="center", fontsize=7, **style)
 
 
 def _draw_compass(panel, wcs, size):

@@ -11,7 +11,9 @@ import numpy as np
 from galml.core.exceptions import InputError
 from galml.core.geometry import angle_difference, pixel_angle
 from galml.core.plots import (
+    count_numbers,
     count_title,
+    draw_beam,
     flags_text,
     marker_size,
     name_of_row,
@@ -114,7 +116,8 @@ convention, unit, hdu, dispersion_hdu
     if np.isfinite(row["position_angle"]):
         _draw_angle(axes["map"], item, prepared, row)
     _draw_circularity(axes["circularity"], row)
-    axes["map"].set_title(name_of_row(row, item.names[0]) or "velocity map")
+    title = name_of_row(row, item.names[0]) or "velocity map"
+    axes["map"].set_title(title, fontsize=10)
     figure.supxlabel(_describe(row), fontsize=9)
     return figure
 
@@ -174,17 +177,7 @@ def _draw_map(figure, panel, item, prepared):
     (y, x), half = (low + high) / 2, 0.54 * (high - low).max() + 1
     panel.set(xlim=(x - half, x + half), ylim=(y - half, y + half), aspect="equal")
     panel.set(xlabel="x (pixel)", ylabel="y (pixel)")
-    if np.isfinite(item.beam[0]):
-        _draw_beam(panel, item.beam[0])
-
-
-def _draw_beam(panel, beam):
-    """Beam as a circle in the lower left corner."""
-    from matplotlib.patches import Circle
-
-    left, bottom = panel.get_xlim()[0], panel.get_ylim()[0]
-    corner = (left + 0.7 * beam, bottom + 0.7 * beam)
-    panel.add_patch(Circle(corner, beam / 2, fc="0.75", ec="0.3", gid="beam"))
+    draw_beam(panel, item.beam[0])
 
 
 def _draw_angle(panel, item, prepared, row):
@@ -223,7 +216,8 @@ def _draw_prepared(figure, panel, prepared):
     bar.set_label(f"velocity / {scale:.3g} km/s")
     arrow = {"arrowstyle": "->", "color": "0.3", "lw": 0.8}
     panel.annotate("", (0, 1), (0, 0), arrowprops=arrow)
-    panel.set(xlabel="x / radius", yticks=[], xticks=(-1, 0, 1))
+    ticks = (-1, 0, 1)
+    panel.set(xlabel="x / radius", ylabel="y / radius", xticks=ticks, yticks=ticks)
     turn = float(prepared.angle[0]) % 360
     panel.set_title(f"as the network sees it, turned by {turn:.0f}°", fontsize=10)
 
@@ -260,7 +254,10 @@ def _angle(row, key):
     angle, error = _degrees(row[key]), _degrees(row[f"{key}_err"])
     if not np.isfinite(angle):
         return "unknown"
-    return f"{angle:.0f}°" + (f" ± {error:.0f}°" if np.isfinite(error) else "")
+    if not np.isfinite(error):
+        return f"{angle:.0f}°"
+    digits = 1 if error < 1 else 0
+    return f"{angle:.{digits}f}° ± {error:.{digits}f}°"
 
 
 def _degrees(angle):
@@ -287,7 +284,8 @@ def _draw_latent(figure, panel, table):
 
 def _draw_histogram(panel, table):
     kappa = np.asarray(table["circularity"])
-    panel.hist(kappa[np.isfinite(kappa)], np.linspace(0, 1, 26), color="0.6")
+    known = kappa[np.isfinite(kappa)]
+    count_numbers(panel, known, np.linspace(0, 1, 26), color="0.6")
     panel.axvline(BOUNDARY, color="0.2", lw=0.8, ls="--")
     panel.set(xlabel="circularity κ", ylabel="galaxies", xlim=(0, 1))
     panel.set_title(count_title(np.isfinite(kappa)), fontsize=10)
@@ -307,8 +305,10 @@ def _draw_quality(figure, panel, table):
     figure.colorbar(image, ax=panel, label="map quality")
     panel.set(xlabel="error of κ", ylabel="error of the position angle (°)")
     panel.set_yscale("log")
-    for which in ("major", "minor"):
-        getattr(panel.yaxis, f"set_{which}_formatter")("{x:g}")
+    panel.yaxis.set_major_formatter("{x:g}")
+    # Of less than a decade, the minor ticks have numbers, too.
+    low, high = panel.get_ylim()
+    panel.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
 
 
 def _draw_truth(figure, panel, table, truth):

@@ -23,8 +23,8 @@ __all__ = [
 #: Wavelengths (micron) of what is shown green, blue and red, where there is a choice,
 #: and the relative difference in wavelength below which there is no color.
 SHOWN = {"reference": 0.617, "blue": 0.470, "red": 0.770, "nearest": 0.07}
-#: Percentile of an image that is its sky.
-SKY = 30
+#: Percentile of an image that is its sky, and that of its faint pixels.
+SKY, FAINT = 30, 5
 
 
 def read_single(cutout, **options):
@@ -94,16 +94,21 @@ def colors_of(images):
     if images.colors is not None:
         return np.moveaxis(images.colors, 1, -1)
     values = images.values[:, shown_bands(images.wavelengths)].astype(float)
-    return lupton_rgb(values - sky_level(values))
+    # Noise of the sky has colors that would outshine faint galaxies: black is as far
+    # above the level of the sky as its faint pixels are below.
+    sky = sky_level(values)
+    return lupton_rgb(values - 2 * sky + sky_level(values, FAINT))
 
 
-def sky_level(values):
+def sky_level(values, level=SKY):
     """Give the brightness of the sky in each band.
 
     Parameters
     ----------
     values : `~numpy.ndarray`
         Shape (..., ny, nx); NaN where unknown.
+    level : float, optional
+        Percentile of the pixels.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def sky_level(values):
     # What knows NaN is slow.
     complete = np.isfinite(values).all()
     percentile = np.percentile if complete else np.nanpercentile
-    return percentile(values, SKY, axis=(-2, -1), keepdims=True)
+    return percentile(values, level, axis=(-2, -1), keepdims=True)
 
 
 def color_images(

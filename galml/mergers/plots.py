@@ -11,6 +11,7 @@ import numpy as np
 from galml.core.exceptions import InputError
 from galml.core.metrics import area_under_curve, reliability
 from galml.core.plots import (
+    count_numbers,
     count_title,
     flags_text,
     has_column,
@@ -350,11 +351,10 @@ def _draw_passes(panel, row):
     """Histogram of the passes of the network, and their mean."""
     panel.set(xlim=(0, 1), xlabel="P(post-merger) of two classes", ylabel="passes")
     panel.axvline(0.5, color="0.4", lw=0.8, ls="--")
-    panel.yaxis.get_major_locator().set_params(integer=True)
     if has_column(row, "merger_probability_samples"):
         samples = np.asarray(row["merger_probability_samples"], dtype=float)
         known = samples[np.isfinite(samples)]
-        panel.hist(known, np.linspace(0, 1, 26), color="0.7")
+        count_numbers(panel, known, np.linspace(0, 1, 26), color="0.7")
     if np.isfinite(row["merger_probability"]):
         panel.axvline(row["merger_probability"], color=COLOR, lw=2)
 
@@ -387,7 +387,8 @@ def _draw_histogram(panel, table):
     filters = np.asarray(table["filter"]).astype(str)
     names = [name for name in FILTER_COLORS if (known & (filters == name)).any()]
     if names:
-        panel.hist(
+        count_numbers(
+            panel,
             [probability[known & (filters == name)] for name in names],
             np.linspace(0, 1, 21),
             stacked=True,

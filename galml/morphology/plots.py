@@ -10,6 +10,7 @@ import numpy as np
 
 from galml.core.exceptions import InputError, InputTypeError, check_whole
 from galml.core.plots import (
+    count_numbers,
     count_title,
     flags_text,
     has_column,
@@ -396,7 +397,7 @@ def plot_table(table, labels=None, *, figure=None):
     if "ssim" in axes:
         ssim = np.asarray(table["ssim"], dtype=float)
         found = ssim[np.isfinite(ssim)]
-        axes["ssim"].hist(found, 25, color="0.6")
+        count_numbers(axes["ssim"], found, 25, color="0.6")
         axes["ssim"].set(xlabel="SSIM of the reconstruction", ylabel="galaxies")
         if len(found):
             axes["ssim"].set_title(f"median {np.median(found):.3f}", fontsize=10)

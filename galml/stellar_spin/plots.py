@@ -10,7 +10,10 @@ import math
 import numpy as np
 
 from galml.core.plots import (
+    count_numbers,
     count_title,
+    draw_beam,
+    draw_scale,
     flags_text,
     has_column,
     marker_size,
@@ -51,8 +54,9 @@ def plot_galaxy(
 ):
     """Draw one galaxy and what was found.
 
-    On the left the image, with a circle of one effective radius; in the middle the
-    image as the default network sees it, with the major axis along x; on the right the
+    On the left the image, with a circle of one effective radius, a bar for its scale
+    and the FWHM of its PSF, where these are known; in the middle the image as the
+    default network sees it, with the major axis along x; on the right the
     spin with its 68 % interval, and the limit of slow rotators of its ellipticity.
 
     Parameters
@@ -101,7 +105,7 @@ def plot_galaxy(
     axes["prepared"].set(xlabel="major axis / $R_e$", ylabel="minor axis / $R_e$")
     axes["prepared"].set_title("as the network sees it", fontsize=10)
     _draw_spin(axes["spin"], row)
-    axes["image"].set_title(name_of_row(row, image.names[0]) or "galaxy")
+    axes["image"].set_title(name_of_row(row, image.names[0]) or "galaxy", fontsize=10)
     figure.supxlabel(_describe(row), fontsize=9)
     return figure
 
@@ -195,7 +199,8 @@ def plot_table(table, truth=None, *, figure=None):
     figure = new_figure(figure, (9.4, 4.2 * len(rows)))
     axes = new_mosaic(figure, rows)
     spin = np.asarray(table["spin"])
-    axes["histogram"].hist(spin[np.isfinite(spin)], np.linspace(0, 1, 26), color="0.6")
+    known = spin[np.isfinite(spin)]
+    count_numbers(axes["histogram"], known, np.linspace(0, 1, 26), color="0.6")
     axes["histogram"].set(xlabel="spin $λ_R$", ylabel="galaxies", xlim=(0, 1))
     axes["histogram"].set_title(count_title(np.isfinite(spin)), fontsize=10)
     _draw_plane(figure, axes["plane"], table)
@@ -254,7 +259,7 @@ def plot_saliency(
     figure = new_figure(figure, (10.5, 3.9))
     axes = new_mosaic(figure, [["image", "prepared", "saliency"]])
     _draw_image(axes["image"], image)
-    axes["image"].set_title(image.names[0] or "galaxy")
+    axes["image"].set_title(image.names[0] or "galaxy", fontsize=10)
     axes["prepared"].imshow(seen, origin="lower", cmap="gray")
     axes["prepared"].set_title("as the network sees it", fontsize=10)
     drawn = axes["saliency"].imshow(strength, origin="lower", cmap="magma", vmin=0)
@@ -315,10 +320,11 @@ def _draw_image(panel, image):
     """Draw the image in colors, or in gray where it has one band."""
     panel.imshow(colors_of(image)[0], origin="lower", interpolation="nearest")
     panel.set(xticks=[], yticks=[])
+    draw_scale(panel, float(image.pixel_scale[0]))
 
 
 def _draw_radius(panel, image):
-    """Circle of one effective radius around the galaxy."""
+    """Circle of one effective radius around the galaxy, and the PSF."""
     from matplotlib.patches import Circle
 
     from galml.imaging.stamps import galaxy_centers
@@ -326,6 +332,7 @@ def _draw_radius(panel, image):
     center = tuple(galaxy_centers(image)[0].tolist())
     style = {"fill": False, "ec": "white", "lw": 1, "ls": "--", "gid": "r_eff"}
     panel.add_patch(Circle(center, float(image.r_eff[0]), **style))
+    draw_beam(panel, image.psf_fwhm[0].max(), "right", fc="none", ec="white")
 
 
 def _draw_spin(panel, row):
