@@ -178,6 +178,7 @@ def merger(
     >>> table["stage_probability"].shape, table["merger_probability_samples"].shape
     ((2, 5), (2, 50))
     """
+    model = load_model(model, "merger")
     options = {
         "bands": bands,
         "pixel_scale": pixel_scale,
@@ -187,7 +188,7 @@ def merger(
     }
     asked = {"field": field, "filter": filter}
     table = run(
-        find_domain(load_model(model, "merger"), **asked),
+        find_domain(model, **asked),
         cutouts,
         options,
         asked=asked,
