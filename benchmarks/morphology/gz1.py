@@ -410,7 +410,9 @@ def latents_of(pictures, model, half, cache):
         return {key: torch.from_numpy(np.asarray(table[key])) for key in table.colnames}
 
     data = cached(cache, f"latents_{model.sha256[:12]}_{half}", make)
-    return QTable({key: values.numpy() for key, values in data.items()})
+    table = QTable({key: values.numpy() for key, values in data.items()})
+    table.meta["NAROUND"] = model.options.get("surroundings", 0)
+    return table
 
 
 def measure(half, zoo, model, args):

@@ -34,6 +34,7 @@ import galml
 from galml.core.domain import find_domain
 from galml.core.fitting import fit_prepared, select, split_rows, untrained_model
 from galml.core.weights import load_model
+from galml.imaging import GalaxyImages
 from galml.imaging.stamps import regrid
 from galml.imaging.stretch import asinh_stretch
 from galml.morphology.metrics import root_mean_square, structural_similarity
@@ -75,9 +76,10 @@ def prepared_blocks(pictures, model):
     """
     domain = find_domain(model)
     for start in range(0, len(pictures), BLOCK):
-        for member in domain.read(pictures[start : start + BLOCK]).members:
-            rows = [i for i, one in enumerate(domain.problem(member)) if one is None]
-            yield member[rows], domain.prepare([member[rows]])
+        members = domain.read(pictures[start : start + BLOCK]).members
+        images = GalaxyImages.concatenate(list(members))
+        rows = [i for i, one in enumerate(domain.problem(images)) if one is None]
+        yield images[rows], domain.prepare([images[rows]])
 
 
 def stretched(limit):
