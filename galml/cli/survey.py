@@ -4,6 +4,7 @@
 import argparse
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -176,6 +177,7 @@ def run(args):
         if "seed" in inspect.signature(function).parameters:
             keywords.setdefault("seed", 0)
     catalog = args.files[0] if len(args.files) == 1 else args.files
+    start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GalmlWarning)
         try:
@@ -189,10 +191,13 @@ def run(args):
             )
         except ImportError as error:
             raise UsageError(error) from error
+    seconds = time.perf_counter() - start
     for message in dict.fromkeys(str(one.message) for one in caught):
         print(f"galml: {message}", file=sys.stderr)
     if summary["failed"]:
         _tell(args, catalogs.failures(args.output))
+    if not args.quiet:
+        print(f"galml: {_told(summary, seconds)}", file=sys.stderr)
     return int(summary["failed"] > 0)
 
 
@@ -229,3 +234,12 @@ def _tell(args, failures):
         print(f"  and {len(failures) - TOLD} more", file=sys.stderr)
     for hint in hints(args, failures["reason"][:TOLD].tolist()):
         print(f"galml: hint: {hint}", file=sys.stderr)
+
+
+def _told(summary, seconds):
+    """Say in one line what a run did."""
+    parts, computed = summary["partitions"], summary["computed"]
+    words = [f"{summary['rows']} rows in {parts} partition{'s' * (parts != 1)}"]
+    if computed < parts:
+        words.append(f"{parts - computed} of them from before")
+    return ", ".join([*words, f"{summary['failed']} failed", f"{seconds:.1f} s"])

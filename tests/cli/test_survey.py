@@ -84,7 +84,7 @@ def test_catalog_and_tiles(tiles, tmp_path, capsys):
     output = tmp_path / "spins"
     assert run("run", "spin", catalog, "--images", *files, "-o", output) == 0
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("4 rows in 1 partitions, 1 of them new, 0 rows without")
+    assert said.startswith("galml: 4 rows in 1 partition, 0 failed, ")
     table = catalogs.read(output)
     assert table["name"].tolist() == ["11", "12", "13", "14"]
     assert np.isfinite(table["spin"]).all() and table.meta["SEED"] == 0
@@ -222,10 +222,10 @@ def test_failures_are_told(tiles, tmp_path, capsys, monkeypatch):
     for _ in range(2):
         assert run(*arguments) == 1
         error = capsys.readouterr().err
-        told = error.splitlines()[-3:]
+        told = error.splitlines()[-4:]
         assert told[0].startswith("galml: 2 of 4 rows have no result: ")
         assert told[1].startswith("  row 0: ") and told[2] == "  and 1 more"
-    assert "0 of them new" in error
+    assert told[3].startswith("galml: 4 rows in 1 partition, 1 of them from before, 2")
     assert np.isfinite(catalogs.read(output)["spin"][1:3]).all()
 
 
