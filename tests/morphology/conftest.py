@@ -6,7 +6,7 @@ from astropy.table import QTable
 from galml.core.fitting import new_network
 from galml.core.model import GalaxyModel
 from galml.morphology.network import MorphologyNet
-from galml.morphology.preparation import INPUT
+from galml.morphology.preparation import INPUT, SURROUNDED
 
 SIZE = 96
 
@@ -30,25 +30,34 @@ def disk():
     return draw
 
 
-@pytest.fixture(scope="session")
-def untrained():
+def random_model(spec, options):
     """A model of random weights: what must hold for all holds for it."""
-    network = new_network(MorphologyNet, {"properties": 2}, seed=3)
-    scalars = len(INPUT.scalars)
+    network = new_network(MorphologyNet, options, seed=3)
+    scalars = len(spec.scalars)
     config = {
-        "scatter": [2.0] * 32,
+        "scatter": [2.0] * network.widths[0],
         "domain": {"low": [-9.0] * scalars, "high": [9.0] * scalars},
     }
     return GalaxyModel(
         network,
         operation="latents",
         architecture="morphology",
-        options={"properties": 2},
+        options=options,
         config=config,
         card={},
-        input_spec=INPUT,
+        input_spec=spec,
         name="untrained",
     )
+
+
+@pytest.fixture(scope="session")
+def untrained():
+    return random_model(INPUT, {"properties": 2})
+
+
+@pytest.fixture(scope="session")
+def surrounded():
+    return random_model(SURROUNDED, {"properties": 2, "surroundings": 4})
 
 
 def classed_galaxies(count=60, size=40, seed=0, noise=0.004):

@@ -123,3 +123,13 @@ def test_bad_arguments(images):
         fit(images[:10], **KNOWN)
     with pytest.raises(InputError, match="validation"):
         fit(images, **KNOWN, validation=0.7)
+
+
+def test_latents_of_surroundings_are_kept(images, surrounded):
+    model = fit(images, model=surrounded, epochs=1, seed=1, **KNOWN)
+    first, second = (one.network.surroundings for one in (model, surrounded))
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert len(model.config["scatter"]) == 36
+    table = galml.latents(images[:2], model=model, **KNOWN)
+    assert np.isfinite(table["latent_err"]).all()

@@ -34,6 +34,22 @@ def test_columns(noisy, untrained):
     assert all(np.isfinite(table[name]).all() for name in table.colnames)
 
 
+def test_surroundings(noisy, surrounded, disk):
+    table = galml.latents(noisy, model=surrounded, **KNOWN)
+    assert table["latent"].shape == (1, 36) and table.meta["NAROUND"] == 4
+    other = galml.latents(np.rot90(noisy)[:, ::-1], model=surrounded, **KNOWN)
+    np.testing.assert_allclose(other["latent"], table["latent"], atol=1e-5)
+    # What lies six effective radii away changes the last latents alone.
+    y, x = np.indices(noisy.shape)
+    far = np.hypot(y - 47.5, x - 47.5 - 18) < 3
+    near = galml.latents(
+        noisy + 10 * noisy.max() * far, model=surrounded, r_eff=3 * u.pix
+    )
+    alone = galml.latents(noisy, model=surrounded, r_eff=3 * u.pix)
+    change = np.abs(near["latent"] - alone["latent"])[0]
+    assert change[:32].max() < 0.3 * change[32:].max()
+
+
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize("mirror", [False, True])
 def test_turned_and_mirrored_images_have_the_same_latents(

@@ -213,3 +213,19 @@ def test_bad_input_is_named(arguments, argument):
     with pytest.raises(InputError) as caught:
         outliers(**{"table": table} | arguments)
     assert caught.value.argument == argument
+
+
+def test_surroundings_have_a_score_of_their_own():
+    """One of many latents that is strange is drowned, unless it counts by itself."""
+    rng = np.random.default_rng(8)
+    latent = rng.normal(size=(800, 30))
+    latent[5, 29] = 3.6
+    table = QTable({"latent": latent})
+    together = outliers(table)["rank"][5]
+    table.meta["NAROUND"] = 1
+    apart = outliers(table)
+    assert apart["rank"][5] == 1 < together
+    assert np.median(apart["outlier_score"]) == pytest.approx(1)
+    for nonsense in (0, 30, "many"):
+        table.meta["NAROUND"] = nonsense
+        assert outliers(table)["rank"][5] == together
