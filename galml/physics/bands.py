@@ -35,6 +35,15 @@ SOLAR_MAGNITUDES = {
 #: F410M of Hubble, which is another filter than that of Webb. Webb: the transmissions
 #: of NIRCam, NIRISS and MIRI. Roman: the effective areas of the WFI. Narrow bands of
 #: HSC and DECam: the wavelengths in their names, or transmissions.
+#:
+#: Compared with pivots of the transmissions in pyphot 2.1.1 and sedpy 0.4.1, all that
+#: these have are within 0.5 %, but for F218W (2 %) and F205W (1.6 %); those of WFC3
+#: that pyphot has without the detector, within their band. Not compared with another
+#: source: VR; Euclid and Roman; ACS/SBC (F115LP to F165LP); F200LP, F350LP and F600LP,
+#: which end with the detector; of WFPC2 F375N, F380W, F390N, F437N, F569W, F588N,
+#: F702W, F785LP and F1042M; of NICMOS F090M, F095N, F097N, F110M, F145M, F165M, F170M,
+#: F171M, F180M, F187W, F204M, F207M, F216N and F237M; the coronagraphs of MIRI; and
+#: the narrow and medium bands of DECam and HSC.
 PIVOT_WAVELENGTHS = {
     "u": 0.356,
     "g": 0.470,
