@@ -8,7 +8,7 @@ from itertools import islice
 
 from astropy.utils.exceptions import AstropyUserWarning
 
-from galml.core.exceptions import RunError
+from galml.core.exceptions import InputError, RunError
 
 __all__ = ["workers"]
 
@@ -61,7 +61,7 @@ def workers(scheduler, tidy):
         else:
             if scheduler == "local":
                 scheduler = opened.enter_context(_local_cluster())
-            client = opened.enter_context(Client(scheduler))
+            client = opened.enter_context(_connected(scheduler))
         yield partial(_on_client, client)
         client.run(tidy)
 
@@ -93,6 +93,17 @@ def _local_cluster():
             "workers cannot be started; a script has to call this below "
             "if __name__ == '__main__', or with scheduler='none'"
         ) from error
+
+
+def _connected(scheduler):
+    """Connect to a scheduler."""
+    from distributed import Client
+
+    try:
+        return Client(scheduler)
+    except (OSError, ValueError) as error:
+        expected = "'none', 'local', a Client or the address of a scheduler"
+        raise InputError("scheduler", f"{scheduler!r} ({error})", expected) from error
 
 
 def _on_client(client, tasks):

@@ -161,11 +161,11 @@ class Dataset:
                 for start, stop in zip(edges, edges[1:], strict=False):
                     writer.write_table(arrow[start:stop])
 
-    def read_groups(self, count, start, stop):
-        """Read some rows of the catalog, in order, wherever they were computed."""
+    def read_groups(self, numbers, start, stop):
+        """Read some rows of the catalog, in order, out of groups."""
         import pyarrow.dataset as ds
 
-        files = [str(self.group(number)) for number in range(count)]
+        files = [str(self.group(number)) for number in numbers]
         row = ds.field("_row")
         arrow = ds.dataset(files).to_table(filter=(row >= start) & (row < stop))
         return to_table(arrow.sort_by("_row"))

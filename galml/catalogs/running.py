@@ -8,7 +8,6 @@ import sys
 import warnings
 from datetime import UTC, datetime
 from functools import partial
-from time import monotonic
 from uuid import uuid4
 
 import numpy as np
@@ -95,7 +94,7 @@ def run(
         Rows in a partition, which are in memory at one time; but for HATS catalogs.
     progress : bool, optional
         Whether to show how many galaxies are done and without result, how fast, and
-        for how long still; at the end, a summary.
+        for how long still.
     **options
         Keywords of the operation, the same for all galaxies. Without ``seed``, the same
         call has the same one.
@@ -186,7 +185,6 @@ def run(
         "partitions": len(pixels or range(0, source.length, partition_size)),
         "pixels": pixels,
     }
-    began = monotonic()
     dataset = Dataset(output)
     dataset.path.parent.mkdir(parents=True, exist_ok=True)
     with locked(dataset.path):
@@ -225,8 +223,6 @@ def run(
         "computed": len(missing),
         "failed": sum(len(part["failed"]) for part in done),
     }
-    if progress:
-        tqdm.write(_told(summary, monotonic() - began), file=sys.stderr)
     if summary["failed"]:
         warnings.warn(
             f"{summary['failed']} of {summary['rows']} rows have no result: see "
@@ -330,12 +326,3 @@ def _compute(stages, carried, total, failed, progress):
                 failed += lost
                 bar.set_postfix(failed=failed, refresh=False)
                 bar.update(rows)
-
-
-def _told(summary, seconds):
-    """Say in one line what a run did."""
-    return (
-        f"{summary['rows']} rows in {summary['partitions']} partitions, "
-        f"{summary['computed']} of them new, {summary['failed']} rows without a "
-        f"result, in {seconds:.1f} s"
-    )

@@ -109,13 +109,14 @@ def tile_stages(job, source, missing, size):
     """
     total, block = source.length, BLOCK * size
     starts = range(0, total, size)
-    job = job | {"size": size, "block": block, "groups": len(starts)}
+    job = job | {"size": size, "block": block}
     dataset = Dataset(job["output"])
-
     done = [dataset.group(number).exists() for number in range(len(starts))]
+    plan = plan_order(source, Survey(QTable.read(job["tiles"])), job["cutting"])
+    computed_in = np.empty(total, np.int32)
+    computed_in[plan.order] = np.arange(total) // size
 
     def groups():
-        plan = plan_order(source, Survey(QTable.read(job["tiles"])), job["cutting"])
         for number, start in enumerate(starts):
             rows = plan.order[start : start + size]
             if not done[number]:
@@ -131,12 +132,13 @@ def tile_stages(job, source, missing, size):
             parts = {number: missing[number] for number in numbers if number in missing}
             if parts:
                 names = None if batch is None else names_of(batch)
-                yield assemble, job, start, stop, parts, names
+                needed = np.unique(computed_in[start:stop]).tolist()
+                yield assemble, job, start, stop, needed, parts, names
 
     there = sum(
         min(size, total - start)
         for start, is_done in zip(starts, done, strict=True)
         if is_done
     )
-    yield there, () if all(done) else groups()
+    yield there, groups()
     yield 0, blocks()

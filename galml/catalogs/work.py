@@ -145,7 +145,7 @@ def compute_group(job, number, galaxies, rows, flags):
     return len(rows), len(reasons)
 
 
-def assemble(job, start, stop, parts, names):
+def assemble(job, start, stop, groups, parts, names):
     """Write partitions in the order of the catalog, out of groups.
 
     Parameters
@@ -154,6 +154,8 @@ def assemble(job, start, stop, parts, names):
         What all share.
     start, stop : int
         Rows of the catalog.
+    groups : list of int
+        Where they were computed.
     parts : dict of int to str
         Numbers and files of the partitions.
     names : list of str or None
@@ -165,7 +167,7 @@ def assemble(job, start, stop, parts, names):
         None of these, as they were counted before.
     """
     dataset, size = Dataset(job["output"]), job["size"]
-    table = dataset.read_groups(job["groups"], start, stop)
+    table = dataset.read_groups(groups, start, stop)
     reasons = table["_reason"].tolist()
     table.remove_columns(["_row", "_reason"])
     if names is not None:

@@ -11,7 +11,7 @@ import pytest
 from galml import catalogs
 from galml.catalogs import clusters, running
 from galml.catalogs.clusters import workers
-from galml.core import RunError
+from galml.core import InputError, RunError
 
 distributed = pytest.importorskip("distributed")
 
@@ -113,6 +113,18 @@ def test_tasks_are_taken_no_faster_than_they_are_done(client):
 def test_an_error_ends_the_run(client):
     with workers(client, gc.collect) as carry_out, pytest.raises(ZeroDivisionError):
         list(carry_out([(divmod, 1, 0)]))
+
+
+@pytest.mark.parametrize("scheduler", ["nowhere", "tcp://127.0.0.1:1"])
+def test_an_address_without_a_scheduler(scheduler):
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        with (
+            pytest.raises(InputError, match="scheduler"),
+            workers(scheduler, gc.collect),
+        ):
+            pass
 
 
 def test_a_script_without_a_guard_is_told_so(tmp_path):
