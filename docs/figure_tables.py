@@ -524,7 +524,13 @@ def busy_machine(results):
 
 def detection(results):
     """Galaxies and other sources that are found, by the least size of a source."""
-    return DETECTION, results["rows"], ""
+    rows = results["rows"]
+
+    def place(key):
+        *words, areas = key.removesuffix(" areas").split()
+        return words, int(areas)
+
+    return DETECTION, {key: rows[key] for key in sorted(rows, key=place)}, ""
 
 
 def limits(results):
