@@ -35,11 +35,12 @@ def free_processors():
     >>> free_processors() >= 1
     True
     """
+    processors = own = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        processors = len(os.sched_getaffinity(0))
-    else:
-        processors = os.cpu_count() or 1
-    return max(1, processors - round(_others_at_work()))
+        # Jobs of a cluster have some processors of a machine; others are at work
+        # on the rest of them first.
+        own = len(os.sched_getaffinity(0))
+    return max(1, min(own, processors - round(_others_at_work())))
 
 
 def _others_at_work():

@@ -127,7 +127,7 @@ def test_busy_processes_are_seen():
             [sys.executable, "-c", "print(flush=True)\nwhile True: pass"],
             stdout=subprocess.PIPE,
         )
-        for _ in os.sched_getaffinity(0)
+        for _ in range(os.cpu_count())
     ]
     try:
         for loop in loops:
@@ -145,14 +145,24 @@ def test_own_threads_do_not_count(monkeypatch):
     assert shares._others_at_work() == 0
 
 
+@pytest.mark.parametrize(
+    ("own", "others", "free"), [(8, 0, 8), (8, 120, 8), (8, 125, 3), (128, 3.4, 125)]
+)
+def test_jobs_that_have_some_of_the_processors(monkeypatch, own, others, free):
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(own), raising=False)
+    monkeypatch.setattr(shares, "_others_at_work", lambda: others)
+    assert shares.free_processors() == free
+
+
 def test_systems_without_proc(monkeypatch):
     def fail(path):
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(Path, "read_text", fail)
     monkeypatch.setattr(os, "getloadavg", lambda: (1.4, 0.0, 0.0), raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert shares.free_processors() == 7
-    monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert shares.free_processors() == 1
