@@ -119,7 +119,8 @@ def plot(truth, table, bins):
         if "coverage" in figure_name:
             panel.axhspan(0.65, 0.71, color="0.85", zorder=0)
             panel.set_ylim(0.5, 0.9)
-    figure.axes[1].legend(fontsize=7)
+    handles = figure.axes[1].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize=7)
     figure.savefig(IMAGE, dpi=80)
     print(f"written: {IMAGE.relative_to(ROOT)}")
 

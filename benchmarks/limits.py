@@ -449,10 +449,10 @@ def main():
     parser.add_argument("answers", nargs="*", metavar="ANSWER", choices=[[], *names])
     wanted = parser.parse_args().answers or names
     path = RESULTS / "limits.json"
-    figures = json.loads(path.read_text()) if path.exists() else {}
     for name, steps in measure(wanted):
         for key, rows in steps.items():
             show(f"{name}: {key}", rows)
+        figures = json.loads(path.read_text()) if path.exists() else {}
         figures[name] = {"steps": steps, "limits": limits(name, steps)}
         print(figures[name]["limits"])
         write_figures("limits", figures)

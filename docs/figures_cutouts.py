@@ -8,6 +8,7 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 from matplotlib.figure import Figure
 
+from galml.core.plots import draw_scale
 from galml.cutouts import R_EFF, extract_cutouts, lupton_rgb
 from galml.mocks import galaxy_images
 
@@ -53,15 +54,19 @@ def draw_cutouts():
     whole, single = figure.subfigures(1, 2)
     panel = whole.subplots()
     field = np.stack([image.data for image in bands.values()])
-    panel.imshow(lupton_rgb(field, scales=COLORS), origin="lower")
+    # Black is as far above the level of the sky as its faint pixels are below.
+    options = {"scales": COLORS, "minimum": -float(np.percentile(field, 10))}
+    panel.imshow(lupton_rgb(field, **options), origin="lower")
     wcs = bands["r"].wcs
     edge = np.array([[0, STAMP, STAMP, 0, 0], [0, 0, STAMP, STAMP, 0]]) - 0.5
     for outline in stack.wcs:
         panel.plot(*wcs.world_to_pixel(outline.pixel_to_world(*edge)), "w", lw=0.5)
     panel.set(xticks=[], yticks=[], xlim=(0, field.shape[2]), ylim=(0, field.shape[1]))
+    scale = u.Quantity(wcs.proj_plane_pixel_scales()[0], u.deg).to_value(u.arcsec)
+    draw_scale(panel, scale)
     for panel, image in zip(
         single.subplots(SIDE, SIDE)[::-1].flat,
-        lupton_rgb(stack, scales=COLORS),
+        lupton_rgb(stack, **options),
         strict=True,
     ):
         panel.imshow(image, origin="lower")
