@@ -26,7 +26,7 @@ from galml.mocks import MERGER_POPULATION
 CHUNK = 10
 #: For each set and place the number of batches; and the seeds of the sets.
 STREAMS = {
-    "training": {"deep": 360, "near": 60},
+    "training": {"deep": 232, "near": 60},
     "validation": {"deep": 10, "near": 10},
     "calibration": {"deep": 40, "near": 20},
 }
@@ -36,7 +36,10 @@ BATCH, TRAINING = {"deep": 256, "near": 128}, {"dtype": "bfloat16"}
 #: Epochs, highest learning rate and seed of each round of the networks for deep and
 #: nearby images. The latter are few: the longer it learns from mocks, the less it knows
 #: observed galaxies, as the development half of those of the Galaxy Zoo says.
-EPOCHS = {"deep": ((14, 2e-3, 1), (8, 1e-3, 2)), "near": ((4, 2e-3, 2),)}
+EPOCHS = {
+    "deep": ((5, 2e-3, 1), (14, 1e-3, 2), (8, 7e-4, 3), (7, 7e-4, 4)),
+    "near": ((4, 2e-3, 2),),
+}
 KEYS = ("image", "scalars", "stage", "time", "contamination", "group")
 #: What the mocks and the training depend on.
 CODE = (

@@ -201,7 +201,7 @@ def merger(
     )
     table.meta["PREVALEN"] = PREVALENCE
     if "common" in model.config:
-        table.meta["COMMON"] = model.config["common"]
+        table.meta["COMMON"] = round(model.config["common"], 3)
     return table
 
 
