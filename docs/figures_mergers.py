@@ -10,6 +10,7 @@ from astropy.cosmology import Planck18
 from matplotlib.figure import Figure
 
 import galml
+from galml.core.plots import draw_scale
 from galml.mergers import STAGES
 from galml.mergers.mock_data import stage_of
 from galml.mergers.plots import plot_galaxy
@@ -111,6 +112,7 @@ def draw_gallery():
         shown = np.arcsinh(image / (LINEAR * error))
         panel.imshow(shown, origin="lower", cmap="gray_r", vmin=np.arcsinh(WHITE))
         panel.set_axis_off()
+        draw_scale(panel, SCALE, "black")
         chance, scatter = row["merger_probability"], row["merger_probability_err"]
         found = STAGES[np.argmax(row["stage_probability"])]
         text = f"P = {chance:.2f} ± {scatter:.2f}\n{found}\ntrue: {name}"

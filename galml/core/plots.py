@@ -25,8 +25,13 @@ __all__ = [
     "principal_plane",
 ]
 
-# Rounded lengths of scale bars in arcsec.
-_LENGTHS = np.outer(10.0 ** np.arange(-3, 5), (1, 2, 5)).ravel()
+# Lengths of scale bars in arcsec, which are round in arcsec, or in arcmin.
+_LENGTHS = [
+    unit * 10.0**power * digit
+    for unit, powers in ((1, range(-3, 2)), (60, range(4)))
+    for power in powers
+    for digit in (1, 2, 5)
+]
 
 
 def new_figure(figure, size):
@@ -96,7 +101,7 @@ def draw_scale(panel, pixel_scale, color="white"):
     if not np.isfinite(pixel_scale):
         return
     width = abs(np.subtract(*panel.get_xlim())) * pixel_scale
-    length = _LENGTHS[np.argmin(np.abs(np.log(_LENGTHS / (width / 4))))]
+    length = _LENGTHS[np.argmin(np.abs(np.log(np.divide(_LENGTHS, width / 4))))]
     label = f"{length / 60:g}′" if length >= 60 else f"{length:g}″"
     end = 0.05 + length / width
     style = {"transform": panel.transAxes, "color": color}
