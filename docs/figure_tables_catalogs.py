@@ -15,10 +15,10 @@ MEMORY = {
 }
 LENGTHS = {
     "partitions": ("partitions", ".0f"),
-    "seconds": ("seconds", ".1f"),
-    "microseconds": ("µs per row", ".1f"),
-    "one_missing": ("one partition missing", ".1f"),
-    "resumed": ("none missing", ".1f"),
+    "seconds": ("seconds of the processor", ".1f"),
+    "microseconds": ("µs per row", ".0f"),
+    "one_missing": ("one partition missing, s", ".1f"),
+    "resumed": ("none missing, s", ".2f"),
 }
 PLAN = {"value": ("", "s")}
 
@@ -27,12 +27,15 @@ def speed(results):
     """Two workers and one against a loop in one process."""
     turns = results["turns"]
     worst = max(turns["largest_difference"].values())
+    same = "the same" if turns["same_flags"] and turns["same_order"] else "others"
     note = (
         f"{turns['galaxies']} galaxies in three bands, {turns['turns']} turns, medians "
         f"of the ratios of each; one thread per process on {results['cores']} "
-        f"processors, where {turns['load']:.1f} processes wanted to run at the same "
-        f"time. The largest difference of a number from the loop is {worst:.0e}; order "
-        f"and flags are the same."
+        f"processors, while the load of the machine was {turns['load']:.0f}. Where "
+        "others compute, too, two processes get more of a machine than one does, and "
+        "times of the processor scatter: on a free machine two workers cannot reach "
+        f"more than 2. The largest difference of a number from the loop is {worst:.0e};"
+        f" order and flags are {same}."
     )
     return SPEED, turns["rows"], note
 
@@ -59,11 +62,12 @@ def lengths(results):
     note = (
         f"One process, {results['tiles']} tiles, of each of which the index takes "
         f"{results['ms_per_tile']:.0f} ms. A partition in which there is nothing to do "
-        f"takes {empty['one process']:.0f} ms in one process and "
-        f"{empty['two workers']:.0f} ms on two workers. A HATS catalog of "
-        f"{hats['rows']:,} galaxies in {hats['partitions']} partitions, read and "
-        f"described by LSDB, takes {hats['seconds']:.1f} s, and "
-        f"{hats['resumed']:.1f} s where all is done."
+        f"takes {empty['one process']:.1f} ms in one process, and "
+        f"{empty['two workers']:.0f} ms of all processes together with two workers. A "
+        f"HATS catalog of {hats['rows']:,} galaxies in {hats['partitions']} "
+        f"partitions, read and described by LSDB, takes "
+        f"{hats['ms_per_partition']:.0f} ms for each, and {hats['resumed']:.2f} s in "
+        "all where nothing is left to do."
     )
     return LENGTHS, rows, note
 

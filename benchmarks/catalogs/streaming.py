@@ -38,11 +38,11 @@ from galml.cutouts.targets import R_EFF
 
 #: What a worker may use.
 MEMORY_LIMIT = "2GB"
-PARTITION = 1024
+PARTITION = 256
 #: What dask sets for its workers, and what makes them slow where arrays are large.
 UNTRIMMED = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
 #: Galaxies of a turn, and of the catalogs whose memory is measured.
-TURN, SIZES, LONGEST = 1024, (1024, 2048), 100_000
+TURN, SIZES, LONGEST = 1024, (1024, 4096, 16384), 1_000_000
 
 
 def cluster(workers):
