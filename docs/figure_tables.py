@@ -130,7 +130,7 @@ STEPS = {
     "error": ("error, 68 %", ".3f"),
     "coverage": ("in 68 %", ".0%"),
     "separation": ("AUC - 0.5", ".3f"),
-    "found": ("found again", ".0%"),
+    "moved": ("latents moved", ".2f"),
     "number": ("number", ".0f"),
 }
 BUSY = {
