@@ -83,7 +83,10 @@ def plan(results):
         "partitions": f"{results['partitions']} of {results['partition_rows']:,} rows",
         "time of a partition": f"{results['minutes_per_partition']:.0f} minutes",
         "cost of partitions as such": f"{results['bookkeeping_hours']:.2f} hours",
-        "memory of a worker, measured": f"{results['worker_gb']:.1f} GB",
+        "memory of a worker, measured": (
+            f"{results['worker_gb']:.1f} GB, with {results['measured_partition']} rows "
+            "in a partition"
+        ),
         "pixels read": f"{results['images_tb']:.0f} TB",
         "network, from disks to workers": f"{results['images_gb_per_s']:.1f} GB/s",
         "catalog": f"{results['catalog_gb']:.0f} GB",

@@ -46,6 +46,7 @@ def main():
         "bookkeeping_hours": partitions
         * bookkeeping["ms_per_partition"]["two workers"]
         / 3.6e6,
+        "measured_partition": streaming["partition"],
         "worker_gb": max(row["worker_mb"] for row in streaming["memory"]) / 1e3,
         "images_tb": pixels,
         "images_gb_per_s": 1e3 * pixels / (3600 * hours),
