@@ -153,9 +153,11 @@ def test_a_killed_scheduler(many, unbroken, tmp_path):
     address = tmp_path / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
     at = ["--scheduler-file", address, "--dashboard-address", "127.0.0.1:0"]
-    scheduler = subprocess.Popen([*dask, "scheduler", "--host", "127.0.0.1", *at])
+    scheduler = subprocess.Popen(
+        [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", *at]
+    )
     worker = subprocess.Popen(
-        [*dask, "worker", *at, "--nthreads", "1", "--no-nanny", "--death-timeout", "5"]
+        [*dask, "worker", *at, "--nthreads", "1", "--no-nanny", "--death-timeout", "60"]
     )
     options = {"images": images, "output": output, "partition_size": 16}
     try:
@@ -164,8 +166,10 @@ def test_a_killed_scheduler(many, unbroken, tmp_path):
         where = json.loads(address.read_text())["address"]
 
         def kill():
-            wait_for(output, "_groups/*", 2, lambda: True)
-            os.kill(scheduler.pid, signal.SIGKILL)
+            try:
+                wait_for(output, "_groups/*", 2, lambda: worker.poll() is None)
+            finally:
+                os.kill(scheduler.pid, signal.SIGKILL)
 
         thread = Thread(target=kill)
         thread.start()
