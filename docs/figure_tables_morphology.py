@@ -228,9 +228,9 @@ def spins(results):
         if key not in results:
             continue
         figures, sky = results[key]["color_mocks"], results[key]["reporting"]
+        told = {k: figures[k] for k in ("scatter", "coverage") if k in figures}
         rows[name] = {
-            "scatter": figures["scatter"],
-            "coverage": figures["coverage"],
+            **told,
             "c2st": sky["c2st"],
             "area": sky["area"],
             **_by_type(sky),

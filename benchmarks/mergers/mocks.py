@@ -156,7 +156,7 @@ def of_contamination(found, data, rows):
     }
 
 
-def recovered(chance, samples, positive, negative):
+def recovered(chance, samples, positive, negative, common):
     """Measure fractions in samples of which they are known."""
     rng = np.random.default_rng(SEED)
     places = np.flatnonzero(negative), np.flatnonzero(positive)
@@ -170,7 +170,7 @@ def recovered(chance, samples, positive, negative):
             )
             table = QTable({"merger_probability": chance[rows]})
             table["merger_probability_samples"] = samples[rows]
-            table.meta["PREVALEN"] = PREVALENCE
+            table.meta |= {"PREVALEN": PREVALENCE, "COMMON": common}
             row = fraction(table)[0]
             inside.append(row["fraction_lo"] <= true <= row["fraction_hi"])
             means.append(row["fraction"])
@@ -243,7 +243,7 @@ def main():
         figures["filters"][f"all {where}"] = all_of
         figures["properties"][where] = in_properties(chance, data, positive, negative)
         figures["fractions"][where] = recovered(
-            chance, found["samples"], positive, negative
+            chance, found["samples"], positive, negative, model.config["common"]
         )
         figures.setdefault("time", {})[where] = {
             "scatter": scatter68(found["time"] - data["time"].numpy()),
