@@ -273,7 +273,7 @@ def compare(args):
                 "models": {
                     name: {
                         "sha256": model.sha256,
-                        "latents": sum(model.network.sizes),
+                        "latents": sum(model.network.widths),
                         "card": model.card,
                     }
                     for name, model in models.items()

@@ -64,8 +64,8 @@ def project(
 
     Notes
     -----
-    Latents are divided by their scatter first, as in `galml.similar`. Distances between
-    groups, and their sizes, mean little in t-SNE and UMAP.
+    Differences of latents count as they are, in units of one scatter of all. Distances
+    between groups, and their sizes, mean little in t-SNE and UMAP.
 
     References
     ----------
@@ -91,7 +91,7 @@ def project(
         if method == "pca":
             raise InputError("n_neighbors", repr(n_neighbors), "None for pca")
         check_whole("n_neighbors", n_neighbors, 2, known.usable.sum() - 1)
-    points = Metric.of(known)(known.values[known.usable])
+    points = Metric.whole(known)(known.values[known.usable])
     neighbors = n_neighbors or METHODS[method]
     meta = {}
     if method == "pca":
