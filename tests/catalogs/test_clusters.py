@@ -146,6 +146,7 @@ def test_several_threads_of_a_worker(galaxies, tmp_path):
         n_workers=1,
         threads_per_worker=4,
         processes=False,
+        protocol="tcp",
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
     )
