@@ -87,9 +87,7 @@ def test_latents_learn_to_draw(pairs):
     model = fit_prepared(
         MorphologyRecipe(), data, data, data, epochs=40, batch_size=20, seed=1
     )
-    figures = model.card["figures"]
-    assert figures["recognized"] > 0.5
-    assert figures["ssim"] > 0.5
+    assert model.card["figures"]["ssim"] > 0.5
     history = model.history
     assert (
         history["validation_difference"][-1] < 0.5 * history["validation_difference"][0]
