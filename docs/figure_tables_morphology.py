@@ -195,7 +195,7 @@ def drawn(results):
     card = results["models"]["xu2023"]["card"]
     note = (
         f"{results['galaxies']} galaxies of the reporting half. The published network "
-        f"was trained until it no longer became better, {card['best_epoch'] + 1} epochs."
+        f"was trained for {card['best_epoch'] + 1} epochs, until it no longer improved."
     )
     return DRAWN, rows, note
 
