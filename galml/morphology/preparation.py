@@ -174,7 +174,7 @@ def prepare(images, spec):
     Returns
     -------
     `~galml.imaging.aligned.Prepared`
-        See `galml.imaging.aligned.prepare`; `Surrounded`, if the network has latents of
+        Image and numbers; `Surrounded`, if the network has latents of
         the surroundings.
     """
     prepared = aligned.prepare(images, spec)
