@@ -100,7 +100,8 @@ def _connected(scheduler):
     from distributed import Client
 
     try:
-        return Client(scheduler)
+        # Dask would look for it ever after, had the scheduler been lost.
+        return Client(scheduler, set_as_default=False)
     except (OSError, ValueError) as error:
         expected = "'none', 'local', a Client or the address of a scheduler"
         raise InputError("scheduler", f"{scheduler!r} ({error})", expected) from error
@@ -111,7 +112,7 @@ def _on_client(client, tasks):
     from distributed import CancelledError, KilledWorker, as_completed
     from distributed.comm import CommClosedError
 
-    tasks, waiting, killed = iter(tasks), as_completed(), []
+    tasks, waiting, killed = iter(tasks), as_completed(loop=client.loop), []
 
     def submit():
         threads, on_gpus = client.run_on_scheduler(_capacity)

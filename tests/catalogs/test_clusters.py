@@ -125,6 +125,8 @@ def test_an_address_without_a_scheduler(scheduler):
             workers(scheduler, gc.collect),
         ):
             pass
+    # Dask goes on without it.
+    assert dask.config.get("scheduler", None) is None
 
 
 def test_a_script_without_a_guard_is_told_so(tmp_path):
