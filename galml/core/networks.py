@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ __all__ = [
     "down",
     "overlap",
     "standardize",
+    "trunk",
 ]
 
 
@@ -113,6 +115,33 @@ def down(inputs, outputs):
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
     )
+
+
+def trunk(channels, widths):
+    """Make the layers that turn an image into features.
+
+    Parameters
+    ----------
+    channels : int
+        Planes of the image.
+    widths : sequence of int
+        Channels at half of the image's side, at a quarter, and so on.
+
+    Returns
+    -------
+    list of `torch.nn.Module`
+        From shape (n, channels, y, x) to (n, widths[-1], y / 2**k, x / 2**k), with k
+        widths.
+    """
+    layers = [
+        nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False),
+        nn.BatchNorm2d(widths[0]),
+        nn.ReLU(),
+        Residual(widths[0]),
+    ]
+    for before, width in pairwise(widths):
+        layers += [down(before, width), Residual(width)]
+    return layers
 
 
 def standardize(network, scalars):

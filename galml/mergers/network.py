@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from galml.core.networks import MonteCarloDropout, RandomNetwork, Residual, down
+from galml.core.networks import MonteCarloDropout, RandomNetwork, trunk
 
 __all__ = ["Branch", "MergerNet"]
 
@@ -119,25 +119,16 @@ class Branch(RandomNetwork):
 
     def __init__(self, channels, scalars, widths, stages, times, shares, dropout):
         super().__init__()
-        a, b, c, d = widths
+        last = widths[-1]
         self.register_buffer("mean", torch.zeros(scalars))
         self.register_buffer("spread", torch.ones(scalars))
         self.trunk = nn.Sequential(
-            nn.Conv2d(channels, a, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(a),
-            nn.ReLU(),
-            Residual(a),
-            down(a, b),
-            Residual(b),
-            down(b, c),
-            Residual(c),
-            down(c, d),
-            Residual(d),
+            *trunk(channels, widths),
         )
         self.numbers = nn.Sequential(
             nn.Linear(scalars, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU()
         )
-        self.first = nn.Linear(3 * d + 32, UNITS)
+        self.first = nn.Linear(3 * last + 32, UNITS)
         self.second = nn.Linear(UNITS, UNITS)
         self.dropouts = nn.ModuleList(
             MonteCarloDropout(UNITS, dropout) for _ in range(2)

@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from galml.core.networks import Residual, down
+from galml.core.networks import trunk
 
 __all__ = [
     "MIRRORED",
@@ -78,20 +78,11 @@ class MorphologyNet(nn.Module):
         self.sizes = (latents, *poses)
         self.widths = latents + surroundings, sum(poses)
         self.surroundings = Surroundings(surroundings) if surroundings else None
-        a, b, c, d = widths
+        _, b, c, d = widths
         self.register_buffer("mean", torch.zeros(scalars))
         self.register_buffer("spread", torch.ones(scalars))
         self.trunk = nn.Sequential(
-            nn.Conv2d(channels, a, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(a),
-            nn.ReLU(),
-            Residual(a),
-            down(a, b),
-            Residual(b),
-            down(b, c),
-            Residual(c),
-            down(c, d),
-            Residual(d),
+            *trunk(channels, widths),
             nn.Flatten(),
             nn.Linear(16 * d, FEATURES),
             nn.ReLU(),
@@ -284,20 +275,10 @@ class Surroundings(nn.Module):
 
     def __init__(self, latents, channels=3, widths=(16, 32, 56, 80), answers=9):
         super().__init__()
-        a, b, c, d = widths
         self.trunk = nn.Sequential(
-            nn.Conv2d(channels, a, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(a),
-            nn.ReLU(),
-            Residual(a),
-            down(a, b),
-            Residual(b),
-            down(b, c),
-            Residual(c),
-            down(c, d),
-            Residual(d),
+            *trunk(channels, widths),
         )
-        self.latent = nn.Linear(2 * d, latents)
+        self.latent = nn.Linear(2 * widths[-1], latents)
         self.unit = nn.BatchNorm1d(latents, affine=False)
         self.answers = nn.Linear(latents, answers)
 
