@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from galml.core.exceptions import InputError, check_whole
 from galml.core.networks import RandomNetwork, View
-from galml.core.threads import shared_threads
+from galml.core.threads import free_processors, in_threads, shared_threads
 from galml.physics import stable_seed
 
 __all__ = [
@@ -32,6 +32,10 @@ __all__ = [
 
 #: Most random passes.
 MOST_SAMPLES = 100_000
+#: Objects that a network sees at once, by the type of the device. A thread of the CPU
+#: is busy with few of them, and then several threads can share a batch.
+BATCH_SIZES = {"cpu": 16}
+BATCH_SIZE = 64
 
 
 @functools.cache
@@ -137,7 +141,7 @@ def infer(
     views=(),
     device="auto",
     dtype="float32",
-    batch_size=64,
+    batch_size=None,
     n_samples=0,
     seed=None,
     progress=False,
@@ -147,9 +151,11 @@ def infer(
     Run a network over a stream of prepared objects, with bounded memory.
 
     One incoming batch is drawn at a time, and its outputs are given back before the
-    next one is drawn. The results for an object do not depend on the batches, nor on
-    the order of the objects. The network is never changed: one that is in training
-    mode or on another device is copied once, so that threads can share a network.
+    next one is drawn. The results for an object do not depend on the batches but for
+    the rounding of single precision, nor on the order of the objects. They do not
+    depend at all on the number of threads: on the CPU each computes for its objects
+    alone. The network is never changed: one that is in training mode or on another
+    device is copied once, so that threads can share a network.
 
     Parameters
     ----------
@@ -168,8 +174,9 @@ def infer(
     dtype : {"float32", "bfloat16"}, optional
         Precision of the network's layers. "bfloat16" uses `torch.autocast`: matrix
         products and convolutions only; inputs, averages and outputs stay float32.
-    batch_size : int, optional
-        The largest number of objects that the network sees at once.
+    batch_size : int or None, optional
+        The largest number of objects that the network sees at once; by default 16 for
+        each thread of the CPU, and 64 elsewhere.
     n_samples : int, optional
         Number of random passes. Of a random network only the layers behind
         ``network.features`` run in each of them, and the probabilities of a pass are
@@ -202,12 +209,13 @@ def infer(
         got, expected = torch.get_default_dtype(), torch.float32
         raise InputError("torch.set_default_dtype", str(got), str(expected))
     device = resolve_device(device)
+    if batch_size is None:
+        batch_size = BATCH_SIZES.get(device.type, BATCH_SIZE)
     check_whole("batch_size", batch_size, 1)
     check_samples(network, n_samples)
     if dtype not in ("float32", "bfloat16"):
         raise InputError("dtype", repr(dtype), "'float32' or 'bfloat16'")
 
-    @shared_threads(1)
     def evaluate(inputs):
         return _evaluate(
             network,
@@ -222,7 +230,7 @@ def infer(
     network = _ready(network, device)
     if device.type != "cpu":
         batches = ahead(batches, pinned=device.type == "cuda")
-    return _stream(batches, evaluate, batch_size, progress, total)
+    return _stream(batches, evaluate, batch_size, device, progress, total)
 
 
 def check_seed(seed):
@@ -308,7 +316,7 @@ def _ready(network, device):
     return network.to(device, memory_format=torch.channels_last)
 
 
-def _stream(batches, evaluate, batch_size, progress, total):
+def _stream(batches, evaluate, batch_size, device, progress, total):
     """Evaluate batch after batch in pieces of at most ``batch_size`` objects."""
     with progress_updates(progress, total) as update:
         for batch in batches:
@@ -318,11 +326,29 @@ def _stream(batches, evaluate, batch_size, progress, total):
                 expected = "tensors of equal length, at least 1"
                 raise InputError("batches", f"lengths {lengths}", expected)
             pieces = [
-                evaluate({k: t[start : start + batch_size] for k, t in batch.items()})
+                {
+                    key: tensor[start : start + batch_size]
+                    for key, tensor in batch.items()
+                }
                 for start in range(0, number, batch_size)
             ]
+            outputs = _share(evaluate, pieces, device)
             update(number)
-            yield {key: torch.cat([p[key] for p in pieces]) for key in pieces[0]}
+            yield {key: torch.cat([one[key] for one in outputs]) for key in outputs[0]}
+
+
+def _share(evaluate, pieces, device):
+    """Evaluate pieces; on the CPU several at once, but each with one thread.
+
+    The last bits of products of matrices depend on how many threads share them, and
+    how many do on what else the machine does.
+    """
+    if device.type != "cpu":
+        return [evaluate(piece) for piece in pieces]
+    with shared_threads(None) as threads:
+        if threads > 1 and len(pieces) > 1:
+            threads = min(threads, free_processors())
+        return in_threads(evaluate, pieces, threads)
 
 
 def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed):

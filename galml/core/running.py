@@ -100,7 +100,7 @@ def run(
             "views": domain.views,
             "device": device,
             "dtype": dtype,
-            "batch_size": 64 if batch_size is None else batch_size,
+            "batch_size": batch_size,
             "n_samples": n_samples,
             "seed": seed,
         }

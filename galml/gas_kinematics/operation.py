@@ -93,7 +93,8 @@ def circularity(
     dtype : {"float32", "bfloat16"}, optional
         Precision of the network.
     batch_size : int, optional
-        Maps that the network sees at once; 64 by default. It changes no result.
+        Maps that the network sees at once; by default 16 for each thread of the CPU,
+        and 64 elsewhere. It changes no result.
     n_samples : int, optional
         Add columns with this many draws from the distributions.
     seed : int, optional

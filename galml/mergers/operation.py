@@ -111,7 +111,8 @@ def merger(
     dtype : {"float32", "bfloat16"}, optional
         Precision of the network.
     batch_size : int, optional
-        Images that the network sees at once; 64 by default. It changes no result.
+        Images that the network sees at once; by default 16 for each thread of the CPU,
+        and 64 elsewhere. It changes no result.
     n_samples : int, optional
         Random passes of the network, whose last layers forget other units each time;
         0 for one pass that forgets nothing.

@@ -236,7 +236,8 @@ class Flow(nn.Module):
         inputs : dict of `torch.Tensor`
             ``noise`` or ``stars``, shape (n, d), and ``context``, shape (n, c), where
             the model has conditions. With ``noise`` or ``stars`` of shape (b, m, d),
-            ``context``, shape (b, c), is that of each block of m stars.
+            ``context`` is that of each block of m stars, shape (b, c), or of each of
+            their stars, shape (b, m, c).
 
         Returns
         -------
@@ -253,7 +254,8 @@ class Flow(nn.Module):
             return {result: function(rows, context)}
         if context is None:
             return {result: function(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])}
-        blocks = zip(rows, context.split(1), strict=True)
+        context = context if context.ndim == 3 else context[:, None]
+        blocks = zip(rows, context, strict=True)
         return {result: torch.stack([function(*block) for block in blocks])}
 
     def _standard_context(self, context):

@@ -12,13 +12,15 @@ from collections import deque
 import numpy as np
 import torch
 
-from galml.core.inference import infer
+from galml.core.inference import infer, resolve_device
 from galml.physics import generator_for
 
 __all__ = ["BLOCK", "evaluate", "galaxy_keys", "noise_pieces", "star_pieces"]
 
 #: Stars whose noise is drawn at once.
 BLOCK = 16384
+#: Stars that a thread of the CPU sends through a flow at once.
+THREAD_STARS = 4096
 #: Pieces with fewer stars go through the network together.
 SMALL = 1024
 #: Conditions closer than this are the same galaxy to the generators of noise.
@@ -133,44 +135,61 @@ def evaluate(network, pieces, key, context, *, device, size, update):
         In the order of the pieces.
     """
     context = None if context is None else torch.from_numpy(context)
+    device = resolve_device(device)
+    length = min(size, THREAD_STARS) if device.type == "cpu" else size
     rows = deque()
-    outputs = infer(
-        network,
-        _batches(pieces, key, context, rows, size),
-        device=device,
-        batch_size=size,
-    )
-    for output in outputs:
+
+    def batches():
+        for galaxy, stars in _grouped(pieces, size):
+            for part in _equal_blocks(len(stars), length):
+                rows.append(galaxy[part])
+                yield _batch(key, stars[part], galaxy[part], context, length)
+
+    # Each block of stars is an object of the network.
+    for output in infer(network, batches(), device=device, batch_size=1):
         (result,) = output.values()
         galaxy = rows.popleft()
         update(len(galaxy))
-        shape = (len(galaxy), *result.shape[result.ndim - (key == "noise") :])
-        yield galaxy, result.reshape(shape).numpy()
+        yield galaxy, result.flatten(0, 1).numpy()
 
 
-def _batches(pieces, key, context, rows, size):
-    """Make the inputs of the network, and note the galaxies of each in ``rows``."""
+def _grouped(pieces, size):
+    """Yield the galaxy of each star, and stars: small pieces together, others alone."""
     waiting = []
+
+    def joined():
+        galaxy = np.repeat([g for g, _ in waiting], [len(p) for _, p in waiting])
+        return galaxy, torch.cat([piece for _, piece in waiting])
+
     for galaxy, piece in pieces:
         small = len(piece) < SMALL
         if waiting and not (small and sum(len(p) for _, p in waiting) < size):
-            yield _joined(waiting, key, context, rows)
-            waiting = []
+            yield joined()
+            waiting.clear()
         if small:
             waiting.append((galaxy, piece))
-            continue
-        rows.append(np.full(len(piece), galaxy))
-        batch = {key: piece[None]}
-        yield batch if context is None else batch | {"context": context[[galaxy]]}
+        else:
+            yield np.full(len(piece), galaxy), piece
     if waiting:
-        yield _joined(waiting, key, context, rows)
+        yield joined()
 
 
-def _joined(waiting, key, context, rows):
-    """Make one input of small pieces."""
-    galaxy = np.repeat([g for g, _ in waiting], [len(p) for _, p in waiting])
-    rows.append(galaxy)
-    batch = {key: torch.cat([piece for _, piece in waiting])}
+def _equal_blocks(number, length):
+    """Yield the part of stars that fills blocks of a length, and the rest."""
+    whole = number - number % length
+    if whole:
+        yield slice(0, whole)
+    if number > whole:
+        yield slice(whole, number)
+
+
+def _batch(key, stars, galaxy, context, length):
+    """Make the inputs of the network, blocks of stars of one galaxy or of several."""
+    blocks = (-1, min(length, len(stars)))
+    batch = {key: stars.unflatten(0, blocks)}
     if context is None:
         return batch
-    return batch | {"context": context[torch.from_numpy(galaxy)]}
+    galaxy = torch.from_numpy(galaxy).unflatten(0, blocks)
+    if (galaxy == galaxy[0, 0]).all():
+        galaxy = galaxy[:, 0]
+    return batch | {"context": context[galaxy]}

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import copy
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_order_does_not_matter(network):
 
 def test_at_most_batch_size_objects_at_once(network):
     run(network, [make_objects()], batch_size=4, views=())
-    assert network.sizes == [4, 4, 3]
+    assert sorted(network.sizes) == [3, 4, 4]
 
 
 def test_views_are_averaged(network):
@@ -133,7 +134,7 @@ def test_general_view(network):
 
 def test_random_passes(network):
     objects = make_objects()
-    outputs = run(network, [objects], n_samples=2000, views=())
+    outputs = run(network, [objects], n_samples=2000, views=(), batch_size=11)
     assert len(network.sizes) == 1  # the trunk runs once
     noise = outputs["samples"] - outputs["value"][:, None]
     assert noise.shape == (11, 2000)
@@ -245,6 +246,31 @@ def test_threads_share_a_network(network, training):
     assert network.training == training
 
 
+@pytest.mark.parametrize("free", [1, 2, 3])
+def test_number_of_threads_does_not_matter(network, monkeypatch, free):
+    """Not for the last bit: it follows the load of the machine."""
+    seen, forward = set(), network.forward
+
+    def note(inputs):
+        seen.add(threading.get_ident())
+        time.sleep(0.01)
+        assert torch.get_num_threads() == 1
+        return forward(inputs)
+
+    objects, before = make_objects(40), torch.get_num_threads()
+    expected = run(network, [objects], batch_size=10)
+    monkeypatch.setattr("galml.core.inference.free_processors", lambda: free)
+    network.forward = note
+    try:
+        torch.set_num_threads(4)
+        found = run(network, [objects], batch_size=10)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) == free
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
 def test_progress_bar_goes_to_stderr(network, capsys):
     run(network, [make_objects(), make_objects()], progress=True, total=22)
     captured = capsys.readouterr()
@@ -265,7 +291,6 @@ def test_progress_callable(network):
     [
         ("batch_size", 0),
         ("batch_size", 64.0),
-        ("batch_size", None),
         ("n_samples", -1),
         ("dtype", "float8"),
         ("device", "abacus"),

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from galml.core import threads as shares
-from galml.core.inference import infer
 
 
 @pytest.fixture
@@ -89,20 +88,6 @@ def test_threads_of_others_stay(monkeypatch, four_threads):
         barrier.wait()
         thread.join()
     assert seen == [4, 4]
-
-
-def test_networks_leave_busy_processors_alone(monkeypatch, four_threads):
-    monkeypatch.setattr(shares, "free_processors", lambda: 2)
-
-    class Network(torch.nn.Module):
-        def forward(self, inputs):
-            return {"threads": inputs["x"] * 0 + torch.get_num_threads()}
-
-    outputs = infer(Network(), [{"x": torch.ones(3)}] * 2, device="cpu")
-    for output in outputs:
-        # Nothing is left changed between batches, where others compute.
-        assert torch.get_num_threads() == 4
-        assert output["threads"].tolist() == [2, 2, 2]
 
 
 def test_one_thread_is_left_alone(monkeypatch):

@@ -164,6 +164,24 @@ def test_stars_depend_on_their_galaxy_alone(galaxies, model):
     assert_same_stars(sample(galaxies, 30, model=model, seed=1), fewer)
 
 
+@pytest.mark.parametrize("free", [1, 3])
+def test_number_of_threads_does_not_matter(galaxies, model, monkeypatch, free):
+    """Whether stars fill blocks, are few, or are left over."""
+    options = {"n": [9000, 3000, 5], "model": model, "device": "cpu", "seed": 2}
+    expected = galml.sample_stars(galaxies, **options)
+    density = log_prob(expected, galaxies, model=model)["log_prob"]
+    monkeypatch.setattr("galml.core.inference.free_processors", lambda: free)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        stars = galml.sample_stars(galaxies, **options)
+        again = log_prob(stars, galaxies, model=model)["log_prob"]
+    finally:
+        torch.set_num_threads(before)
+    assert all((stars[name] == expected[name]).all() for name in stars.colnames)
+    assert (again == density).all()
+
+
 def test_equal_galaxies_have_different_stars(galaxies, model):
     twins = sample(galaxies[[1, 1]], 10, model=model)
     first, second = numbers(twins)[:10], numbers(twins)[10:]
