@@ -76,7 +76,7 @@ class Journal:
                 "what is not of a run: move it away"
             )
         if stamp is not None and stamp != self.fingerprint:
-            if not overwrite:
+            if self._chunks() and not overwrite:
                 raise UsageError(
                     f"{self.folder} holds an interrupted run with other options: pass "
                     "--overwrite to start again"
@@ -101,6 +101,9 @@ class Journal:
             return None
         return text if re.fullmatch("[0-9a-f]{64}", text) else None
 
+    def _chunks(self):
+        return sorted(self.folder.glob("*.ecsv"))
+
     def _content(self):
         return sorted(self.folder.iterdir()) if self.folder.exists() else []
 
@@ -116,7 +119,7 @@ class Journal:
         from astropy.table import QTable
 
         wanted = set(keys)
-        paths = [] if self.folder is None else sorted(self.folder.glob("*.ecsv"))
+        paths = [] if self.folder is None else self._chunks()
         for path in paths:
             try:
                 table = QTable.read(path, format="ascii.ecsv")
@@ -146,7 +149,7 @@ class Journal:
         table[KEY], table[REASON] = keys, reasons
         if self.folder is not None:
             # Never over a chunk that is there: rows that are not wanted are skipped.
-            number = len(list(self.folder.glob("*.ecsv")))
+            number = len(self._chunks())
             path = self.folder / f"{number:06d}.ecsv"
             temporary = path.with_suffix(".tmp")
             table.write(temporary, format="ascii.ecsv", overwrite=True)
@@ -164,6 +167,11 @@ class Journal:
         reasons = [str(reason) for reason in table[REASON]]
         table.remove_columns([KEY, REASON])
         return table, reasons
+
+    def remove_empty(self):
+        """Remove the folder if no chunk was finished, as after a wrong option."""
+        if self.folder is not None and not self._chunks():
+            self.remove()
 
     def remove(self):
         """Remove what runs have written, and the folder if nothing else is in it."""
@@ -225,7 +233,10 @@ def open_journal(args, configuration):
     journal = Journal(args.output, [galml.__version__, *configuration])
     with nullcontext() if args.output is None else locked(args.output):
         journal.open(overwrite=args.overwrite)
-        yield journal
+        try:
+            yield journal
+        finally:
+            journal.remove_empty()
 
 
 def resume(args, journal, keys, compute):

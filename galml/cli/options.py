@@ -72,6 +72,9 @@ def positive(text):
 
 def samples(text):
     """Read a number of samples of a galaxy, which must fit into memory."""
+    # With torch, which takes long to load.
+    from galml.core.inference import MOST_SAMPLES
+
     number = whole(text)
     if not 0 <= number <= MOST_SAMPLES:
         raise argparse.ArgumentTypeError(
@@ -213,8 +216,6 @@ def several(reader, separator):
     return read
 
 
-#: Most samples of a galaxy.
-MOST_SAMPLES = 10_000_000
 #: Readers that options may name as their "type".
 TYPES = {
     "center": center,

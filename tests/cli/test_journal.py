@@ -374,12 +374,16 @@ def test_lock_is_dropped_by_the_system(tmp_path):
 
 def test_other_configuration_needs_overwrite(tmp_path):
     output = tmp_path / "out.ecsv"
+    Journal(output, [0]).open()
+    # Nothing was finished: there is nothing to lose.
     Journal(output, [1]).open()
+    folder = tmp_path / "out.ecsv.part"
+    (folder / "000000.ecsv").write_text("a chunk")
     Journal(output, [1]).open()
     with pytest.raises(outputs.UsageError, match="with other options"):
         Journal(output, [2]).open()
     Journal(output, [2]).open(overwrite=True)
-    assert [path.name for path in (tmp_path / "out.ecsv.part").iterdir()] == [STAMP]
+    assert [path.name for path in folder.iterdir()] == [STAMP]
 
 
 def test_identity(tmp_path):

@@ -19,6 +19,7 @@ import galml
 from galml import cli
 from galml.cli import demo, objects
 from galml.cli import output as outputs
+from galml.cli.journal import STAMP
 from galml.cli.options import FORMATS
 from galml.core.exceptions import GalmlError, GalmlWarning, ModelError
 from galml.core.flags import Flag
@@ -467,6 +468,19 @@ def test_other_run_is_not_resumed(operation, files, output, capsys, options):
     assert "interrupted run with other options" in capsys.readouterr().err
     assert run("circularity", *arguments, "--overwrite") == 0
     assert operation.calls[-1][0] == files
+
+
+def test_run_that_finished_nothing_is_in_no_ones_way(operation, files, output):
+    """As when an option was wrong; or when it was killed, which leaves the folder."""
+    operation.stop_after = 0
+    assert run("circularity", *files, "-o", output, "--chunk", 2) == 130
+    folder = output.with_name("results.ecsv.part")
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / STAMP).write_text(64 * "0")
+    operation.stop_after = None
+    assert run("circularity", *files, "-o", output, "--redshift", "0.1") == 0
+    assert not folder.exists()
 
 
 def test_existing_output(operation, files, output, capsys):
