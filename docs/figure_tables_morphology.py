@@ -96,6 +96,11 @@ def zoo(results):
         rows[f"{half}: network"] = {"three classes": told["three classes"]} | {
             key: with_error(told[key]) for key in ("elliptical", "merger")
         }
+    for (part, kind), name in SYSTEMS.items():
+        told = results["both"][part][kind]
+        rows[f"both: {name}"] = {"three classes": told["three classes"]} | {
+            key: with_error(told[key]) for key in ("elliptical", "merger")
+        }
     figures = results["reporting"]
     latents = figures["latents"]
     few, top = latents["few labels"][FEW], latents["outliers"]["top"]

@@ -9,8 +9,9 @@ classifiers on them are trained and judged in five folds; beside these stand pri
 components of the pixels, and a convolutional network that is trained on the classes
 themselves, in the same folds. The pictures are divided by a hash of their names:
 choices are made on the development half, which is what is printed; ``--report`` gives
-both halves and writes the figures. A page shows the pictures on whose class latents and
-labels disagree most; ``disagreements.csv`` has what a look at them told.
+both halves, and classifiers that learn from both, and writes the figures. A page shows
+the pictures on whose class latents and labels disagree most; ``disagreements.csv`` has
+what a look at them told.
 """
 
 import argparse
@@ -445,6 +446,26 @@ def measure(half, zoo, model, args):
     return figures
 
 
+def together(zoo, model, cache):
+    """Figures of classifiers on both halves at once, which have twice the labels."""
+    names, classes, pictures = zoo
+    rows = [np.array([half_of(name) == half for name in names]) for half in HALVES]
+    halves = zip(rows, HALVES, strict=True)
+    latents = [latents_of(pictures[row], model, half, cache) for row, half in halves]
+    values = np.concatenate([np.asarray(table["latent"]) for table in latents])
+    order = np.concatenate([np.flatnonzero(row) for row in rows])
+    good = np.isfinite(values).all(1)
+    pixels = np.asarray(components(pictures[order[good]])["latent"])
+    figures = {"galaxies": int(good.sum())}
+    for part, described in (("components", pixels), ("latents", values[good])):
+        figures[part] = {
+            kind: classify(described, classes[order[good]], make)[0]
+            for kind, make in (("linear", linear), ("forest", forest))
+        }
+    show("both", figures)
+    return figures
+
+
 def show(name, figures, depth=0):
     """Print figures inside of figures."""
     if isinstance(figures, dict) and any(isinstance(v, dict) for v in figures.values()):
@@ -471,6 +492,7 @@ def main():
     halves = HALVES if args.report else HALVES[:1]
     figures = {half: measure(half, zoo, model, args) for half in halves}
     if args.report and args.model == "default" and not args.skip_network:
+        figures["both"] = together(zoo, model, args.cache)
         write_figures("morphology/gz1", figures | {"model": model.sha256})
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from galml.core.exceptions import InputError, check_whole
 from galml.core.networks import RandomNetwork, View
-from galml.core.threads import free_processors, in_threads, shared_threads
+from galml.core.threads import in_threads, shared_threads
 from galml.physics import stable_seed
 
 __all__ = [
@@ -346,8 +346,6 @@ def _share(evaluate, pieces, device):
     if device.type != "cpu":
         return [evaluate(piece) for piece in pieces]
     with shared_threads(None) as threads:
-        if threads > 1 and len(pieces) > 1:
-            threads = min(threads, free_processors())
         return in_threads(evaluate, pieces, threads)
 
 

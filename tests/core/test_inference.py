@@ -259,7 +259,7 @@ def test_number_of_threads_does_not_matter(network, monkeypatch, free):
 
     objects, before = make_objects(40), torch.get_num_threads()
     expected = run(network, [objects], batch_size=10)
-    monkeypatch.setattr("galml.core.inference.free_processors", lambda: free)
+    monkeypatch.setattr("galml.core.threads.free_processors", lambda: free)
     network.forward = note
     try:
         torch.set_num_threads(4)

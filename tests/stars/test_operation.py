@@ -170,7 +170,7 @@ def test_number_of_threads_does_not_matter(galaxies, model, monkeypatch, free):
     options = {"n": [9000, 3000, 5], "model": model, "device": "cpu", "seed": 2}
     expected = galml.sample_stars(galaxies, **options)
     density = log_prob(expected, galaxies, model=model)["log_prob"]
-    monkeypatch.setattr("galml.core.inference.free_processors", lambda: free)
+    monkeypatch.setattr("galml.core.threads.free_processors", lambda: free)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(4)
