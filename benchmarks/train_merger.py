@@ -37,7 +37,14 @@ BATCH, TRAINING = {"deep": 256, "near": 128}, {"dtype": "bfloat16"}
 #: nearby images. The latter are few: the longer it learns from mocks, the less it knows
 #: observed galaxies, as the development half of those of the Galaxy Zoo says.
 EPOCHS = {
-    "deep": ((5, 2e-3, 1), (14, 1e-3, 2), (8, 7e-4, 3), (7, 7e-4, 4)),
+    "deep": (
+        (5, 2e-3, 1),
+        (14, 1e-3, 2),
+        (8, 7e-4, 3),
+        (7, 7e-4, 4),
+        (12, 7e-4, 5),
+        (12, 7e-4, 6),
+    ),
     "near": ((4, 2e-3, 2),),
 }
 KEYS = ("image", "scalars", "stage", "time", "contamination", "group")

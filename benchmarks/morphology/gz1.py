@@ -17,6 +17,7 @@ what a look at them told.
 import argparse
 import copy
 import sys
+from functools import partial
 from pathlib import Path
 
 import astropy.units as u
@@ -62,6 +63,8 @@ BATCH, RATE, KEPT = 32, 2e-3, 0.15
 #: Pictures that are mirrored and turned; disagreements on the page.
 TURNED, SHOWN = 64, 60
 JUDGED = Path(__file__).with_name("disagreements.csv")
+#: Few of the galaxies merge.
+LINEAR = partial(linear, cautious=True)
 
 
 def classify(values, classes, make):
@@ -164,7 +167,7 @@ def mirrored(table, classes):
     for name in ("latent", "pose"):
         if name not in table.colnames:
             continue
-        found = crossed(linear, np.asarray(table[name])[spiral], turn)
+        found = crossed(LINEAR, np.asarray(table[name])[spiral], turn)
         figures[name] = area(found[:, 1], turn) | {"accuracy": balanced(turn, found)}
     return figures
 
@@ -391,7 +394,7 @@ def draw_page(path, pictures, table):
 def summary(table, classes):
     """Figures of latents, and the probabilities of the three kinds."""
     latent = np.asarray(table["latent"])
-    told, probability = classify(latent, classes, linear)
+    told, probability = classify(latent, classes, LINEAR)
     trees, _ = classify(latent, classes, forest)
     return {
         "linear": told,
@@ -460,7 +463,7 @@ def together(zoo, model, cache):
     for part, described in (("components", pixels), ("latents", values[good])):
         figures[part] = {
             kind: classify(described, classes[order[good]], make)[0]
-            for kind, make in (("linear", linear), ("forest", forest))
+            for kind, make in (("linear", LINEAR), ("forest", forest))
         }
     show("both", figures)
     return figures

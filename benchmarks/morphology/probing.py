@@ -37,7 +37,7 @@ FOLDS, SEED = 5, 1
 FAR, PENALTIES = 5.0, np.logspace(-4, 1, 6)
 
 
-def linear(few=False):
+def linear(few=False, cautious=False):
     """Make a linear classifier in which classes weigh the same, and no value too much.
 
     Values are standardized by their median and quartiles, and cut where they are far
@@ -47,6 +47,9 @@ def linear(few=False):
     ----------
     few : bool
         Whether there are too few labels for choosing the penalty.
+    cautious : bool
+        Whether the strongest penalty is chosen that is worse than the best one by no
+        more than that one's standard error, as where a class is rare.
     """
     options = {"class_weight": "balanced", "max_iter": 5000}
     machine = GridSearchCV(
@@ -54,12 +57,21 @@ def linear(few=False):
         {"C": PENALTIES},
         cv=FOLDS,
         scoring="roc_auc_ovr",
+        refit=_strongest if cautious else True,
     )
     return make_pipeline(
         RobustScaler(unit_variance=True),
         FunctionTransformer(np.clip, kw_args={"a_min": -FAR, "a_max": FAR}),
         LogisticRegression(**options) if few else machine,
     )
+
+
+def _strongest(results):
+    """Find the strongest penalty that is hardly worse than the best one."""
+    score, best = results["mean_test_score"], np.argmax(results["mean_test_score"])
+    worst = score[best] - results["std_test_score"][best] / np.sqrt(FOLDS)
+    # The penalties are sorted, the strongest first.
+    return int(np.flatnonzero(score >= worst)[0])
 
 
 def forest():
