@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Where partitions are computed: here, or by workers of dask."""
 
+import logging
 import warnings
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,6 +15,8 @@ __all__ = ["workers"]
 
 #: Partitions that wait, for each thread of the workers, and at least.
 WAITING, LEAST = 2, 8
+#: A terminal interrupts all processes: workers leave it to this one to end them.
+UNINTERRUPTED = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 #: What dask sets in the environment of its workers.
 TRIMMED = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
 
@@ -56,13 +59,20 @@ def workers(scheduler, tidy):
         message = "several workers need dask: pip install 'galml[distributed]'"
         raise ImportError(message) from error
     with ExitStack() as opened:
+        local = isinstance(scheduler, str) and scheduler == "local"
         if isinstance(scheduler, Client):
             client = scheduler
         else:
-            if scheduler == "local":
+            if local:
                 scheduler = opened.enter_context(_local_cluster())
             client = opened.enter_context(_connected(scheduler))
-        yield partial(_on_client, client)
+        try:
+            yield partial(_on_client, client)
+        except KeyboardInterrupt:
+            if local:
+                # They would complain of being ended in the middle of their work.
+                client.run(logging.disable, on_error="ignore")
+            raise
         client.run(tidy)
 
 
@@ -82,7 +92,11 @@ def _local_cluster():
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
 
-    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    options = {
+        "threads_per_worker": 1,
+        "dashboard_address": "127.0.0.1:0",
+        "preload": UNINTERRUPTED,
+    }
     try:
         # Workers of dask give all memory back at once: large arrays would cost twice
         # the time of the processor.

@@ -91,6 +91,30 @@ def test_a_killed_run(many, unbroken, tmp_path):
     assert catalogs.run("spin", source, **options)["computed"] == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no groups of processes")
+def test_an_interrupt_in_a_terminal(many, unbroken, tmp_path):
+    """All processes get it: workers must not, and need not, complain."""
+    pytest.importorskip("distributed")
+    source, images = many
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "galml", "run", "spin", source, "-o", output]
+    options = ["--images", images, "--partition-size", "16", "--scheduler", "local"]
+    process = subprocess.Popen(
+        [*command, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(output, "_groups/*", 3, lambda: process.poll() is None)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "Traceback" not in error and error.endswith("galml: interrupted\n")
+    assert list(output.glob("_groups/*"))
+    assert subprocess.run([*command, *options, "--quiet"]).returncode == 0
+    assert len(bytes_of(output)) == 25
+
+
 def test_a_full_disk(many, unbroken, tmp_path, monkeypatch):
     source, images = many
     options = {"images": images, "output": tmp_path / "out", "partition_size": 16}
