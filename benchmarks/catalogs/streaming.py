@@ -36,14 +36,13 @@ from common import RESULTS, write_figures
 
 import galml
 from galml import catalogs
+from galml.catalogs.clusters import SETTINGS
 from galml.cutouts import iter_cutouts
 from galml.cutouts.targets import R_EFF
 
 #: What a worker may use.
 MEMORY_LIMIT = "2GB"
 PARTITION = 256
-#: What dask sets for its workers, and what makes them slow where arrays are large.
-UNTRIMMED = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
 #: Galaxies of a turn, and of the catalogs whose memory is measured.
 TURN, SIZES, LONGEST = 1024, (1024, 4096, 16384), 1_000_000
 
@@ -53,7 +52,7 @@ def cluster(workers):
     import dask
     from distributed import LocalCluster
 
-    with dask.config.set({UNTRIMMED: None}):
+    with dask.config.set(SETTINGS):
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

@@ -17,8 +17,13 @@ __all__ = ["workers"]
 WAITING, LEAST = 2, 8
 #: A terminal interrupts all processes: workers leave it to this one to end them.
 UNINTERRUPTED = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-#: What dask sets in the environment of its workers.
-TRIMMED = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
+#: Settings of dask for workers of this machine. They would give memory back at once, so
+#: that large arrays cost twice the time; and they would sample and keep what they are
+#: doing, which takes more memory the longer they run.
+SETTINGS = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    "distributed.worker.profile.enabled": False,
+}
 
 
 @contextmanager
@@ -98,9 +103,7 @@ def _local_cluster():
         "preload": UNINTERRUPTED,
     }
     try:
-        # Workers of dask give all memory back at once: large arrays would cost twice
-        # the time of the processor.
-        with dask.config.set({TRIMMED: None}):
+        with dask.config.set(SETTINGS):
             return LocalCluster(n_workers=CPU_COUNT, **options)
     except RuntimeError as error:
         raise RunError(

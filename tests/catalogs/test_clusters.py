@@ -49,13 +49,15 @@ def test_many_rows_go_to_a_cluster_that_closes_itself(galaxies, tmp_path, monkey
     assert len(started) == 1
 
 
-def test_workers_of_this_machine_keep_memory(monkeypatch):
-    """Where it is given back at once, networks take twice the time."""
+def test_workers_of_this_machine(monkeypatch):
+    """They keep memory, without which networks take twice the time; but no profile."""
     monkeypatch.setattr("dask.system.CPU_COUNT", 1)
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     with clusters._local_cluster() as cluster, distributed.Client(cluster) as one:
         found = one.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_")
+        kept = one.run(lambda dask_worker: len(dask_worker.profile_recent["children"]))
     assert list(found.values()) == [None]
+    assert list(kept.values()) == [0]
 
 
 def test_workers_that_have_a_gpu_are_asked(client):
