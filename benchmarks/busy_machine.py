@@ -25,7 +25,7 @@ import galml
 from galml.core import threads
 from galml.mocks import galaxy_images, gas_maps
 
-SEED, CALLS, LOOPS = 60_001, 9, 2
+SEED, CALLS, LOOPS = 60_001, 25, 2
 MAPS, IMAGES = (300, 100), 64
 
 

@@ -264,10 +264,11 @@ def _noting(broken, places, members):
 
 
 def _answer(domain, output, prepared, members):
-    """Give columns, flags and places on the sky."""
-    columns = domain.answer(output, prepared, members)
-    bits = domain.flags(columns, prepared, members)
-    return columns, bits, _on_the_sky(domain, prepared, members)
+    """Give columns, flags and places on the sky, in one thread: it is soon done."""
+    with shared_threads(None):
+        columns = domain.answer(output, prepared, members)
+        bits = domain.flags(columns, prepared, members)
+        return columns, bits, _on_the_sky(domain, prepared, members)
 
 
 def _one_by_one(domain, broken, keywords, rows):

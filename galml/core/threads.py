@@ -118,8 +118,7 @@ def in_threads(function, items, threads):
     items : sequence
         What to work on.
     threads : int
-        Most threads at work, the calling one among them, see `shared_threads`; no more
-        than there are processors free.
+        Most threads at work, the calling one among them; see `shared_threads`.
 
     Returns
     -------
@@ -127,8 +126,6 @@ def in_threads(function, items, threads):
         What the function gave, in order.
     """
     threads = min(threads, len(items))
-    if threads > 1:
-        threads = min(threads, free_processors())
     if threads < 2:
         return [function(item) for item in items]
     results, waiting, errors = [None] * len(items), deque(range(len(items))), []
