@@ -44,7 +44,7 @@ from galml.cutouts.targets import R_EFF
 MEMORY_LIMIT = "2GB"
 PARTITION = 256
 #: Galaxies of a turn, and of the catalogs whose memory is measured.
-TURN, SIZES, LONGEST = 1024, (1024, 4096, 16384), 1_000_000
+TURN, SIZES, LONGEST = 4096, (1024, 4096, 16384), 1_000_000
 
 
 def cluster(workers):
