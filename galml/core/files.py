@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """FITS files and HDUs read as `~astropy.nddata.NDData`, with their partners."""
 
+import bz2
+import gzip
+import lzma
 import math
 import os
 import re
@@ -114,6 +117,10 @@ _SPELLINGS = {
 # An electron as headers write it, with its charge.
 _ELECTRON = re.compile(r"(?<![A-Za-z0-9])e(\^?-(?!\d)|(?=\s*/))(?![A-Za-z])")
 
+# How files begin that are compressed as a whole, and what unpacks them.
+_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+# Bytes that are unpacked at a time.
+_PIECE = 2**20
 _FITS_SUFFIX = r"\.(fits?|fts)(\.(gz|bz2|xz|fz|z))?$"
 
 _DATES = ("DATE", "DATE-OBS", "DATE-BEG", "DATE-AVG", "DATE-END", "TIME-OBS")
@@ -362,7 +369,33 @@ def read_table(path, *, argument, hdu=None, expected="a table"):
         path = local_file(path, argument)
         if re.search(_FITS_SUFFIX, str(path), flags=re.I):
             open_fits(path, argument).close()
+        elif os.path.isfile(path):
+            _check_table_size(path, argument)
         return QTable.read(path, **({} if hdu is None else {"hdu": hdu}))
+
+
+def _check_table_size(path, argument):
+    """Raise where a packed table is too large, before it is in memory."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PAR1"):
+        import pyarrow.parquet as pq
+
+        found = pq.read_metadata(path)
+        if (number := found.num_rows * found.num_columns) > MOST_PIXELS:
+            expected = (
+                f"at most {MOST_PIXELS}, or galml.catalogs, which reads in pieces"
+            )
+            raise InputError(argument, f"{number} values in {path}", expected)
+    for magic, unpack in _PACKED.items():
+        if start.startswith(magic):
+            with unpack(path) as file:
+                number = 0
+                while piece := file.read(_PIECE):
+                    number += len(piece)
+                    if number > MOST_BYTES:
+                        got = f"more than {MOST_BYTES} bytes in {path}"
+                        raise InputError(argument, got, "a smaller table")
 
 
 def read_fits(path, **options):

@@ -1,5 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import bz2
 import gzip
+import lzma
 import os
 import warnings
 
@@ -381,6 +383,34 @@ def test_read_table(tmp_path):
             read_table(tmp_path / name, argument="x")
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "missing.ecsv", argument="x")
+
+
+@pytest.mark.parametrize("unpack", [gzip.open, bz2.open, lzma.open])
+def test_packed_tables_are_judged_before_they_are_read(tmp_path, monkeypatch, unpack):
+    table = QTable({"a": np.zeros(2000)})
+    table.write(tmp_path / "table.ecsv")
+    text = (tmp_path / "table.ecsv").read_bytes()
+    path = tmp_path / "packed.ecsv"
+    with unpack(path, "wb") as file:
+        file.write(text)
+    assert path.stat().st_size < len(text) / 10
+    options = {"argument": "catalog"}
+    monkeypatch.setattr(files, "MOST_BYTES", len(text))
+    assert len(read_table(path, **options)) == 2000
+    monkeypatch.setattr(files, "MOST_BYTES", len(text) - 1)
+    with pytest.raises(InputError, match="catalog: got more than .* bytes in"):
+        read_table(path, **options)
+
+
+def test_parquet_is_judged_before_it_is_read(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "table.parquet"
+    QTable({"a": np.zeros(2000), "b": np.ones(2000)}).write(path)
+    monkeypatch.setattr(files, "MOST_PIXELS", 4000)
+    assert len(read_table(path, argument="catalog")) == 2000
+    monkeypatch.setattr(files, "MOST_PIXELS", 3999)
+    with pytest.raises(InputError, match="got 4000 values in .*galml.catalogs"):
+        read_table(path, argument="catalog")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
