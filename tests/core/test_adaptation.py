@@ -13,6 +13,7 @@ from galml.core import domain as domain_module
 from galml.core.adaptation import adapt, mmd
 from galml.core.domain import Architecture, Operation, find_domain
 from galml.core.exceptions import GalmlWarning, InputError, ModelError
+from galml.core.inference import BATCH_SIZES
 from galml.core.inputs import Source
 from galml.core.model import GalaxyModel, InputSpec
 from galml.core.networks import (
@@ -536,6 +537,7 @@ def test_pairs_are_altered_alike(monkeypatch):
         return forward(self, inputs)
 
     monkeypatch.setattr(Scale, "forward", noted)
+    monkeypatch.setitem(BATCH_SIZES, "cpu", 64)
     adapt(make(), source, source, pairs=True, epochs=3, batch_size=64)
     # After the scale of the outputs is measured, frozen network and copy in turns.
     assert len(images) >= 10

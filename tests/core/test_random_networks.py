@@ -99,7 +99,7 @@ def test_probabilities_are_averaged_over_views(network, images):
 
 
 def test_only_random_layers_run_again(network, images):
-    passes(network, images, n_samples=50)
+    passes(network, images, n_samples=50, batch_size=len(images))
     assert network.calls == len(VIEWS)
 
 
