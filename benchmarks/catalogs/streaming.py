@@ -170,6 +170,12 @@ def processor_time(client):
     return sum(client.run(time.process_time).values())
 
 
+def computed(output, number):
+    """Count the galaxies of a run that are done."""
+    patterns = ("part-*.parquet", "_groups/*.parquet")
+    return min(max(len(list(output.glob(p))) for p in patterns) * PARTITION, number)
+
+
 def one_run(folder, number, limit):
     """Carry out a run on two workers, for a time, and tell the peaks of memory."""
     from distributed import Client
@@ -178,7 +184,7 @@ def one_run(folder, number, limit):
         raise KeyboardInterrupt
 
     output = folder / f"run {number}"
-    start = time.perf_counter()
+    there, start = computed(output, number), time.perf_counter()
     with cluster(2) as workers, Client(workers) as client:
         signal.signal(signal.SIGALRM, stop)
         signal.alarm(limit)
@@ -196,15 +202,11 @@ def one_run(folder, number, limit):
             pass
         signal.alarm(0)
         seconds = time.perf_counter() - start
-        files = (
-            len(list(output.glob(pattern)))
-            for pattern in ("part-*.parquet", "_groups/*.parquet")
-        )
-        done = min(max(files) * PARTITION, number)
+        done = computed(output, number)
         return {
             "rows": number,
             "computed": done,
-            "rate": done / seconds,
+            "rate": (done - there) / seconds,
             "driver_mb": peak_memory(),
             "worker_mb": max(client.run(peak_memory).values()),
             "worker_at_start_mb": max(before.values()),
