@@ -366,8 +366,8 @@ def read_table(path, *, argument, hdu=None, expected="a table"):
         When a file is not there or may not be read.
     """
     with readable(argument, str(path), expected):
-        path = local_file(path, argument)
-        if re.search(_FITS_SUFFIX, str(path), flags=re.I):
+        path = os.path.expanduser(local_file(path, argument))
+        if re.search(_FITS_SUFFIX, path, flags=re.I):
             open_fits(path, argument).close()
         elif os.path.isfile(path):
             _check_table_size(path, argument)
