@@ -47,7 +47,7 @@ EPOCHS = {
     ),
     "near": ((4, 2e-3, 2),),
 }
-KEYS = ("image", "scalars", "stage", "time", "contamination", "group")
+KEYS = ("image", "scalars", "stage", "time", "contamination", "group", "system")
 #: What the mocks and the training depend on.
 CODE = (
     "mocks/crowded.py",

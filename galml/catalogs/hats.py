@@ -74,16 +74,27 @@ class HatsSource:
         self._frames = catalog.to_delayed()
         found = catalog.get_ordered_healpix_pixels()
         self.pixels = [(int(pixel.order), int(pixel.pixel)) for pixel in found]
+        margin = catalog.margin if places_alone else None
+        self._margins = {}
+        if margin is not None:
+            cells = margin.get_ordered_healpix_pixels()
+            self._margins = dict(zip(cells, margin.to_delayed(), strict=True))
+        self._cells = found
         self.catalog = catalog
         self.identity = [str(self._frames[0].key), self.pixels, *self._files(found)]
         if not self.pixels:
             raise InputError("catalog", "no partition", "one at least")
 
-    def frame(self, number):
-        """Give a partition as what is still to be read, by whoever computes it."""
+    def frames(self, number):
+        """Give a partition as what is still to be read, by whoever computes it.
+
+        With it comes what the catalog knows of galaxies beyond the edge of its cell.
+        """
         import dask
 
-        return dask.optimize(self._frames[number])[0]
+        margin = self._margins.get(self._cells[number])
+        frames = [self._frames[number], *([] if margin is None else [margin])]
+        return dask.optimize(*frames)
 
     def _files(self, pixels):
         """Tell the files from what they were before."""

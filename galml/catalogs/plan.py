@@ -11,7 +11,7 @@ from astropy.table import QTable
 from galml.cutouts.extract import flag_neighbors
 from galml.cutouts.targets import plan_sizes, read_catalog
 
-__all__ = ["Plan", "grid_of", "plan_order", "positions_of"]
+__all__ = ["Plan", "grid_of", "near_others", "plan_order", "positions_of"]
 
 #: Columns that tell where galaxies are and how large, in lower case.
 PLACES = ("ra", "dec", "raj2000", "dej2000", "r_eff")
@@ -76,7 +76,7 @@ def plan_order(source, survey, cutting):
         }
     )
     order = np.argsort(np.concatenate(firsts), kind="stable")
-    return Plan(galaxies, _neighbors(galaxies, np.concatenate(reaches)), order)
+    return Plan(galaxies, near_others(galaxies, np.concatenate(reaches)), order)
 
 
 def positions_of(catalog):
@@ -126,8 +126,21 @@ def grid_of(galaxies, cutting):
     return sky.cartesian.xyz.value.T, scales, n_pixels
 
 
-def _neighbors(galaxies, reach):
-    """Flag galaxies with another one near, strip by strip of the sky."""
+def near_others(galaxies, reach):
+    """Flag galaxies with another one near, strip by strip of the sky.
+
+    Parameters
+    ----------
+    galaxies : `~astropy.table.QTable`
+        From `positions_of`.
+    reach : `~numpy.ndarray`
+        Shape (n,): half of the side of their cutouts in arcsec.
+
+    Returns
+    -------
+    `~numpy.ndarray` of int
+        Shape (n,): flags.
+    """
     dec = galaxies["dec"].value
     order = np.argsort(dec, kind="stable")
     sorted_dec = dec[order]

@@ -69,7 +69,7 @@ def run(
         - a dask dataframe, of which one partition is read at a time;
         - a HATS catalog: its folder, or a `lsdb.catalog.Catalog`. Then the result is
           one, too, with the same partitions, each of which is computed by itself:
-          neighbors in another one are not flagged.
+          neighbors in another one are flagged as far as the catalog's margin reaches.
     images : str, sequence, mapping, or `~astropy.table.QTable`, optional
         Tiles of a survey: files or patterns, by band or with their bands in the
         headers, or what `galml.catalogs.index` made of them. No more is read of them

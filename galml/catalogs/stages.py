@@ -49,7 +49,7 @@ def pixel_stages(job, source, missing, there):
     """
     job = job | {"places": source.names, "units": source.units}
     tasks = (
-        (compute_pixel, job, number, name, source.frame(number))
+        (compute_pixel, job, number, name, source.frames(number))
         for number, name in missing.items()
     )
     yield there, tasks

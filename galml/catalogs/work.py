@@ -10,7 +10,7 @@ from astropy.table import QTable, vstack
 from astropy.wcs import WCS
 
 from galml.catalogs.dataset import Dataset
-from galml.catalogs.plan import grid_of, positions_of
+from galml.catalogs.plan import grid_of, near_others, positions_of
 from galml.catalogs.sources import from_pandas, to_table, with_units
 from galml.catalogs.tiles import Survey
 from galml.core.domain import find_object, operations
@@ -64,7 +64,7 @@ def compute_rows(job, number, name, catalog):
 
 
 @ONE_THREAD
-def compute_pixel(job, number, name, frame):
+def compute_pixel(job, number, name, frames):
     """Compute a partition of a HATS catalog.
 
     Parameters
@@ -75,28 +75,30 @@ def compute_pixel(job, number, name, frame):
         Of the partition.
     name : str
         Of its file.
-    frame : `dask.delayed.Delayed`
-        Gives its rows, with the cells that they are in as index.
+    frames : sequence of `dask.delayed.Delayed`
+        Gives its rows, with the cells that they are in as index; and those beyond its
+        edge, if these are known.
 
     Returns
     -------
     rows, failed : int
         Rows of the catalog, and how many of these have no result.
     """
-    frame = frame.compute(scheduler="synchronous")
+    frame, *margin = (one.compute(scheduler="synchronous") for one in frames)
     dataset = Dataset(job["output"])
     if not len(frame):
         dataset.write(number, name, None, 0, {})
         return 0, 0
     cells = frame.index.to_numpy(np.int64)
-    ra, dec = job["places"]
-    arrow = from_pandas(frame.rename(columns={ra: "ra", dec: "dec"}))
-    units = {"ra": "deg", "dec": "deg"} | (job["units"] or {})
-    catalog = with_units(to_table(arrow), units)
+    catalog = _catalog_of(job, frame)
     galaxies = positions_of(catalog if job["cutting"] else catalog["ra", "dec"])
     rows = np.arange(len(catalog))
     if job["cutting"]:
-        table, reasons = _cut(job, galaxies, np.zeros(len(catalog), np.int32))
+        beyond = [positions_of(_catalog_of(job, one)) for one in margin if len(one)]
+        known = vstack([galaxies, *beyond])
+        _, scales, n_pixels = grid_of(known, job["cutting"])
+        flags = near_others(known, scales * n_pixels / 2)[: len(catalog)]
+        table, reasons = _cut(job, galaxies, flags)
         names = names_of(catalog)
         if names is not None:
             table.add_column(names, name="name", index=0)
@@ -230,6 +232,14 @@ def _call(job, data):
         for row in np.flatnonzero(table["flags"] & int(Flag.FAILED)).tolist():
             reasons.setdefault(row, "no result")
     return table, reasons
+
+
+def _catalog_of(job, frame):
+    """Make a catalog of rows of HATS."""
+    ra, dec = job["places"]
+    arrow = from_pandas(frame.rename(columns={ra: "ra", dec: "dec"}))
+    units = {"ra": "deg", "dec": "deg"} | (job["units"] or {})
+    return with_units(to_table(arrow), units)
 
 
 def _cut(job, galaxies, flags):

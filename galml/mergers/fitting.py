@@ -34,6 +34,7 @@ from galml.mergers.posterior import (
     calibrate,
     histogram_summary,
     merger_samples,
+    temperatures,
 )
 
 __all__ = [
@@ -312,28 +313,29 @@ class FerreiraRecipe:
 def _common(outputs, data):
     """Find the share of what passes have in common that counts, see `common_share`.
 
-    It is found in deep fields, on one half of the galaxies after the calibration of the
-    other half, twice.
+    It is found in deep fields, after calibrations on systems that are drawn with
+    replacement; where it is not known which images show the same, each is one.
     """
     stage = data["stage"]
     two = (stage == POST_MERGER) | (stage == NON_MERGER)
     rows = (two & (data["group"] % 10 > 0)).nonzero()[:, 0]
-    halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-    shares = []
-    for first, other in (halves, halves[::-1]):
-        merged = stage[other] == POST_MERGER
-        if min(int(merged.sum()), int((~merged).sum())) < FEWEST_JUDGED:
-            return 1.0
-        some = {"stage": stage[first], "group": data["group"][first]}
-        numbers = calibrate({"stage": outputs["stage"][first]}, some)["temperature"]
-        constant = torch.ones(len(other))
-        samples = merger_samples(
-            outputs["stage"][other],
-            numbers["all"]["merger"] * constant,
-            numbers["all"]["offset"] * constant,
-        )
-        shares.append(common_share(samples.numpy(), merged.numpy(), PREVALENCE))
-    return sum(shares) / 2
+    logits, stage = outputs["stage"][rows], stage[rows]
+    merged = stage == POST_MERGER
+    if min(int(merged.sum()), int((~merged).sum())) < FEWEST_JUDGED:
+        return 1.0
+    system = data["system"][rows] if "system" in data else torch.arange(len(rows))
+    _, system, sizes = system.unique(return_inverse=True, return_counts=True)
+    members = system.argsort().split(sizes.tolist())
+    constant = torch.ones(len(rows))
+
+    def calibrated(rng):
+        drawn = rng.integers(len(members), size=len(members))
+        some = torch.cat([members[number] for number in drawn])
+        numbers = temperatures(logits[some], stage[some])
+        scale, shift = (numbers[key] * constant for key in ("merger", "offset"))
+        return merger_samples(logits, scale, shift).numpy()
+
+    return common_share(calibrated, merged.numpy(), PREVALENCE)
 
 
 #: Recipes by the name of the network.

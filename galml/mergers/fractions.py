@@ -2,6 +2,7 @@
 """How many of the galaxies of a sample are mergers, and how often galaxies merge."""
 
 import math
+from bisect import bisect_left
 from numbers import Real
 from types import SimpleNamespace
 
@@ -29,7 +30,7 @@ MEASURED = ("fraction", "fraction_err", "fraction_lo", "fraction_hi")
 COUNTED = ("n_galaxies", "n_unknown")
 #: Fractions, galaxies of a sample, samples, and shares of what passes have in common,
 #: among which that is found with which intervals hold as many truths as they should.
-TRIED, COUNT, DRAWS, SHARES = (0.01, 0.05, 0.2), 2000, 60, np.linspace(0, 1, 11)
+TRIED, COUNT, DRAWS, SHARES = (0.01, 0.05, 0.2), 2000, 60, np.linspace(0, 1, 21)
 #: Quantiles of the ends of a 68 % interval.
 ENDS = (0.16, 0.84)
 
@@ -173,22 +174,25 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     return result
 
 
-def common_share(samples, merged, prevalence, *, seed=0):
+def common_share(calibrated, merged, prevalence, *, seed=0):
     """Find how much of what passes have in common makes intervals as wide as they are.
 
     Passes forget other units at random, which tells that a network may be wrong but not
-    by how much: it is found on galaxies whose truth is known.
+    by how much: it is found on galaxies whose truth is known. A calibration on few
+    galaxies is wrong for all others in the same way, so that each sample is judged
+    after another calibration.
 
     Parameters
     ----------
-    samples : `~numpy.ndarray`
-        Probabilities, shape (n, passes).
+    calibrated : callable
+        Takes a `numpy.random.Generator`, and gives probabilities of all galaxies, shape
+        (n, passes), after a calibration on galaxies that are drawn anew.
     merged : `~numpy.ndarray` of bool
         Shape (n,): which galaxies are mergers.
     prevalence : float
         Share of mergers for which the probabilities hold.
     seed : int
-        Seed of the samples that are drawn.
+        Seed of what is drawn.
 
     Returns
     -------
@@ -198,23 +202,30 @@ def common_share(samples, merged, prevalence, *, seed=0):
     """
     rng = np.random.default_rng(seed)
     places = np.flatnonzero(~merged), np.flatnonzero(merged)
-    inside = np.zeros(len(SHARES))
-    for true in np.repeat(TRIED, DRAWS):
-        number = rng.binomial(COUNT, true)
-        rows = [
-            rng.choice(place, count)
-            for place, count in zip(places, (COUNT - number, number), strict=True)
-        ]
-        some = samples[np.concatenate(rows)]
-        likelihoods = _likelihoods(some.mean(1), prevalence)
-        prior = JEFFREYS[None]
-        middle, *_ = _moments(*_posterior(*likelihoods, prior))
-        for place, share in enumerate(SHARES):
-            priors = JEFFREYS + share * _common_counts(some, prevalence, middle)
-            _, _, low, high = _moments(*_posterior(*likelihoods, priors))
-            inside[place] += low <= true <= high
-    enough = inside >= (ENDS[1] - ENDS[0]) * len(TRIED) * DRAWS
-    return float(SHARES[enough.argmax()]) if enough.any() else 1.0
+    drawn = []
+    for _ in range(DRAWS):
+        samples = calibrated(rng)
+        for true in TRIED:
+            number = rng.binomial(COUNT, true)
+            rows = [
+                rng.choice(place, count)
+                for place, count in zip(places, (COUNT - number, number), strict=True)
+            ]
+            some = samples[np.concatenate(rows)]
+            likelihoods = _likelihoods(some.mean(1), prevalence)
+            middle, *_ = _moments(*_posterior(*likelihoods, JEFFREYS[None]))
+            drawn.append((true, likelihoods, _common_counts(some, prevalence, middle)))
+
+    def inside(share):
+        found = 0
+        for true, likelihoods, counts in drawn:
+            distribution = _posterior(*likelihoods, JEFFREYS + share * counts)
+            _, _, low, high = _moments(*distribution)
+            found += low <= true <= high
+        return found / len(drawn)
+
+    place = bisect_left(SHARES, ENDS[1] - ENDS[0], key=inside)
+    return float(SHARES[min(place, len(SHARES) - 1)])
 
 
 def _measure(table, prevalence, prior, common):

@@ -28,6 +28,7 @@ __all__ = [
     "histogram_summary",
     "merger_samples",
     "stage_probability",
+    "temperatures",
 ]
 
 #: What a galaxy can be. A post-merger has coalesced at most 0.5 Gyr ago, from galaxies
@@ -215,7 +216,7 @@ def calibrate(outputs, data):
             parts[str(number)] = rows
     result = {
         "temperature": {
-            key: _temperatures(outputs["stage"][rows], stage[rows])
+            key: temperatures(outputs["stage"][rows], stage[rows])
             for key, rows in parts.items()
             if key == "all" or rows.sum() >= FEWEST
         }
@@ -233,8 +234,21 @@ def calibrate(outputs, data):
     return result
 
 
-def _temperatures(logits, stage):
-    """Fit the temperatures of stages, and of the two classes in equal numbers."""
+def temperatures(logits, stage):
+    """Fit the temperatures of stages, and of the two classes in equal numbers.
+
+    Parameters
+    ----------
+    logits : `torch.Tensor`
+        Shape (n, passes, stages), or (n, passes, 2) of the two classes.
+    stage : `torch.Tensor`
+        Shape (n,): index into `STAGES`.
+
+    Returns
+    -------
+    dict of str to float
+        The temperatures of ``stage`` and ``merger``, and ``offset`` of the latter.
+    """
     result = {"stage": 1.0, "merger": 1.0, "offset": 0.0}
     if len(stage) and logits.shape[-1] > 2:
         result["stage"] = fit_temperature(logits, stage)

@@ -63,6 +63,30 @@ def test_survey_of_a_hats_catalog(survey, hats, tmp_path):
         catalogs.run("spin", source.query("id > 110"), **options)
 
 
+def test_neighbors_beyond_a_cell_are_those_of_the_margin(survey, tmp_path):
+    folder, catalog = survey
+    # Two galaxies, a little to the north and south of where four cells meet.
+    catalog["dec"][:2] = [-1.0, 1.0] * u.arcsec
+    catalog["ra"][:2] = 45 * u.deg
+    frame, units = catalog.to_pandas(), {"r_eff": u.arcsec}
+    options = {"images": str(folder / "*.fits"), "units": units}
+    flags = {}
+    for margin in (None, 30.0):
+        made = lsdb.from_dataframe(
+            frame, partition_rows=12, margin_threshold=margin, drop_empty_siblings=False
+        )
+        output = tmp_path / f"out{margin}"
+        catalogs.run("spin", made, output=output, **options)
+        table = catalogs.read(output)
+        table.sort("name")
+        flags[margin] = np.asarray(table["flags"]) & int(Flag.NEIGHBORS) > 0
+    output = tmp_path / "plain"
+    catalogs.run("spin", catalog, images=options["images"], output=output)
+    plain = np.asarray(catalogs.read(output)["flags"]) & int(Flag.NEIGHBORS) > 0
+    assert plain[:2].all() and not flags[None][:2].any()
+    np.testing.assert_array_equal(flags[30.0], plain)
+
+
 def test_units_are_needed_where_the_catalog_tells_none(survey, hats, tmp_path):
     folder, _ = survey
     options = {"images": str(folder / "*.fits"), "output": tmp_path / "out"}
