@@ -60,8 +60,8 @@ PICTURES, REPEATED = 128, 3
 EPOCHS, RATE, SEED = 32, 2e-3, 1
 TRAINING = {"batch_size": 256, "dtype": "bfloat16"}
 #: Latents of the surroundings, and how their network is trained.
-SURROUNDINGS = 6
-AROUND = {"epochs": 12, "learning_rate": 2e-3, "weight_decay": 1e-2, "seed": 1}
+SURROUNDINGS = 24
+AROUND = {"epochs": 3, "learning_rate": 2e-3, "weight_decay": 1e-2, "seed": 1}
 #: Parameters of mocks that the latents must tell; behind them follow how much of the
 #: arms is seen, shape and types, and what interacting systems are.
 PARAMETERS = (

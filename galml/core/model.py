@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,8 @@ __all__ = ["GalaxyModel", "InputSpec", "OwnRandomNumbers", "published_network"]
 #: In the first one, the name was not part of the hash.
 FORMAT = 2
 METADATA_KEY = "galml"
+#: Characters of what torch tells of weights that do not fit.
+LONGEST_MESSAGE = 300
 #: What a model is hashed by, beside its tensors and its name.
 DESCRIPTION = ("operation", "architecture", "options", "config", "card")
 
@@ -289,7 +292,9 @@ class GalaxyModel:
                     network = network.float()
             network.load_state_dict(tensors)
         except (ModelError, RuntimeError, TypeError) as error:
-            raise ModelError(f"{path}: {error}") from error
+            # Torch names every tensor that does not fit.
+            message = textwrap.shorten(str(error), LONGEST_MESSAGE)
+            raise ModelError(f"{path}: {message}") from error
         model = cls(network, **description, name=name or Path(path).stem)
         model.sha256 = sha256
         return model

@@ -30,7 +30,7 @@ MEASURED = ("fraction", "fraction_err", "fraction_lo", "fraction_hi")
 COUNTED = ("n_galaxies", "n_unknown")
 #: Fractions, galaxies of a sample, samples, and shares of what passes have in common,
 #: among which that is found with which intervals hold as many truths as they should.
-TRIED, COUNT, DRAWS, SHARES = (0.01, 0.05, 0.2), 2000, 60, np.linspace(0, 1, 21)
+TRIED, COUNT, DRAWS, SHARES = (0.01, 0.05, 0.2), 2000, 60, np.arange(21) / 20
 #: Quantiles of the ends of a 68 % interval.
 ENDS = (0.16, 0.84)
 

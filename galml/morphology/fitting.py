@@ -346,12 +346,15 @@ def surroundings_loss(network, batch):
         ``loss`` and its terms.
     """
     outputs = network(batch["image"])
-    told = outputs["answers"].split([*AROUND.values()], 1)
+    members = outputs["latent"].unbind(1)
+    told = outputs["answers"].flatten(0, 1).split([*AROUND.values()], 1)
     terms = {
-        key: torch.nn.functional.cross_entropy(logits, batch[key].long())
+        key: torch.nn.functional.cross_entropy(
+            logits, batch[key].long().repeat_interleave(len(members))
+        )
         for key, logits in zip(AROUND, told, strict=True)
     }
-    terms["correlation"] = _correlation(outputs["latent"])
+    terms["correlation"] = sum(map(_correlation, members)) / len(members)
     return {"loss": sum(terms.values()), **terms}
 
 

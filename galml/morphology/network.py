@@ -24,8 +24,9 @@ SIGNS = ((1, 1, 1, 1), (1, -1, -1, 1), (1, -1, 1, -1), (1, 1, -1, -1))
 FEATURES = 192
 #: Scatters from the mean beyond which latents grow as a logarithm.
 FAR = 4.0
-#: Scatter of the latents of the surroundings, beside those of the morphology.
-AROUND = 0.5
+#: Scatter of the latents of the surroundings, beside those of the morphology; and sides
+#: of what they see as one cell.
+AROUND, COARSE = 0.25, 2
 
 
 class MorphologyNet(nn.Module):
@@ -261,30 +262,33 @@ class MorphologyNet(nn.Module):
 class Surroundings(nn.Module):
     """Latents of what is around a galaxy, such as another one.
 
+    Several small networks see it in coarse cells. Details, and what one network holds
+    to, are more of the mocks than of the sky.
+
     Parameters
     ----------
     latents : int
-        Their number.
+        Their number, a multiple of that of the networks.
+    members : int
+        Number of networks.
     channels : int
         Planes of the image.
     widths : sequence of int
-        Channels of the convolutions at 32, 16, 8 and 4 cells.
+        Channels of the convolutions at 16, 8 and 4 cells.
     answers : int
-        Numbers that the latents must tell, linearly, in the training.
+        Numbers that the latents of each network must tell, linearly, in the training.
     """
 
-    def __init__(self, latents, channels=3, widths=(16, 32, 56, 80), answers=9):
+    def __init__(self, latents, members=4, channels=3, widths=(16, 32, 56), answers=9):
         super().__init__()
-        self.trunk = nn.Sequential(
-            *trunk(channels, widths),
+        self.members = nn.ModuleList(
+            _Member(latents // members, channels, widths, answers)
+            for _ in range(members)
         )
-        self.latent = nn.Linear(2 * widths[-1], latents)
-        self.unit = nn.BatchNorm1d(latents, affine=False)
-        self.answers = nn.Linear(latents, answers)
 
     def of_all_views(self, image):
         """Map images (n, 3, 64, 64) to latents that are the same for mirror images."""
-        latent = self(_mirror_images(image))["latent"]
+        latent = self(_mirror_images(image))["latent"].flatten(1)
         return AROUND * latent.unflatten(0, (4, -1)).mean(0)
 
     def forward(self, image):
@@ -298,10 +302,32 @@ class Surroundings(nn.Module):
         Returns
         -------
         dict of str to `torch.Tensor`
-            ``latent`` (n, latents), which scatter by one, and ``answers`` (n, answers).
+            ``latent`` (n, members, latents / members), which scatter by one, and
+            ``answers`` (n, members, answers).
         """
+        image = nn.functional.avg_pool2d(image, COARSE)
+        parts = [member(image) for member in self.members]
+        return {key: torch.stack([part[key] for part in parts], 1) for key in parts[0]}
+
+
+class _Member(nn.Module):
+    """One network of `Surroundings`."""
+
+    def __init__(self, latents, channels, widths, answers):
+        super().__init__()
+        self.trunk = nn.Sequential(
+            *trunk(channels, widths),
+        )
+        self.latent = nn.Linear(3 * widths[-1], latents)
+        self.unit = nn.BatchNorm1d(latents, affine=False)
+        self.answers = nn.Linear(latents, answers)
+
+    def forward(self, image):
+        """Map images to latents and answers."""
         image = self.trunk(image)
-        latent = self.latent(torch.cat([image.mean((2, 3)), image.amax((2, 3))], 1))
+        middle = image[:, :, 1:-1, 1:-1].mean((2, 3))
+        pooled = [image.mean((2, 3)), image.amax((2, 3)), middle]
+        latent = self.latent(torch.cat(pooled, 1))
         latent = FAR * torch.asinh(self.unit(latent) / FAR)
         return {"latent": latent, "answers": self.answers(latent)}
 

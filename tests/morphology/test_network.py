@@ -140,7 +140,7 @@ def test_surroundings(inputs):
     assert outputs["latent"].shape == outputs["latent_scatter"].shape == (5, 36)
     views = [(30 * around).flip(axes) for axes in MIRRORED]
     with torch.no_grad():
-        parts = [network.surroundings(view)["latent"] for view in views]
+        parts = [network.surroundings(view)["latent"].flatten(1) for view in views]
         expected = AROUND * sum(parts) / 4
     torch.testing.assert_close(
         outputs["latent"][:, 32:], expected, atol=1e-5, rtol=1e-5
