@@ -9,6 +9,7 @@ import os
 import re
 import stat
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import astropy.units as u
@@ -378,15 +379,17 @@ def _check_table_size(path, argument):
     """Raise where a packed table is too large, before it is in memory."""
     with open(path, "rb") as file:
         start = file.read(6)
+    number = 0
     if start.startswith(b"PAR1"):
         import pyarrow.parquet as pq
 
         found = pq.read_metadata(path)
-        if (number := found.num_rows * found.num_columns) > MOST_PIXELS:
-            expected = (
-                f"at most {MOST_PIXELS}, or galml.catalogs, which reads in pieces"
-            )
-            raise InputError(argument, f"{number} values in {path}", expected)
+        number = found.num_rows * found.num_columns
+    elif start.startswith(b"\x89HDF") and find_spec("h5py"):
+        number = _values_in_hdf5(path)
+    if number > MOST_PIXELS:
+        expected = f"at most {MOST_PIXELS}, or galml.catalogs, which reads in pieces"
+        raise InputError(argument, f"{number} values in {path}", expected)
     for magic, unpack in _PACKED.items():
         if start.startswith(magic):
             with unpack(path) as file:
@@ -396,6 +399,21 @@ def _check_table_size(path, argument):
                     if number > MOST_BYTES:
                         got = f"more than {MOST_BYTES} bytes in {path}"
                         raise InputError(argument, got, "a smaller table")
+
+
+def _values_in_hdf5(path):
+    """Count the values of all data sets of a file, without reading them."""
+    import h5py
+
+    sizes = []
+
+    def measure(_, one):
+        if isinstance(one, h5py.Dataset):
+            sizes.append((one.size or 0) * max(1, len(one.dtype)))
+
+    with h5py.File(path) as file:
+        file.visititems(measure)
+    return sum(sizes)
 
 
 def read_fits(path, **options):

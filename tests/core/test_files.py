@@ -404,10 +404,16 @@ def test_packed_tables_are_judged_before_they_are_read(tmp_path, monkeypatch, un
             read_table(name, **options)
 
 
-def test_parquet_is_judged_before_it_is_read(tmp_path, monkeypatch):
-    pytest.importorskip("pyarrow")
-    path = tmp_path / "table.parquet"
-    QTable({"a": np.zeros(2000), "b": np.ones(2000)}).write(path)
+@pytest.mark.parametrize(
+    ("suffix", "needed", "options"),
+    [("parquet", "pyarrow", {}), ("hdf5", "h5py", {"path": "t", "compression": True})],
+)
+def test_binary_tables_are_judged_before_they_are_read(
+    tmp_path, monkeypatch, suffix, needed, options
+):
+    pytest.importorskip(needed)
+    path = tmp_path / f"table.{suffix}"
+    QTable({"a": np.zeros(2000), "b": np.ones(2000)}).write(path, **options)
     monkeypatch.setattr(files, "MOST_PIXELS", 4000)
     assert len(read_table(path, argument="catalog")) == 2000
     monkeypatch.setattr(files, "MOST_PIXELS", 3999)
