@@ -7,16 +7,19 @@ Mock galaxies of many surveys and interacting ones of SDSS are seen as they are,
 a poorer survey would have them; so are the galaxies of the Galaxy Zoo in the
 development half, of which no label is used. From the morphology part of the latents the
 network must draw the galaxy, tell the parameters of the mocks, and give the same
-latents for both images. Latents of the surroundings have a network of their own, which
-learns to tell the stages of interacting systems and what only looks like one. The cache
-keeps what is prepared, so that a training that was stopped goes on; ``--check`` tells
-whether the weights in the package have this recipe.
+latents for both images. Latents of the surroundings have networks of their own: some
+learn to tell the stages of interacting mocks and what only looks like one; others learn
+from the observed galaxies, beside which another one was pasted, in contact or not. The
+cache keeps what is prepared, so that a training that was stopped goes on; ``--check``
+tells whether the weights in the package have this recipe.
 """
 
 import numpy as np
 import torch
+from astropy.stats import mad_std
 from astropy.table import QTable, vstack
 from common import cached, describe, galaxy_zoo, half_of, train_or_check
+from scipy.ndimage import gaussian_filter, shift
 
 from galml.core.fitting import fit_prepared, new_network
 from galml.core.model import GalaxyModel
@@ -55,13 +58,25 @@ STREAMS = {
 }
 SEEDS = {"training": 5001, "validation": 5002, "calibration": 5003}
 OPTIONS = {"stars": {"batch_size": 64, "n_particles": 12_000}, "mergers": 8000}
+#: Smallest effective radius in pixels.
+SMALLEST = 0.7
 #: Pictures of the Galaxy Zoo in a batch, and how often the training sees each of them.
 PICTURES, REPEATED = 128, 3
 EPOCHS, RATE, SEED = 32, 2e-3, 1
 TRAINING = {"batch_size": 256, "dtype": "bfloat16"}
-#: Latents of the surroundings, and how their network is trained.
-SURROUNDINGS = 24
-AROUND = {"epochs": 3, "learning_rate": 2e-3, "weight_decay": 1e-2, "seed": 1}
+#: Latents of the surroundings, and how their networks are trained: on mocks for a short
+#: time, as the longer they learn from these, the less they know observed galaxies.
+SURROUNDINGS = 32
+AROUND = {"learning_rate": 2e-3, "weight_decay": 1e-2, "seed": 1}
+LEARNED = {"interacting": {"epochs": 3}, "pasted": {"epochs": 4}}
+#: Radii of galaxies that are pasted beside others, over those of the others; logarithms
+#: of the ratio of fluxes, if bright or faint; distances over the sum of both radii, if
+#: in contact or apart; and the seed. One in so many chooses the best epoch.
+RADII, BRIGHT, FAINT = (0.4, 1.6), np.log([0.25, 1.5]), np.log([0.01, 0.06])
+CONTACT, APART, PASTING_SEED, CHOOSING = (0.6, 2.0), (3.2, 6.0), 5, 10
+#: Of its own light: smoothing in pixels, significance at which nothing and all of it
+#: counts, and where it fades and ends, in effective radii.
+SMOOTHING, COUNTS, ENDS = 1.5, (1.0, 3.0), (3.0, 4.5)
 #: Parameters of mocks that the latents must tell; behind them follow how much of the
 #: arms is seen, shape and types, and what interacting systems are.
 PARAMETERS = (
@@ -124,7 +139,9 @@ def card():
             pictures=[PICTURES, REPEATED],
             properties=PARAMETERS,
             epochs=[EPOCHS, RATE, SEED],
-            surroundings=[SURROUNDINGS, AROUND],
+            surroundings=[SURROUNDINGS, AROUND, LEARNED],
+            pasting=[RADII, [*BRIGHT], [*FAINT], CONTACT, APART, PASTING_SEED],
+            pasted=[SMOOTHING, COUNTS, ENDS, CHOOSING],
             training=TRAINING,
         ),
     }
@@ -169,11 +186,16 @@ def measured(images, colored, generator):
         )
         data = torch.from_numpy(linear_images(np.moveaxis(pictures, 3, 1) / 255.0))
         data = data.float()
-    n, place = len(data), bands.index("r")
-    sizes = [measure_size(one[place].numpy(), np.nan) for one in data]
+    return sized(data.numpy(), bands)
+
+
+def sized(values, bands):
+    """Give images in nJy, of which no more is known, with sizes that are measured."""
+    n, place = len(values), bands.index("r")
+    sizes = [measure_size(one[place], np.nan) for one in values]
     unknown = np.full((n, len(bands)), np.nan)
     return GalaxyImages(
-        values=data.numpy(),
+        values=values,
         bands=bands,
         wavelengths=pivot_wavelengths(bands),
         calibrated=True,
@@ -213,7 +235,7 @@ def chunk(name, kind, first, count, cache):
         parts = []
         generator = generator_for(seed, f"poorer {kind}", first)
         for seen, properties in BATCHES[kind](count, seed, first):
-            good = np.flatnonzero(np.isfinite(seen.r_eff) & (seen.r_eff > 0.7))
+            good = np.flatnonzero(np.isfinite(seen.r_eff) & (seen.r_eff > SMALLEST))
             pairs = prepare_pairs(seen[good], INPUT, generator)
             row = {
                 key: value.half() if key.endswith("image") else value
@@ -237,7 +259,7 @@ def around(name, first, count, cache):
             groups, truth, foreign = draw_systems("near", generator, OPTIONS["mergers"])
             for images, extra in observe_near(groups, truth, foreign, generator):
                 seen = measured(images, bool(extra["colored"][0]), generator)
-                good = np.flatnonzero(np.isfinite(seen.r_eff) & (seen.r_eff > 0.7))
+                good = np.flatnonzero(np.isfinite(seen.r_eff) & (seen.r_eff > SMALLEST))
                 row = {key: truth[key][good] for key in ("stage", "kind")}
                 row["image"] = prepare_surroundings(seen[good]).half()
                 poor = degrade(seen[good], poorer)
@@ -253,6 +275,123 @@ def surroundings(name, cache=None):
     starts = range(0, count, CHUNK)
     parts = [around(name, f, min(CHUNK, count - f), cache) for f in starts]
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+class Pasting:
+    """Observed galaxies, and others that are pasted beside them.
+
+    Parameters
+    ----------
+    images : list of `~galml.imaging.GalaxyImages`
+        Pictures of one shape.
+    """
+
+    def __init__(self, images):
+        self.values, self.center, self.r_eff = (
+            np.concatenate([getattr(part, key) for part in images])
+            for key in ("values", "center", "r_eff")
+        )
+        self.values = self.values.astype(np.float32)
+        self.place = images[0].bands.index("r")
+        self.known = np.isfinite(self.r_eff) & (self.r_eff > SMALLEST)
+        self.cells = np.indices(self.values.shape[2:])
+        light = self.values[:, self.place]
+        level = np.median(light, (1, 2), keepdims=True)
+        self.noise = mad_std(light - level, axis=(1, 2))
+        rows = range(len(light))
+        self.flux = np.array(
+            [light[i][self._far(i) < 2 * self.r_eff[i]].sum() for i in rows]
+        )
+        self.rng = np.random.default_rng(PASTING_SEED)
+
+    def pasted(self, row, contact):
+        """Give a galaxy with another one in contact or not, or None outside."""
+        rng, other = self.rng, self._other(row)
+        bright = contact or rng.random() < 0.5
+        ratio = np.exp(rng.uniform(*(BRIGHT if bright else FAINT)))
+        near = contact or not bright
+        distance = rng.uniform(*(CONTACT if near else APART))
+        distance *= self.r_eff[row] + self.r_eff[other]
+        light = self._own_light(other) * (ratio * self.flux[row] / self.flux[other])
+        turns = int(rng.integers(4))
+        light = np.rot90(light, turns, (1, 2))
+        angle = rng.uniform(0, 2 * np.pi)
+        target = self.center[row] + distance * np.array([np.cos(angle), np.sin(angle)])
+        sides = np.array(light.shape[:0:-1])
+        if contact and not ((target > 0) & (target < sides)).all():
+            return None
+        middle = (sides - 1) / 2
+        place = self.center[other] - middle
+        for _ in range(turns):
+            place = place[[1, 0]] * (1, -1)
+        step = (target - place - middle)[::-1]
+        return self.values[row] + np.stack([shift(one, step, order=1) for one in light])
+
+    def _other(self, row):
+        """Draw another galaxy of a similar size."""
+        low, high = RADII
+        while True:
+            other = int(self.rng.integers(len(self.values)))
+            alike = low < self.r_eff[other] / self.r_eff[row] < high
+            if self.known[other] and other != row and alike and self.flux[other] > 0:
+                return other
+
+    def _own_light(self, row):
+        """Give the light of a galaxy without its sky and neighbors."""
+        soft = gaussian_filter(self.values[row, self.place], SMOOTHING)
+        (nothing, full), (fading, end) = COUNTS, ENDS
+        significance = soft / max(self.noise[row], 1e-6)
+        weight = np.clip((significance - nothing) / (full - nothing), 0, 1)
+        place = self._far(row) / self.r_eff[row]
+        weight *= np.clip((end - place) / (end - fading), 0, 1)
+        return (self.values[row] * weight).astype(np.float32)
+
+    def _far(self, row):
+        """Give the distance of pixels from the center of a galaxy."""
+        y, x = self.cells
+        return np.hypot(x - self.center[row, 0], y - self.center[row, 1])
+
+
+def pasted_pictures(cache):
+    """Prepare surroundings of observed galaxies with and without another in contact."""
+
+    def make():
+        names, _, pictures = galaxy_zoo(range(6))
+        order = [i for i in np.argsort(names) if half_of(names[i]) == "development"]
+        parts = [
+            member
+            for start in range(0, len(order), PICTURES)
+            for member in read_images(
+                pictures[order[start : start + PICTURES]][:, ::-1]
+            ).members
+        ]
+        pasting = Pasting(parts)
+        rows, bands = np.flatnonzero(pasting.known), parts[0].bands
+        poorer = generator_for(SEEDS["training"], "poorer pasted", 0)
+        made = []
+        for contact in (None, True, False):
+            for start in range(0, len(rows), PICTURES):
+                some = rows[start : start + PICTURES]
+                values = [
+                    pasting.values[row]
+                    if contact is None
+                    else pasting.pasted(row, contact)
+                    for row in some
+                ]
+                seen = sized(np.stack([v for v in values if v is not None]), bands)
+                good = np.flatnonzero(np.isfinite(seen.r_eff) & (seen.r_eff > SMALLEST))
+                made.append(
+                    {
+                        "image": prepare_surroundings(seen[good]).half(),
+                        "other_image": prepare_surroundings(
+                            degrade(seen[good], poorer)
+                        ).half(),
+                        "pasted": torch.full((len(good),), float(contact is True)),
+                    }
+                )
+        return {key: torch.cat([part[key] for part in made]) for key in made[0]}
+
+    return cached(cache, f"pasted-{PASTING_SEED}", make)
 
 
 def galaxies(name, cache=None):
@@ -297,26 +436,32 @@ def train(cards, cache=None):
         progress=True,
         **TRAINING,
     )
-    yield NAME, joined(model, *[surroundings(name, cache) for name in SEEDS])
+    around = [surroundings(name, cache) for name in SEEDS]
+    yield NAME, joined(model, pasted_pictures(cache), *around)
 
 
-def joined(model, *sets):
+def joined(model, pasted, *sets):
     """Train latents of surroundings, and add them to a model without them."""
     options = model.options | {"surroundings": SURROUNDINGS}
     network = new_network(MorphologyNet, options, seed=AROUND["seed"])
     network.load_state_dict(network.state_dict() | model.network.state_dict())
-    part = network.surroundings
-    # Galaxies as they are, and as a poorer survey has them.
-    both = [
-        {
-            "image": torch.cat([data["image"], data["other_image"]]),
-            **{key: data[key].repeat(2) for key in ("stage", "kind")},
-        }
-        for data in sets[:2]
+    part, history = network.surroundings, [QTable(model.history)]
+    choosing = torch.arange(len(pasted["pasted"])) % CHOOSING == 0
+    observed = [
+        {key: values[rows] for key, values in pasted.items()}
+        for rows in (~choosing, choosing)
     ]
-    found = train_network(
-        part, surroundings_loss, *both, augment=mirror, **TRAINING, **AROUND
-    )
+    for name, data in (("interacting", sets[:2]), ("pasted", observed)):
+        found = train_network(
+            getattr(part, name),
+            surroundings_loss,
+            *map(as_seen, data),
+            augment=mirror,
+            **TRAINING,
+            **AROUND,
+            **LEARNED[name],
+        )
+        history.append(found.history)
     network.eval()
     first, other = (latents_around(part, sets[2][f"{k}image"]) for k in ("", "other_"))
     error = torch.quantile((first - other).abs() / 2**0.5, INSIDE, dim=0).tolist()
@@ -330,8 +475,15 @@ def joined(model, *sets):
         config=config,
         card=model.card,
     )
-    result.history = vstack([QTable(model.history), found.history])
+    result.history = vstack(history)
     return result
+
+
+def as_seen(data):
+    """Put galaxies as they are and as a poorer survey has them one after the other."""
+    images = torch.cat([data["image"], data["other_image"]])
+    known = {key: data[key].repeat(2) for key in data if not key.endswith("image")}
+    return {"image": images} | known
 
 
 def latents_around(network, image):

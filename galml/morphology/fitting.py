@@ -2,6 +2,7 @@
 """Train or fine-tune a model for morphology on one's own images, without labels."""
 
 import torch
+from torch.nn import functional
 
 from galml.core import fitting as shared
 from galml.core.exceptions import InputError
@@ -331,14 +332,15 @@ def latent_loss(network, batch):
 
 
 def surroundings_loss(network, batch):
-    """Give the loss of what latents of surroundings tell of mocks.
+    """Give the loss of what latents of surroundings tell.
 
     Parameters
     ----------
-    network : `~galml.morphology.network.Surroundings`
-        The network.
+    network : `~galml.morphology.network.Members`
+        The networks.
     batch : dict of str to `torch.Tensor`
-        ``image`` (n, 3, 64, 64) and, shape (n,), ``stage`` (5) and ``kind`` (4).
+        ``image`` (n, 3, 64, 64) and, shape (n,), ``stage`` (5) and ``kind`` (4) of
+        mocks, or whether another galaxy was ``pasted`` in contact.
 
     Returns
     -------
@@ -346,14 +348,24 @@ def surroundings_loss(network, batch):
         ``loss`` and its terms.
     """
     outputs = network(batch["image"])
-    members = outputs["latent"].unbind(1)
-    told = outputs["answers"].flatten(0, 1).split([*AROUND.values()], 1)
-    terms = {
-        key: torch.nn.functional.cross_entropy(
-            logits, batch[key].long().repeat_interleave(len(members))
-        )
-        for key, logits in zip(AROUND, told, strict=True)
+    members, told = outputs["latent"].unbind(1), outputs["answers"].flatten(0, 1)
+    known = {
+        key: batch[key].repeat_interleave(len(members))
+        for key in (*AROUND, "pasted")
+        if key in batch
     }
+    if "pasted" in known:
+        terms = {
+            "pasted": functional.binary_cross_entropy_with_logits(
+                told[:, 0], known["pasted"].to(told.dtype)
+            )
+        }
+    else:
+        parts = zip(AROUND, told.split([*AROUND.values()], 1), strict=True)
+        terms = {
+            key: functional.cross_entropy(logits, known[key].long())
+            for key, logits in parts
+        }
     terms["correlation"] = sum(map(_correlation, members)) / len(members)
     return {"loss": sum(terms.values()), **terms}
 

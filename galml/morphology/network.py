@@ -9,6 +9,7 @@ from galml.core.networks import trunk
 __all__ = [
     "MIRRORED",
     "SIGNS",
+    "Members",
     "MorphologyNet",
     "Surroundings",
     "mirrored",
@@ -262,34 +263,54 @@ class MorphologyNet(nn.Module):
 class Surroundings(nn.Module):
     """Latents of what is around a galaxy, such as another one.
 
-    Several small networks see it in coarse cells. Details, and what one network holds
-    to, are more of the mocks than of the sky.
+    Some networks learn from mocks how galaxies interact, and others from observed
+    galaxies what two in contact look like.
+
+    Parameters
+    ----------
+    latents : int
+        Their number, of which three quarters are those of the first networks.
+    """
+
+    def __init__(self, latents):
+        super().__init__()
+        pasted = latents // 4
+        self.interacting = Members(latents - pasted, answers=9)
+        self.pasted = Members(pasted, answers=1)
+
+    def of_all_views(self, image):
+        """Map images (n, 3, 64, 64) to latents that are the same for mirror images."""
+        views = _mirror_images(image)
+        latent = [part(views)["latent"].flatten(1) for part in self.children()]
+        return AROUND * torch.cat(latent, 1).unflatten(0, (4, -1)).mean(0)
+
+
+class Members(nn.Module):
+    """Small networks that see surroundings in coarse cells, and learn the same.
+
+    Details, and what one network alone holds to, are more of the training than of the
+    sky.
 
     Parameters
     ----------
     latents : int
         Their number, a multiple of that of the networks.
+    answers : int
+        Numbers that the latents of each network must tell, linearly, in the training.
     members : int
         Number of networks.
     channels : int
         Planes of the image.
     widths : sequence of int
         Channels of the convolutions at 16, 8 and 4 cells.
-    answers : int
-        Numbers that the latents of each network must tell, linearly, in the training.
     """
 
-    def __init__(self, latents, members=4, channels=3, widths=(16, 32, 56), answers=9):
+    def __init__(self, latents, answers, members=4, channels=3, widths=(16, 32, 56)):
         super().__init__()
         self.members = nn.ModuleList(
             _Member(latents // members, channels, widths, answers)
             for _ in range(members)
         )
-
-    def of_all_views(self, image):
-        """Map images (n, 3, 64, 64) to latents that are the same for mirror images."""
-        latent = self(_mirror_images(image))["latent"].flatten(1)
-        return AROUND * latent.unflatten(0, (4, -1)).mean(0)
 
     def forward(self, image):
         """Evaluate one view of images.
@@ -311,7 +332,7 @@ class Surroundings(nn.Module):
 
 
 class _Member(nn.Module):
-    """One network of `Surroundings`."""
+    """One network of `Members`."""
 
     def __init__(self, latents, channels, widths, answers):
         super().__init__()

@@ -132,15 +132,19 @@ def test_latents_are_ordered_by_what_they_tell():
 
 
 def test_surroundings(inputs):
-    options = {"surroundings": 4, "properties": 3}
+    options = {"surroundings": 16, "properties": 3}
     network = new_network(MorphologyNet, options, seed=1).eval()
     around = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     outputs = evaluate(network, inputs | {"surroundings": 30 * around})
-    assert network.widths == (36, 8)
-    assert outputs["latent"].shape == outputs["latent_scatter"].shape == (5, 36)
+    assert network.widths == (48, 8)
+    assert outputs["latent"].shape == outputs["latent_scatter"].shape == (5, 48)
     views = [(30 * around).flip(axes) for axes in MIRRORED]
     with torch.no_grad():
-        parts = [network.surroundings(view)["latent"].flatten(1) for view in views]
+        groups = network.surroundings.interacting, network.surroundings.pasted
+        parts = [
+            torch.cat([group(view)["latent"].flatten(1) for group in groups], 1)
+            for view in views
+        ]
         expected = AROUND * sum(parts) / 4
     torch.testing.assert_close(
         outputs["latent"][:, 32:], expected, atol=1e-5, rtol=1e-5
