@@ -81,7 +81,9 @@ class HatsSource:
             self._margins = dict(zip(cells, margin.to_delayed(), strict=True))
         self._cells = found
         self.catalog = catalog
-        self.identity = [str(self._frames[0].key), self.pixels, *self._files(found)]
+        firsts = [self._frames[0], *list(self._margins.values())[:1]]
+        keys = [str(frame.key) for frame in firsts]
+        self.identity = [*keys, self.pixels, *self._files(found)]
         if not self.pixels:
             raise InputError("catalog", "no partition", "one at least")
 

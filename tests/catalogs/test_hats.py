@@ -85,6 +85,9 @@ def test_neighbors_beyond_a_cell_are_those_of_the_margin(survey, tmp_path):
     plain = np.asarray(catalogs.read(output)["flags"]) & int(Flag.NEIGHBORS) > 0
     assert plain[:2].all() and not flags[None][:2].any()
     np.testing.assert_array_equal(flags[30.0], plain)
+    # With the last catalog, which has a margin, the first result is another one.
+    with pytest.raises(FileError, match="other options or inputs"):
+        catalogs.run("spin", made, output=tmp_path / "outNone", **options)
 
 
 def test_units_are_needed_where_the_catalog_tells_none(survey, hats, tmp_path):
