@@ -129,7 +129,7 @@ def latents(
     >>> disk = np.exp(-np.hypot(x, y / 0.6) / 4) + 0.1 * np.exp(-np.hypot(x - 5, y))
     >>> table = galml.latents(np.stack([disk, np.rot90(disk)])[:, None])
     >>> table["latent"].shape
-    (2, 38)
+    (2, 64)
     >>> bool(np.allclose(table["latent"][0], table["latent"][1], atol=1e-3))
     True
     """

@@ -57,7 +57,7 @@ def untrained():
 
 @pytest.fixture(scope="session")
 def surrounded():
-    return random_model(SURROUNDED, {"properties": 2, "surroundings": 4})
+    return random_model(SURROUNDED, {"properties": 2, "surroundings": 16})
 
 
 def classed_galaxies(count=60, size=40, seed=0, noise=0.004):

@@ -128,6 +128,6 @@ def test_latents_of_surroundings_are_kept(images, surrounded):
     first, second = (one.network.surroundings for one in (model, surrounded))
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert len(model.config["scatter"]) == 36
+    assert len(model.config["scatter"]) == 48
     table = galml.latents(images[:2], model=model, **KNOWN)
     assert np.isfinite(table["latent_err"]).all()

@@ -36,7 +36,7 @@ def test_columns(noisy, untrained):
 
 def test_surroundings(noisy, surrounded, disk):
     table = galml.latents(noisy, model=surrounded, **KNOWN)
-    assert table["latent"].shape == (1, 36) and table.meta["NAROUND"] == 4
+    assert table["latent"].shape == (1, 48) and table.meta["NAROUND"] == 16
     other = galml.latents(np.rot90(noisy)[:, ::-1], model=surrounded, **KNOWN)
     np.testing.assert_allclose(other["latent"], table["latent"], atol=1e-5)
     # What lies six effective radii away changes the last latents alone.
