@@ -74,7 +74,8 @@ def similar(table, query, k=10, *, approximate=None, progress=False):
     The distance is that of latents divided by their scatter among the galaxies of the
     table (from the median absolute deviation). Where the table has ``latent_err``, the
     median of these errors is part of the scatter, so that latents which say little
-    count little. Unrelated galaxies are about :math:`\sqrt{2k}` apart.
+    count little; those of the surroundings, the last ``NAROUND`` of the metadata, count
+    together as six do. Unrelated galaxies are about :math:`\sqrt{2k}` apart.
 
     Examples
     --------
@@ -95,7 +96,7 @@ def similar(table, query, k=10, *, approximate=None, progress=False):
         raise InputError("k", str(k), f"at most {others}, the other galaxies")
     rows = np.flatnonzero(known.usable)
     wanted = np.flatnonzero(asked.usable)
-    metric = Metric.of(known)
+    metric = Metric.of(known).of_shapes(known)
     points, queries = metric(known.values[rows]), metric(asked.values[wanted])
     # Numbers among usable rows.
     own = np.where(place[wanted] < 0, -1, np.cumsum(known.usable)[place[wanted]] - 1)

@@ -158,7 +158,7 @@ def _paired(first, second, pairs, operation, columns, call, progress):
     if first.values.shape[1] != second.values.shape[1]:
         expected = f"{first.values.shape[1]} as in a"
         raise InputError("b", f"{second.values.shape[1]} latents", expected)
-    metric = Metric.of(first, second)
+    metric = Metric.of(first, second).of_shapes(first)
     usable = first.usable[pairs[0]] & second.usable[pairs[1]]
     ours = metric(first.values[pairs[0][usable]]).astype(float)
     theirs = metric(second.values[pairs[1][usable]]).astype(float)

@@ -1,7 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tables of latents: read, measured, and built."""
 
+import math
 from dataclasses import dataclass
+from numbers import Integral
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +25,8 @@ __all__ = [
 
 #: Scatters from the center beyond which latents count as so far away.
 FARTHEST = 1e6
+#: As many latents as those of the surroundings count together in a distance.
+AROUND = 6
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,18 @@ class Metric:
             if one.errors is not None:
                 scatter = np.hypot(scatter, one.errors / len(sets) ** 0.5)
         return cls(center, np.where(scatter > 0, scatter, 1.0))
+
+    def of_shapes(self, known):
+        """Let latents of the surroundings count together as a few of the others do.
+
+        Galaxies would otherwise be alike by what is around them.
+        """
+        around = known.table.meta.get("NAROUND", 0)
+        if not isinstance(around, Integral) or not AROUND < around < len(self.scale):
+            return self
+        scale = self.scale.copy()
+        scale[-around:] *= math.sqrt(around / AROUND)
+        return Metric(self.center, scale)
 
     @classmethod
     def whole(cls, known):

@@ -107,6 +107,22 @@ def test_latents_that_are_mostly_noise_count_little():
     assert_array_equal(Metric.of(read_latents(table, "table")).scale, alone.scale)
 
 
+def test_surroundings_count_as_a_few_latents_do():
+    table = cloud(size=32)
+    alike = similar(table, 0, 5)
+    table.meta["NAROUND"] = 24
+    found = similar(table, 0, 5)
+    assert not np.array_equal(found["neighbor"], alike["neighbor"])
+    # Half the weight of each of 24 in a sum of squares is a quarter.
+    table["latent"][:, 8:] /= 2
+    values = (table["latent"] - np.median(table["latent"], 0)) / Metric.of(
+        read_latents(cloud(size=32), "table")
+    ).scale
+    distance = np.linalg.norm(values - values[0], axis=1)
+    expected = np.sort(distance)[1:6]
+    assert_allclose(found["distance"], expected, rtol=1e-5)
+
+
 def test_units_and_order_do_not_matter():
     table = cloud(100)
     expected = similar(table, 5, 6)
