@@ -296,8 +296,7 @@ class Pasting:
         self.known = np.isfinite(self.r_eff) & (self.r_eff > SMALLEST)
         self.cells = np.indices(self.values.shape[2:])
         light = self.values[:, self.place]
-        level = np.median(light, (1, 2), keepdims=True)
-        self.noise = mad_std(light - level, axis=(1, 2))
+        self.noise = mad_std(light, axis=(1, 2))
         rows = range(len(light))
         self.flux = np.array(
             [light[i][self._far(i) < 2 * self.r_eff[i]].sum() for i in rows]
