@@ -3,6 +3,7 @@
 
 import logging
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
@@ -64,6 +65,9 @@ def workers(scheduler, tidy):
         message = "several workers need dask: pip install 'galml[distributed]'"
         raise ImportError(message) from error
     with ExitStack() as opened:
+        # Interrupts find the thread that waits for this one. In the middle of a question
+        # of dask's they would leave a traceback.
+        ask = partial(_elsewhere, opened.enter_context(ThreadPoolExecutor(1)))
         local = isinstance(scheduler, str) and scheduler == "local"
         if isinstance(scheduler, Client):
             client = scheduler
@@ -72,13 +76,18 @@ def workers(scheduler, tidy):
                 scheduler = opened.enter_context(_local_cluster())
             client = opened.enter_context(_connected(scheduler))
         try:
-            yield partial(_on_client, client)
+            yield partial(_on_client, client, ask)
         except KeyboardInterrupt:
             if local:
                 # They would complain of being ended in the middle of their work.
-                client.run(logging.disable, on_error="ignore")
+                ask(client.run, logging.disable, on_error="ignore")
             raise
-        client.run(tidy)
+        ask(client.run, tidy)
+
+
+def _elsewhere(thread, function, *arguments, **keywords):
+    """Wait for what a function gives in another thread."""
+    return thread.submit(function, *arguments, **keywords).result()
 
 
 def _here(tasks):
@@ -124,7 +133,7 @@ def _connected(scheduler):
         raise InputError("scheduler", f"{scheduler!r} ({error})", expected) from error
 
 
-def _on_client(client, tasks):
+def _on_client(client, ask, tasks):
     """Carry out tasks on the workers of a scheduler."""
     from distributed import CancelledError, KilledWorker, as_completed
     from distributed.comm import CommClosedError
@@ -132,7 +141,7 @@ def _on_client(client, tasks):
     tasks, waiting, killed = iter(tasks), as_completed(loop=client.loop), []
 
     def submit():
-        threads, on_gpus = client.run_on_scheduler(_capacity)
+        threads, on_gpus = ask(client.run_on_scheduler, _capacity)
         resources = {"GPU": 1} if on_gpus else None
         room = max(LEAST, WAITING * threads) - waiting.count()
         for function, *arguments in islice(tasks, max(room, 0)):
@@ -144,7 +153,7 @@ def _on_client(client, tasks):
         submit()
         for future in waiting:
             try:
-                yield future.result()
+                yield ask(future.result)
             except KilledWorker as error:
                 # Others are none the worse for it.
                 killed.append(error)

@@ -3,6 +3,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import psutil
@@ -110,6 +111,21 @@ def test_tasks_are_taken_no_faster_than_they_are_done(client):
             given.append(result)
             ahead.append(len(taken) - len(given))
     assert sorted(given) == list(range(60)) and max(ahead) < 15
+
+
+def test_interrupts_meet_no_question_of_dask(client, monkeypatch):
+    """One that came before its answer has begun would leave a traceback of dask's."""
+    asked, sync = [], client.sync
+
+    def recorded(*arguments, **keywords):
+        asked.append(threading.current_thread())
+        return sync(*arguments, **keywords)
+
+    monkeypatch.setattr(client, "sync", recorded)
+    with workers(client, gc.collect) as carry_out:
+        results = carry_out((abs, -number) for number in range(20))
+        assert sorted(next(results) for _ in range(20)) == list(range(20))
+    assert len(asked) > 20 and threading.main_thread() not in asked
 
 
 def test_an_error_ends_the_run(client):
