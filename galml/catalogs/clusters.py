@@ -65,8 +65,8 @@ def workers(scheduler, tidy):
         message = "several workers need dask: pip install 'galml[distributed]'"
         raise ImportError(message) from error
     with ExitStack() as opened:
-        # Interrupts find the thread that waits for this one. In the middle of a question
-        # of dask's they would leave a traceback.
+        # Interrupts find the thread that waits for this one: amid a question of
+        # dask they would leave a traceback.
         ask = partial(_elsewhere, opened.enter_context(ThreadPoolExecutor(1)))
         local = isinstance(scheduler, str) and scheduler == "local"
         if isinstance(scheduler, Client):

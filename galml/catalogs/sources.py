@@ -12,9 +12,10 @@ from astropy.table import QTable, vstack
 
 from galml.catalogs.tiles import expand
 from galml.core.exceptions import InputError
-from galml.core.files import parse_unit, read_table, readable
+from galml.core.files import parse_unit, readable
 from galml.core.inputs import as_table
 from galml.core.runs import identity
+from galml.core.table_files import read_table
 
 __all__ = ["FileSource", "FrameSource", "TableSource", "open_source", "to_table"]
 

@@ -73,7 +73,7 @@ def run(args):
         Exit code.
     """
     from galml.core.exceptions import GalmlWarning
-    from galml.core.files import read_table
+    from galml.core.table_files import read_table
 
     table_format = table_format_of(args, [args.catalog])
     check_figures(args)

@@ -150,7 +150,7 @@ def _psf(args, images):
 
 def _catalog(args, images):
     """Galaxies of the catalog, or those that are detected."""
-    from galml.core.files import read_table
+    from galml.core.table_files import read_table
     from galml.cutouts import detect
 
     if args.catalog is not None:

@@ -195,7 +195,7 @@ def read_files(text):
 def table(text):
     """Read a table of any format that astropy knows."""
     from galml.core.exceptions import GalmlError
-    from galml.core.files import read_table
+    from galml.core.table_files import read_table
 
     try:
         return read_table(text, argument="FILE")

@@ -203,7 +203,7 @@ def run(args):
 
 def _images(texts):
     """Give tiles as files, as files by band, or as the table of an index."""
-    from galml.core.files import read_table
+    from galml.core.table_files import read_table
 
     bands = {}
     for text in texts or ():

@@ -1,15 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """FITS files and HDUs read as `~astropy.nddata.NDData`, with their partners."""
 
-import bz2
-import gzip
-import lzma
 import math
 import os
 import re
 import stat
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import astropy.units as u
@@ -22,7 +18,6 @@ from astropy.nddata import (
     StdDevUncertainty,
     VarianceUncertainty,
 )
-from astropy.table import QTable
 from astropy.utils.data import download_file
 from astropy.wcs import WCS
 
@@ -51,7 +46,6 @@ __all__ = [
     "parse_unit",
     "read_fits",
     "read_hdu",
-    "read_table",
     "readable",
 ]
 
@@ -117,12 +111,6 @@ _SPELLINGS = {
 }
 # An electron as headers write it, with its charge.
 _ELECTRON = re.compile(r"(?<![A-Za-z0-9])e(\^?-(?!\d)|(?=\s*/))(?![A-Za-z])")
-
-# How files begin that are compressed as a whole, and what unpacks them.
-_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-# Bytes that are unpacked at a time.
-_PIECE = 2**20
-_FITS_SUFFIX = r"\.(fits?|fts)(\.(gz|bz2|xz|fz|z))?$"
 
 _DATES = ("DATE", "DATE-OBS", "DATE-BEG", "DATE-AVG", "DATE-END", "TIME-OBS")
 
@@ -338,82 +326,6 @@ def readable(argument, what, expected="a FITS image"):
         raise InputError(
             argument, f"{what}, which cannot be read ({reason})", expected
         ) from error
-
-
-def read_table(path, *, argument, hdu=None, expected="a table"):
-    """Read a table of any format that astropy knows.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    argument : str
-        Name used in errors.
-    hdu : int or str, optional
-        Extension of a FITS file.
-    expected : str, optional
-        What the table is, for errors.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        The table.
-
-    Raises
-    ------
-    galml.core.InputError
-        When there is no table that can be read.
-    OSError
-        When a file is not there or may not be read.
-    """
-    with readable(argument, str(path), expected):
-        path = os.path.expanduser(local_file(path, argument))
-        if re.search(_FITS_SUFFIX, path, flags=re.I):
-            open_fits(path, argument).close()
-        elif os.path.isfile(path):
-            _check_table_size(path, argument)
-        return QTable.read(path, **({} if hdu is None else {"hdu": hdu}))
-
-
-def _check_table_size(path, argument):
-    """Raise where a packed table is too large, before it is in memory."""
-    with open(path, "rb") as file:
-        start = file.read(6)
-    number = 0
-    if start.startswith(b"PAR1"):
-        import pyarrow.parquet as pq
-
-        found = pq.read_metadata(path)
-        number = found.num_rows * found.num_columns
-    elif start.startswith(b"\x89HDF") and find_spec("h5py"):
-        number = _values_in_hdf5(path)
-    if number > MOST_PIXELS:
-        expected = f"at most {MOST_PIXELS}, or galml.catalogs, which reads in pieces"
-        raise InputError(argument, f"{number} values in {path}", expected)
-    for magic, unpack in _PACKED.items():
-        if start.startswith(magic):
-            with unpack(path) as file:
-                number = 0
-                while piece := file.read(_PIECE):
-                    number += len(piece)
-                    if number > MOST_BYTES:
-                        got = f"more than {MOST_BYTES} bytes in {path}"
-                        raise InputError(argument, got, "a smaller table")
-
-
-def _values_in_hdf5(path):
-    """Count the values of all data sets of a file, without reading them."""
-    import h5py
-
-    sizes = []
-
-    def measure(_, one):
-        if isinstance(one, h5py.Dataset):
-            sizes.append((one.size or 0) * max(1, len(one.dtype)))
-
-    with h5py.File(path) as file:
-        file.visititems(measure)
-    return sum(sizes)
 
 
 def read_fits(path, **options):

@@ -14,10 +14,10 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
-from galml.core.files import read_table
 from galml.core.flags import Flag
 from galml.core.geometry import pixel_angle, pixel_scale
 from galml.core.inputs import Failure, Source, convert_each, name_of, read, stream
+from galml.core.table_files import read_table
 
 __all__ = ["KMS", "Spaxels", "read_spaxels"]
 
