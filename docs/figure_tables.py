@@ -6,7 +6,7 @@ from pathlib import Path
 
 from docutils import nodes
 from figure_tables_catalogs import CATALOG_TABLES
-from figure_tables_mergers import MERGER_TABLES
+from figure_tables_mergers import MERGER_TABLES, by_numbers
 from figure_tables_morphology import MORPHOLOGY_TABLES
 from figure_tables_stars import STAR_TABLES
 from sphinx.util.docutils import SphinxDirective
@@ -281,13 +281,15 @@ def halves(results):
 
 def cube_pixels(results):
     """Judge moments of noisy cubes, pixel by pixel."""
-    rows = {name.replace("_", " "): row for name, row in results["pixels"].items()}
+    found = by_numbers(results["pixels"]).items()
+    rows = {name.replace("_", " "): row for name, row in found}
     return CUBE_PIXELS, rows, ""
 
 
 def cubes(results):
     """Judge circularities of noisy cubes."""
-    rows = {n.replace("_", " "): row for n, row in results["circularity"].items()}
+    found = by_numbers(results["circularity"]).items()
+    rows = {name.replace("_", " "): row for name, row in found}
     return CUBES, rows, ""
 
 
@@ -369,7 +371,7 @@ def spin_bins(results):
     rows = {
         f"{BINNED.get(name, '')} {edges}".strip(): row
         for name, bins in results["bins"].items()
-        for edges, row in bins.items()
+        for edges, row in by_numbers(bins).items()
     }
     return SPIN_BINS, rows, ""
 

@@ -113,22 +113,26 @@ def contamination(results):
 def fractions(results):
     """Fractions of mocks that were found."""
     rows = {
-        f"{PLACES[where]}, true fraction {float(true):.0%}": row
-        for where, found in results["fractions"].items()
+        f"{name}, true fraction {float(true):.0%}": row
+        for name, found in results["fractions"].items()
         for true, row in found.items()
     }
-    return FRACTIONS, rows, ""
+    drawn = [
+        f"{mergers} of {systems} encounters in {name}"
+        for name, (mergers, systems) in results["drawn from"].items()
+    ]
+    return FRACTIONS, rows, f"Post-mergers of the samples: {', '.join(drawn)}."
 
 
 def recovery(results):
     """Fractions of classifiers that are calibrated, and that are not."""
     # All accuracies are alike in what is told.
-    found = _by_numbers(results["recovered"]).items()
+    found = by_numbers(results["recovered"]).items()
     rows = {key: row for key, row in found if key.startswith("85%")}
     for key, name in (("with_passes", "passes tell"), ("without", "nothing tells")):
-        for true, one in _by_numbers(results["shifted"]).items():
+        for true, one in by_numbers(results["shifted"]).items():
             rows[f"shifted, {true}, {name}"] = one[key]
-    for name, row in _by_numbers(results["not_calibrated"]).items():
+    for name, row in by_numbers(results["not_calibrated"]).items():
         rows[f"not calibrated: {name}"] = {"mean": row["fraction"]}
     return RECOVERY, rows, f"{results['draws']} samples."
 
@@ -190,9 +194,13 @@ def speed(results):
     return SPEED, results["rows"], note
 
 
-def _by_numbers(rows):
-    """Sort rows by the numbers in their names."""
-    return dict(sorted(rows.items(), key=lambda r: [*map(float, NUMBER.findall(r[0]))]))
+def by_numbers(rows):
+    """Sort rows by their names, and numbers in these as numbers."""
+
+    def place(row):
+        return NUMBER.sub("", row[0]), [*map(float, NUMBER.findall(row[0]))]
+
+    return dict(sorted(rows.items(), key=place))
 
 
 def _interval(value, ends):

@@ -2,6 +2,7 @@
 """The tables of `figure_tables` that are about morphology."""
 
 import numpy as np
+from figure_tables_mergers import by_numbers
 
 ZOO = {
     "three classes": ("three classes", ".3f"),
@@ -213,7 +214,7 @@ def sizes(results):
             "ssim": f"{row['ssim']:.3f} ± {row['ssim_error']:.3f}",
             "error": row["error"],
         }
-        for size, row in results["sizes"].items()
+        for size, row in by_numbers(results["sizes"]).items()
     }
     note = (
         f"{results['training']} galaxies in {results['epochs']} epochs; "

@@ -16,7 +16,7 @@ from galml.core.distributions import (
 )
 from galml.core.exceptions import InputError
 from galml.core.fitting import valid_range
-from galml.core.metrics import coverage
+from galml.core.metrics import area_under_curve, coverage
 from galml.core.networks import standardize
 from galml.core.weights import load_model
 from galml.imaging import DIHEDRAL
@@ -42,6 +42,7 @@ __all__ = [
     "FerreiraRecipe",
     "MergerRecipe",
     "augment",
+    "common_shares",
     "equal_numbers",
     "fit",
     "judge",
@@ -60,6 +61,9 @@ PASSES = 50
 NO_PSF, NO_SCALE = 0.3, 0.1
 #: Fewest mergers, and fewest others, on which intervals of fractions are judged.
 FEWEST_JUDGED = 200
+#: Area under the curve of a filter, below which classes are hardly told apart; and the
+#: temperature and offset that leave logits as they are.
+TOLD, PLAIN = 0.7, (torch.ones(1), torch.zeros(1))
 #: Widths over which truths are blurred, in Gyr and as a share, and weights of the terms
 #: of the loss.
 BLUR = {"time": 0.05, "contamination": 0.02}
@@ -243,7 +247,7 @@ class MergerRecipe:
         )
         config = calibrate(outputs, calibration)
         config["domain"] = valid_range(data["scalars"].float())
-        config["common"] = _common(outputs, calibration)
+        config["common"] = common_shares(outputs, calibration)
         return config, judge(outputs, config, calibration)
 
     def _augment(self, batch, generator):
@@ -310,23 +314,45 @@ class FerreiraRecipe:
         return config, judge(outputs, config, calibration)
 
 
-def _common(outputs, data):
-    """Find the share of what passes have in common that counts, see `common_share`.
+def common_shares(outputs, data):
+    """Find for each filter how much of what passes have in common counts.
 
-    It is found in deep fields, after calibrations on systems that are drawn with
-    replacement; where it is not known which images show the same, each is one.
+    Parameters
+    ----------
+    outputs : dict of str to `torch.Tensor`
+        What the network gave: ``stage`` (n, passes, stages).
+    data : dict of str to `torch.Tensor`
+        ``stage`` and ``group``, as for `~galml.mergers.posterior.calibrate`; and
+        ``system``, if it is known which images show the same.
+
+    Returns
+    -------
+    dict of str to float
+        Share by "filter 0"..., see `~galml.mergers.fractions.common_share`; 1 where
+        mergers are hardly told from others, so that fractions hang on the calibration
+        alone. Filters with too few of either have none.
     """
     stage = data["stage"]
     two = (stage == POST_MERGER) | (stage == NON_MERGER)
-    rows = (two & (data["group"] % 10 > 0)).nonzero()[:, 0]
-    logits, stage = outputs["stage"][rows], stage[rows]
-    merged = stage == POST_MERGER
-    if min(int(merged.sum()), int((~merged).sum())) < FEWEST_JUDGED:
-        return 1.0
-    system = data["system"][rows] if "system" in data else torch.arange(len(rows))
+    filters = torch.where(two, data["group"] // 10, -1)
+    shares = {}
+    for number in filters[two].unique().int().tolist():
+        rows = (filters == number).nonzero()[:, 0]
+        merged = stage[rows] == POST_MERGER
+        if min(int(merged.sum()), int((~merged).sum())) >= FEWEST_JUDGED:
+            system = data["system"][rows] if "system" in data else rows
+            logits = outputs["stage"][rows]
+            told = area_under_curve(merger_samples(logits, *PLAIN).mean(1), merged)
+            share = _share(logits, stage[rows], system) if told > TOLD else 1.0
+            shares[f"filter {number}"] = share
+    return shares
+
+
+def _share(logits, stage, system):
+    """Find the share for one filter, of calibrations on systems that are drawn anew."""
     _, system, sizes = system.unique(return_inverse=True, return_counts=True)
     members = system.argsort().split(sizes.tolist())
-    constant = torch.ones(len(rows))
+    constant = torch.ones(len(stage))
 
     def calibrated(rng):
         drawn = rng.integers(len(members), size=len(members))
@@ -335,7 +361,7 @@ def _common(outputs, data):
         scale, shift = (numbers[key] * constant for key in ("merger", "offset"))
         return merger_samples(logits, scale, shift).numpy()
 
-    return common_share(calibrated, merged.numpy(), PREVALENCE)
+    return common_share(calibrated, (stage == POST_MERGER).numpy(), PREVALENCE)
 
 
 #: Recipes by the name of the network.

@@ -201,8 +201,10 @@ def merger(
         progress=progress,
     )
     table.meta["PREVALEN"] = PREVALENCE
-    if "common" in model.config:
-        table.meta["COMMON"] = round(model.config["common"], 3)
+    shares = model.config.get("common", {})
+    numbers = [n for n, name in enumerate(FILTERS) if name in table["filter"]]
+    counted = [shares.get(f"filter {number}", 1.0) for number in numbers]
+    table.meta["COMMON"] = round(max(counted, default=1.0), 3)
     return table
 
 

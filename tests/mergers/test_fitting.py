@@ -12,6 +12,7 @@ from galml.mergers import fit
 from galml.mergers.fitting import (
     MergerRecipe,
     augment,
+    common_shares,
     equal_numbers,
     judge,
     merger_loss,
@@ -141,3 +142,22 @@ def test_judging_a_network_that_knows_all():
     figures = judge({"stage": logits}, calibrate({"stage": logits}, data), data)
     assert figures["accuracy"] == 1 and figures["upsilon"] == 1
     assert figures["calibration_error"] < 0.01
+
+
+def test_shares_are_those_of_filters():
+    """The passes of one filter are wrong by nothing, those of the other by much."""
+    rng = np.random.default_rng(7)
+    merged = np.arange(1300) % 2
+    ratio = 2 * (rng.normal(size=1300) + 2 * merged) - 2
+    passes = np.where(np.arange(1300)[:, None] < 600, 0.5, 0.0) * rng.normal(size=8)
+    logits = torch.zeros(1300, 8, 5)
+    logits[..., 3] = torch.from_numpy(ratio[:, None] + passes).float()
+    numbers = torch.arange(1300)
+    group = torch.where(numbers < 600, 2, torch.where(numbers < 1200, 13, 30))
+    data = {"stage": torch.from_numpy(3.0 * merged), "group": group.float()}
+    shares = common_shares({"stage": logits}, data)
+    assert shares.keys() == {"filter 0", "filter 1"}
+    few = common_shares({"stage": logits}, data | {"system": numbers // 60})
+    assert few["filter 0"] > shares["filter 0"]
+    guessed = common_shares({"stage": logits[rng.permutation(1300)]}, data)
+    assert set(guessed.values()) == {1.0}

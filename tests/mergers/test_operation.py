@@ -12,6 +12,7 @@ import galml
 from galml.core import GalmlWarning, decode_flags
 from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
+from galml.core.model import GalaxyModel
 from galml.cutouts import CutoutStack
 from galml.mergers import STAGES
 
@@ -29,6 +30,7 @@ COLUMNS = [
     "time_since_merger_err",
     "flags",
 ]
+DESCRIBED = ("operation", "architecture", "options", "card", "input_spec", "name")
 ACS = {"filter": "F814W", "pixel_scale": 0.03 * u.arcsec, "unit": u.nJy, "seed": 1}
 
 
@@ -211,6 +213,20 @@ def test_fields(scenes, model):
         galml.merger(scenes[:1, None], field="Hubble's backyard", **options)
     with pytest.raises(InputError, match="filter"):
         galml.merger(scenes[:1, None], filter="F999X", model=model)
+
+
+def test_common_part_is_that_of_the_filters_in_the_table(scenes, model):
+    described = {key: getattr(model, key) for key in DESCRIBED}
+    config = model.config | {"common": {"filter 0": 0.1, "filter 1": 0.4}}
+    model = GalaxyModel(model.network, config=config, **described)
+    for filters, share in {
+        ("F814W",): 0.1,
+        ("F160W",): 0.4,
+        ("F814W", "F160W"): 0.4,
+        ("F814W", "F200W"): 1.0,
+    }.items():
+        images = [ccd(scenes[0], FILTER=name) for name in filters]
+        assert galml.merger(images, model=model, seed=1).meta["COMMON"] == share
 
 
 def test_bad_members_are_flagged_rows(scenes, model):
