@@ -50,7 +50,7 @@ from common import cached, in_bins, show, write_figures
 
 #: Batches, the first seed, batches at a time, and how many of these have cutouts that
 #: classical measures are made on.
-BATCHES, SEED, CHUNK = {"deep": 40, "near": 20}, 4001, 10
+BATCHES, SEED, CHUNK = {"deep": 120, "near": 60}, 4001, 10
 CLASSICAL = {"deep": 10, "near": 0}
 #: Of the fractions that are recovered: the truth, galaxies of a sample, and samples.
 FRACTIONS, COUNT, DRAWS = (0.01, 0.05, 0.2), 2000, 300
@@ -214,7 +214,7 @@ def main():
     model = load_model(args.model, "merger")
     figures = {"model": model.name, "sha256": model.sha256, "filters": {}}
     figures |= {"contamination": {}, "fields": {}, "properties": {}, "fractions": {}}
-    figures |= {"classical": {}, "stages": {}}
+    figures |= {"classical": {}, "stages": {}, "drawn from": {}}
     for where in BATCHES:
         data, cutouts = test_set(where, args.cache)
         found = answers(model, data)
@@ -227,6 +227,15 @@ def main():
                 continue
             figures["filters"][name] = judge(chance, positive & rows, negative & rows)
             figures["contamination"][name] = of_contamination(found, data, rows)
+            figures["fractions"][name] = recovered(
+                chance,
+                found["samples"],
+                positive & rows,
+                negative & rows,
+                model.config["common"].get(f"filter {number}", 1.0),
+            )
+            systems = data["system"].numpy()[positive & rows]
+            figures["drawn from"][name] = [len(systems), len(np.unique(systems))]
             matrix = confusion_matrix(stage[rows], found["stages"][rows].argmax(1), 5)
             figures["stages"][name] = (matrix / matrix.sum(1)[:, None]).tolist()
         if where == "near":
@@ -242,9 +251,6 @@ def main():
         all_of = judge(chance, positive, negative)
         figures["filters"][f"all {where}"] = all_of
         figures["properties"][where] = in_properties(chance, data, positive, negative)
-        figures["fractions"][where] = recovered(
-            chance, found["samples"], positive, negative, model.config["common"]
-        )
         figures.setdefault("time", {})[where] = {
             "scatter": scatter68(found["time"] - data["time"].numpy()),
             "of the median": scatter68(
@@ -262,8 +268,8 @@ def main():
     show("filter", figures["filters"])
     show("field", figures["fields"])
     show("filter", figures["contamination"])
-    for where, rows in figures["fractions"].items():
-        show(f"fraction {where}", rows)
+    for name, rows in figures["fractions"].items():
+        show(f"fraction {name}", rows)
     if figures["classical"]:
         show("classifier", figures["classical"]["scores"])
     write_figures("mergers_mocks", figures)

@@ -32,6 +32,8 @@ __all__ = ["run"]
 
 #: Rows from which on the processors of this machine share the work.
 SMALL = 20_000
+#: Operations that look at all galaxies of a table, and not at one after the other.
+OF_TABLES = ("reconstruct", "outliers", "similar", "classify", "project")
 
 
 def run(
@@ -157,6 +159,7 @@ def run(
         source = HatsSource(catalog, units, images is not None)
     else:
         source = open_source(catalog, units)
+    _check_rows(options, source.length)
     tiles, cutting = None, None
     model = _model(operation, options, accepted)
     if images is not None:
@@ -235,9 +238,9 @@ def run(
 
 def _check(operation, options, partition_size):
     """Check arguments, and give those of the operation."""
-    if operation not in operations():
-        known = ", ".join(operations())
-        raise InputError("operation", repr(operation), f"one of {known}")
+    known = [name for name in operations() if name not in OF_TABLES]
+    if operation not in known:
+        raise InputError("operation", repr(operation), f"one of {', '.join(known)}")
     if not isinstance(partition_size, int) or partition_size < 1:
         raise InputError("partition_size", repr(partition_size), "a number above zero")
     function = find_object(operations()[operation].function)
@@ -247,6 +250,15 @@ def _check(operation, options, partition_size):
             known = ", ".join(accepted)
             raise InputError(name, f"an option unknown to {operation}", known)
     return accepted
+
+
+def _check_rows(options, length):
+    """Raise where there is a value for each galaxy: rows have another order here."""
+    for name, value in options.items():
+        sized = isinstance(value, list | np.ndarray) and np.ndim(value)
+        if sized and len(value) == length and length > 1:
+            expected = "one value for all, or a column of the catalog"
+            raise InputError(name, f"{length} values, one for each galaxy", expected)
 
 
 def _check_size(operation, images, size, n_pixels):

@@ -56,7 +56,7 @@ def index(files, *, hdu=None, unit=None):
     Raises
     ------
     galml.core.InputError
-        When there is no file, or none that can be read.
+        When there is no file, or none that can be read, or none of a band by its name.
 
     Warns
     -----
@@ -97,6 +97,13 @@ def index(files, *, hdu=None, unit=None):
     if not rows:
         told = problems[0] if problems else "no file"
         raise InputError("files", told, "FITS images that can be read")
+    bands = list(dict.fromkeys(row[1] for row in rows))
+    if isinstance(files, Mapping) and len(bands) < len(files):
+        missing = ", ".join(
+            str(band) for band in files if str(band).strip() not in bands
+        )
+        told = f"no image in {missing} that can be read ({problems[0]})"
+        raise InputError("files", told, "images in each band")
     if problems:
         warnings.warn(
             f"{len(problems)} of {len(rows) + len(problems)} images cannot be read "
@@ -104,7 +111,6 @@ def index(files, *, hdu=None, unit=None):
             GalmlWarning,
             stacklevel=2,
         )
-    bands = list(dict.fromkeys(row[1] for row in rows))
     rows.sort(key=lambda row: bands.index(row[1]))
     paths, names, units, scales, corners = zip(*rows, strict=True)
     corners = np.array(corners)

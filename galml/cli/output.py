@@ -213,12 +213,34 @@ def show(table, *, short=False):
             shown[name].unit = unit
         else:
             shown[name] = column
-    limit = None if short else -1
-    columns = shutil.get_terminal_size().columns
-    # Where there is no room for all, numbers without an error go first.
-    while short and plain and len(shown.pformat(max_width=-1)[0]) > columns:
-        shown.remove_column(plain.pop())
-    shown.pprint(max_lines=limit, max_width=limit)
+    if short:
+        _fit(shown, plain, shutil.get_terminal_size().columns)
+    shown.pprint(max_lines=None if short else -1, max_width=None if short else -1)
+
+
+def _fit(shown, plain, columns):
+    """Leave out columns until a table fits the terminal.
+
+    The first ones are places, then the last numbers without an error, then all others
+    from the last one on; name, flags and one answer stay, flags cut short if need be.
+    """
+
+    def excess():
+        return len(shown.pformat(max_width=-1)[0]) - columns
+
+    places = [name for name in ("ra", "dec") if name in shown.colnames]
+    names = [n for n in shown.colnames if n not in ("name", "flags", *places)]
+    names.sort(key=plain.__contains__)
+    for dropped in (places, *([name] for name in names[:0:-1])):
+        if excess() > 0:
+            shown.remove_columns(dropped)
+    if "flags" in shown.colnames and excess() > 0:
+        width = max(map(len, shown["flags"])) - excess()
+        if width >= len("flags"):
+            cut = [f"{one[: width - 1]}…" for one in shown["flags"]]
+            pairs = zip(shown["flags"], cut, strict=True)
+            shown["flags"] = [one if len(one) <= width else new for one, new in pairs]
+            shown["flags"].info.format = "<"
 
 
 def _number(value, error, digits):

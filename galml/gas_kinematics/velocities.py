@@ -26,6 +26,8 @@ from galml.gas_kinematics.moment_maps import Moments, measure
 __all__ = ["VelocityMaps", "read_maps"]
 
 KMS = u.km / u.s
+#: Largest redshift that a map without a unit may hold.
+FARTHEST = 20.0
 SMALLEST, LARGEST = 4, 20_000
 #: What may have been observed.
 TRACERS = ("gas", "stars")
@@ -367,6 +369,13 @@ class _Reader:
     def to_kms(self, values, unit, meta=()):
         """Convert values of a map to km/s."""
         equivalencies = self._equivalencies(unit, dict(meta))
+        if unit.is_equivalent(u.dimensionless_unscaled):
+            known = np.abs(values[np.isfinite(values)])
+            if unit != u.dimensionless_unscaled or (known > FARTHEST).any():
+                got = f"a map in {unit.to_string() or 'no unit'}"
+                raise InputUnitError(
+                    "data", got, f"a velocity, or redshifts to {FARTHEST}"
+                )
         return _in_kms(values, unit, "data", equivalencies)
 
     def _equivalencies(self, unit, meta):

@@ -320,7 +320,8 @@ def find_problems(images, reference=REFERENCE, *, sizes=True):
         low[partial] = np.where(known, values, np.inf).min(1)
         high[partial] = np.where(known, values, -np.inf).max(1)
     small = ~((images.r_eff >= SMALLEST) & (images.r_eff < np.inf)) & sizes
-    for row in np.flatnonzero((count < MIN_PIXELS) | (low == high) | small):
+    inverted = images.pixel_scale <= 0
+    for row in np.flatnonzero((count < MIN_PIXELS) | (low == high) | small | inverted):
         if errors[row] is not None:
             continue
         if count[row] < MIN_PIXELS:
@@ -329,6 +330,9 @@ def find_problems(images, reference=REFERENCE, *, sizes=True):
         elif low[row] == high[row]:
             got = f"{low[row]:g} everywhere"
             errors[row] = InputError("cutouts", got, "an image of a galaxy")
+        elif inverted[row]:
+            got = f"{images.pixel_scale[row]:g} arcsec"
+            errors[row] = InputError("pixel_scale", got, "an angle above zero")
         else:
             got, expected = f"{images.r_eff[row]:g} pixels", f"at least {SMALLEST}"
             errors[row] = InputError("r_eff", got, f"{expected} pixels")

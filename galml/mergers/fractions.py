@@ -108,7 +108,7 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     one in a hundred non-mergers looks like a merger, which mocks do not tell,
     2 % are found where 1 % are. Fractions of a few percent are as good as the
     calibration on galaxies like those of the sample. In r the default model hardly
-    tells post-mergers apart, and fractions from it mean nothing there.
+    tells post-mergers apart, and intervals are nearly as wide as they can be.
 
     References
     ----------

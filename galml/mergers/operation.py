@@ -2,6 +2,7 @@
 """The operations `merger` and `contamination`."""
 
 from dataclasses import replace
+from numbers import Real
 
 import astropy.units as u
 import numpy as np
@@ -282,8 +283,8 @@ batch_size, n_samples, seed, hdu, progress
     >>> bool(table["contamination"][0] < table["contamination"][1])
     True
     """
-    if not 0 <= limit <= 1:
-        raise InputError("limit", limit, "a share between 0 and 1")
+    if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 <= limit <= 1:
+        raise InputError("limit", repr(limit), "a share between 0 and 1")
     options = {
         "bands": bands,
         "pixel_scale": pixel_scale,
@@ -374,7 +375,7 @@ class MergerDomain(ImageDomain):
         if filter is not None:
             try:
                 pivot_wavelengths((filter,))
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 raise InputError("filter", repr(filter), "a known band") from error
 
     def problem(self, member):

@@ -211,6 +211,11 @@ def test_refusals(galaxies, tmp_path):
 
     with pytest.raises(InputError, match="operation"):
         catalogs.run("nothing", galaxies, output=tmp_path / "out")
+    with pytest.raises(InputError, match="operation: got 'similar'"):
+        catalogs.run("similar", galaxies, output=tmp_path / "out", query=0)
+    each = np.full(len(galaxies), 5)
+    with pytest.raises(InputError, match="n: got .* or a column of the catalog"):
+        catalogs.run("sample_stars", galaxies, output=tmp_path / "out", n=each)
     with pytest.raises(InputError, match="radius"):
         catalogs.run("sample_stars", galaxies, output=tmp_path / "out", radius=3)
     with locked(tmp_path / "out"), pytest.raises(FileError, match="another run"):

@@ -28,3 +28,11 @@ def test_files_that_are_no_images_are_left_out(survey):
         assert len(index(str(folder / "*.fits"))) == 3
     with pytest.raises(InputError, match="no file matches"):
         index(str(folder / "*.jpg"))
+
+
+def test_bands_by_name_are_all_needed(survey):
+    folder, _ = survey
+    whole, broken = (str(folder / f"{name}.fits") for name in "ab")
+    (folder / "b.fits").write_bytes(b"no image")
+    with pytest.raises(InputError, match="no image in i that can be read .*b.fits"):
+        index({"r": whole, "i": broken})

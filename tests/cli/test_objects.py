@@ -646,3 +646,22 @@ def test_models(monkeypatch, capsys):
     monkeypatch.setitem(vars(galml), "list_models", lambda: table)
     assert run("models") == 0
     assert "the model" in capsys.readouterr().out
+
+
+def test_answers_stay_where_a_terminal_is_narrow(capsys, monkeypatch):
+    """Places go first, then numbers without an error; flags are cut short."""
+    table = QTable({"name": ["NGC 1", "NGC 22"], "ra": [1.0, 2.0], "dec": [3.0, 4.0]})
+    table["redshift"], table["mass"] = [0.1, 0.2], [1.5, 2.5]
+    table["mass_err"], table["quality"] = [0.1, 0.2], [True, False]
+    table["flags"] = [int(Flag.FAILED | Flag.LOW_SNR | Flag.NO_UNIT), 0]
+    seen = {}
+    for columns in (200, 60, 45, 30):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        outputs.show(table, short=True)
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= columns
+        seen[columns] = lines[0].split(), lines[2].split()
+    assert seen[200][0] == ["name", "ra", "dec", "redshift", "mass", "quality", "flags"]
+    assert "ra" not in seen[60][0] and "dec" not in seen[60][0]
+    assert {"name", "mass", "flags"} <= set(seen[45][0])
+    assert seen[30][0] == ["name", "mass", "flags"] and seen[30][1][-1].endswith("…")

@@ -297,3 +297,18 @@ def test_read_maps_and_problems(maps):
     assert "at least 401" in str(map_problems(good, 401)[0])
     good.values[:] = 3.0
     assert "3 km / s everywhere" in str(map_problems(good, 6)[0])
+
+
+def test_maps_without_a_unit_are_redshifts():
+    """Not velocities in km/s that a card gives another unit."""
+    z = np.full((6, 6), 0.02) + np.linspace(0, 1e-3, 6)
+    (found,) = read_maps(CCDData(z, unit=u.dimensionless_unscaled)).members
+    expected = u.Quantity(z).to_value(KMS, u.doppler_redshift())
+    np.testing.assert_allclose(found.values[0], expected, rtol=1e-5)
+    for unit, values in (
+        (u.percent, z),
+        (u.Unit(5), z),
+        (u.dimensionless_unscaled, 1e5 * z),
+    ):
+        with pytest.raises(InputUnitError, match="a velocity, or redshifts"):
+            galml.circularity(CCDData(values, unit=unit))

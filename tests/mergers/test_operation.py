@@ -321,3 +321,22 @@ def test_the_published_network(scenes, published_model):
     assert found["merger_probability_samples"].shape == (2, 4)
     with pytest.raises(ModelError, match="no contaminations"):
         galml.contamination(scenes[:2, None], model=published_model, **ACS)
+
+
+def test_pixels_of_no_size(scenes, model):
+    options = ACS | {"model": model, "pixel_scale": -0.06 * u.arcsec}
+    with pytest.raises(InputError, match="pixel_scale: got -0.06 arcsec"):
+        galml.merger(scenes[0], **options)
+    options["pixel_scale"] = [0.03, -0.03] * u.arcsec
+    with pytest.warns(GalmlWarning, match="1 of 2"):
+        found = galml.merger(scenes[:2, None], **options)
+    assert np.isfinite(found["merger_probability"]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [(galml.contamination, {"limit": "a"}), (galml.merger, {"filter": ["r"]})],
+)
+def test_arguments_of_a_wrong_type_are_named(scenes, model, call, argument):
+    with pytest.raises(InputError, match=next(iter(argument))):
+        call(scenes[:1, None], model=model, **ACS | argument)
