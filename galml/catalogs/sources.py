@@ -12,7 +12,7 @@ from astropy.table import QTable, vstack
 
 from galml.catalogs.tiles import expand
 from galml.core.exceptions import InputError
-from galml.core.files import parse_unit, readable
+from galml.core.files import local_file, parse_unit, readable
 from galml.core.inputs import as_table
 from galml.core.runs import identity
 from galml.core.table_files import read_table
@@ -48,6 +48,8 @@ def open_source(catalog, units=None):
         table = QTable(as_table(catalog, "catalog"), copy=False)
         return TableSource(table, _digest(table), units)
     paths = [file for path in expand(catalog) for file in _files(path)]
+    for path in filter(os.path.exists, paths):
+        local_file(path, "catalog")
     if all(path.endswith((".parquet", ".parq")) for path in paths):
         return FileSource(paths, units)
     tables = [read_table(path, argument="catalog") for path in paths]

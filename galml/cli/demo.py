@@ -47,16 +47,15 @@ def run(main, folder):
         if operation.plots:
             arguments += ["--figures", str(figures)]
         status = max(status, main(arguments))
-        if output.exists():
-            _show(output, command.kind)
-        _show_truth(files)
+        table = _show(output, command.kind) if output.exists() else None
+        _show_truth(files, table)
         print(f"Table: {output}")
         if operation.plots:
             print(f"Figures: {figures}")
     return status
 
 
-def _show_truth(files):
+def _show_truth(files, table):
     """Print what the headers of mock galaxies tell of their truth."""
     from astropy.io import fits
 
@@ -69,6 +68,8 @@ def _show_truth(files):
         except OSError:
             continue
         found = {key: cards[key] for key in cards if TRUTH.fullmatch(key)}
+        if "SPIN1" in found and table is not None:
+            found = {key: found[key] for key in _places(cards, table, len(found))}
         values = ", ".join(f"{key} {value}" for key, value in found.items())
         # Bands of one field have the same galaxies.
         if values and values not in told:
@@ -76,8 +77,22 @@ def _show_truth(files):
             print(f"Truth of {Path(path).name}: {values}")
 
 
+def _places(cards, table, count):
+    """Give the cards of galaxies on a square grid, in the order of the rows."""
+    import math
+
+    from astropy.wcs import WCS
+
+    side = math.isqrt(count)
+    sky = (table[name].to_value("deg") for name in ("ra", "dec"))
+    place = WCS(cards).wcs_world2pix(*sky, 0)
+    sizes = cards["NAXIS1"], cards["NAXIS2"]
+    x, y = ((v * side / n).astype(int) for v, n in zip(place, sizes, strict=True))
+    return [f"SPIN{number}" for number in side * y + x + 1]
+
+
 def _show(output, kind):
-    """Print a table; of many rows for each galaxy the first two."""
+    """Print a table and give it; of many rows for each galaxy the first two."""
     import numpy as np
     from astropy.table import QTable
 
@@ -90,3 +105,4 @@ def _show(output, kind):
     elif "file" in table.colnames:
         table.remove_column("file")
     show(table)
+    return table

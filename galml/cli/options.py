@@ -163,10 +163,13 @@ def lines(text):
     """Give the lines of the file that ``@FILE`` names; None where it names none."""
     if not text.startswith("@"):
         return None
+    from galml.core.exceptions import GalmlError
+    from galml.core.files import local_file
+
     try:
         # Names of files may hold bytes that are no text.
-        content = os.fsdecode(Path(text[1:]).read_bytes())
-    except OSError as error:
+        content = os.fsdecode(Path(local_file(text[1:], "@LIST")).read_bytes())
+    except (OSError, GalmlError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return [line.strip() for line in content.splitlines() if line.strip()]
 

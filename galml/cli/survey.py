@@ -241,5 +241,8 @@ def _told(summary, seconds):
     parts, computed = summary["partitions"], summary["computed"]
     words = [f"{summary['rows']} rows in {parts} partition{'s' * (parts != 1)}"]
     if computed < parts:
-        words.append(f"{parts - computed} of them from before")
-    return ", ".join([*words, f"{summary['failed']} failed", f"{seconds:.1f} s"])
+        words.append(f"{parts - computed} of the partitions from before")
+    words += [f"{summary['failed']} failed", f"{seconds:.1f} s"]
+    if computed == parts:
+        words.append(f"{summary['rows'] / max(seconds, 1e-3):.1f} rows/s")
+    return ", ".join(words)

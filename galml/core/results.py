@@ -25,6 +25,8 @@ __all__ = [
 
 #: Where reasons go, in place of a warning.
 _collector = ContextVar("collector", default=None)
+#: What stands in columns of numbers and of text where there is no answer.
+UNKNOWN = {"f": np.nan, "U": ""}
 
 
 def build_table(
@@ -89,9 +91,10 @@ def build_table(
     lost = _without_number(columns, optional) & (flags & int(Flag.FAILED) == 0)
     flags[lost] |= int(Flag.FAILED)
     for key, column in columns.items():
-        if lost.any() and getattr(column, "dtype", np.dtype(object)).kind == "f":
+        kind = getattr(column, "dtype", np.dtype(object)).kind
+        if lost.any() and kind in UNKNOWN:
             column = column.copy()
-            column[lost] = np.nan
+            column[lost] = UNKNOWN[kind]
         table[key] = column
     table["flags"] = flags
     describe(table, operation)

@@ -1,5 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import io
+import os
 import tracemalloc
 
 import astropy.units as u
@@ -161,3 +162,11 @@ def test_dask_dataframes(galaxies, tmp_path):
         "sample_stars", frame, output=tmp_path / "a", units=units, **options
     )
     assert again["computed"] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+def test_pipes_are_refused(tmp_path):
+    for name in ("pipe.parquet", "pipe.ecsv"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(InputError, match="catalog: got .*, a pipe or device"):
+            open_source(str(tmp_path / name), None)

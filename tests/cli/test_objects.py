@@ -641,6 +641,19 @@ def test_the_demo_tells_the_truth(tmp_path, capsys):
     assert any("STAGE" in one and "CONTAM" in one for one in truths)
 
 
+def test_the_demo_tells_the_truth_in_the_order_of_its_rows(tmp_path, capsys):
+    def main(arguments):
+        return cli.main(arguments) if arguments[0] == "spin" else 0
+
+    assert demo.run(main, tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [one for one in lines if one.startswith("Truth of field")]
+    truth = [float(one.split()[1]) for one in line.partition(": ")[2].split(", ")]
+    found = QTable.read(tmp_path / "spin.ecsv")
+    assert len(truth) == 9
+    assert (np.abs(found["spin"] - truth) < 2 * found["spin_err"]).all()
+
+
 def test_models(monkeypatch, capsys):
     table = QTable({"name": ["the model"], "size": [1] * u.kB})
     monkeypatch.setitem(vars(galml), "list_models", lambda: table)
@@ -665,3 +678,11 @@ def test_answers_stay_where_a_terminal_is_narrow(capsys, monkeypatch):
     assert "ra" not in seen[60][0] and "dec" not in seen[60][0]
     assert {"name", "mass", "flags"} <= set(seen[45][0])
     assert seen[30][0] == ["name", "mass", "flags"] and seen[30][1][-1].endswith("…")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+def test_lists_are_no_pipes(tmp_path, capsys):
+    os.mkfifo(tmp_path / "list")
+    with pytest.raises(SystemExit):
+        run("circularity", f"@{tmp_path}/list")
+    assert "a pipe or device" in capsys.readouterr().err

@@ -225,7 +225,8 @@ def test_failures_are_told(tiles, tmp_path, capsys, monkeypatch):
         told = error.splitlines()[-4:]
         assert told[0].startswith("galml: 2 of 4 rows have no result: ")
         assert told[1].startswith("  row 0: ") and told[2] == "  and 1 more"
-    assert told[3].startswith("galml: 4 rows in 1 partition, 1 of them from before, 2")
+    before = "1 of the partitions from before"
+    assert told[3].startswith(f"galml: 4 rows in 1 partition, {before}, 2 failed")
     assert np.isfinite(catalogs.read(output)["spin"][1:3]).all()
 
 
