@@ -384,16 +384,28 @@ class _Reader:
             return u.doppler_redshift()
         rest, convention = self.rest_value, self.convention
         if unit.is_equivalent(u.Hz):
-            card = meta.get("RESTFRQ", meta.get("RESTFREQ"))
-            rest = float(card) * u.Hz if rest is None and card else rest
+            rest = (
+                _rest_of(meta, ("RESTFRQ", "RESTFREQ"), u.Hz) if rest is None else rest
+            )
             convention = convention or "radio"
         elif unit.is_equivalent(u.m):
-            card = meta.get("RESTWAV")
-            rest = float(card) * u.m if rest is None and card else rest
+            rest = _rest_of(meta, ("RESTWAV",), u.m) if rest is None else rest
             convention = convention or "optical"
         else:
             return []
         return [] if rest is None else doppler(rest, convention)
+
+
+def _rest_of(meta, names, unit):
+    """Give the rest frequency or wavelength of a header, or None."""
+    name = next((name for name in names if meta.get(name)), None)
+    if name is None:
+        return None
+    try:
+        return float(meta[name]) * unit
+    except (TypeError, ValueError) as error:
+        expected = f"a number in {name}, or rest_value="
+        raise InputError("data", repr(meta[name]), expected) from error
 
 
 def _own_dispersion(observation):

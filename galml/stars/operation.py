@@ -7,7 +7,12 @@ import astropy.units as u
 import numpy as np
 import torch
 
-from galml.core.exceptions import InputError, InputUnitError, check_whole
+from galml.core.exceptions import (
+    InputError,
+    InputTypeError,
+    InputUnitError,
+    check_whole,
+)
 from galml.core.flags import Flag
 from galml.core.inference import (
     check_seed,
@@ -506,7 +511,11 @@ def _find_components(components, axes):
     """Name the axes that are wanted, all by default."""
     if components is None:
         return tuple(axes)
-    names = (components,) if isinstance(components, str) else tuple(components)
+    try:
+        names = (components,) if isinstance(components, str) else tuple(components)
+    except TypeError as error:
+        expected = f"names out of {list(axes)}"
+        raise InputTypeError("components", repr(components), expected) from error
     unknown = [name for name in names if name not in axes]
     if unknown or not names or len(set(names)) < len(names):
         raise InputError("components", list(names), f"each once, out of {list(axes)}")

@@ -113,7 +113,9 @@ class Spaxels:
                     self.length(_quantity(value, "center", self.unit), "center")
                     for value in center
                 )
-            except TypeError as error:
+            except (TypeError, ValueError) as error:
+                if isinstance(error, InputError):
+                    raise
                 raise InputTypeError("center", repr(center), "a pair (x, y)") from error
         if not np.isfinite([x, y]).all():
             raise InputError("center", f"({x}, {y})", "finite numbers")

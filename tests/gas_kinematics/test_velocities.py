@@ -312,3 +312,11 @@ def test_maps_without_a_unit_are_redshifts():
     ):
         with pytest.raises(InputUnitError, match="a velocity, or redshifts"):
             galml.circularity(CCDData(values, unit=unit))
+
+
+def test_rest_frequencies_that_are_no_numbers():
+    data = 1e9 + np.arange(36.0).reshape(6, 6)
+    with pytest.raises(
+        InputError, match="data: got 'abc', expected a number in RESTFRQ"
+    ):
+        galml.circularity(CCDData(data, unit=u.Hz, meta={"RESTFRQ": "abc"}))

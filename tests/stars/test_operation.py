@@ -200,8 +200,9 @@ def test_components(galaxies, model):
     assert stars.colnames == ["galaxy_id", "age", "x", "mass", "flags"]
     every = sample(galaxies, 10, model=model)
     assert_array_equal(stars["age"], every["age"])
-    with pytest.raises(InputError, match="components"):
-        sample(galaxies, 10, model=model, components=["w"])
+    for wrong in (["w"], 5):
+        with pytest.raises(InputError, match="components"):
+            sample(galaxies, 10, model=model, components=wrong)
 
 
 def test_bad_galaxy_of_several(galaxies, model):

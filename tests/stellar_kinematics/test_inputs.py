@@ -314,6 +314,7 @@ def test_progress():
         ({"r_eff": 1 * u.pix}, InputError, "5 usable spaxels in the aperture"),
         ({"center": (90, 90)}, InputError, "0 usable spaxels in the aperture"),
         ({"center": 3}, InputTypeError, "center"),
+        ({"center": (1, 2, 3)}, InputTypeError, "center"),
         ({"center": (np.nan, 3)}, InputError, "center"),
         ({"center": SkyCoord(1, 2, unit="deg")}, InputError, "celestial WCS"),
         ({"ellipticity": 1}, InputError, "ellipticity"),
