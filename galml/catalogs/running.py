@@ -22,7 +22,7 @@ from galml.catalogs.sources import open_source
 from galml.catalogs.stages import pixel_stages, row_stages, tile_stages
 from galml.catalogs.tiles import index
 from galml.catalogs.work import close_tiles
-from galml.core.domain import find_object, operations
+from galml.core.domain import find_domain, find_object, operations
 from galml.core.exceptions import GalmlWarning, InputError
 from galml.core.runs import identity, locked
 from galml.cutouts.targets import R_EFF
@@ -164,7 +164,7 @@ def run(
     model = _model(operation, options, accepted)
     if images is not None:
         tiles = images if isinstance(images, QTable) else index(images)
-        cutting = _cutting(model, tiles, size, n_pixels)
+        cutting = _cutting(model, tiles, size, n_pixels, options.get("filter"))
         if operation == "extract_cutouts":
             cutting |= options
     made_from = []
@@ -284,16 +284,21 @@ def _model(operation, options, accepted):
     return galml.load_model(options.get("model", "default"), operation=operation)
 
 
-def _cutting(model, tiles, size, n_pixels):
+def _cutting(model, tiles, size, n_pixels, filter):
     """Give the grid of the cutouts; by default that of what a network is shown."""
     spec = getattr(model, "input_spec", None)
     if size is None:
-        if spec is None or spec.width_unit != "r_eff":
+        if spec is None:
             raise InputError("size", "None", "a side, for images without a fixed one")
-        cells = max(spec.grid)
-        # Wider than the grid where an image is turned before it is shown.
-        n_pixels = int(spec.parameters.get("wide_cells", cells))
-        size = 2 * spec.half_width * n_pixels / cells * R_EFF
+        if spec.width_unit == "r_eff":
+            cells = max(spec.grid)
+            # Wider than the grid where an image is turned before it is shown.
+            n_pixels = int(spec.parameters.get("wide_cells", cells))
+            size = 2 * spec.half_width * n_pixels / cells * R_EFF
+        else:
+            asked = {} if filter is None else {"filter": filter}
+            bands = dict.fromkeys(tiles["band"].tolist())
+            size = find_domain(model, **asked).fixed_width(tuple(bands))
     # Whichever tile comes first where a galaxy is.
     scale = tiles["pixel_scale"][0] if n_pixels is None else None
     return {"size": size, "n_pixels": n_pixels, "pixel_scale": scale}

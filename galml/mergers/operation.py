@@ -378,6 +378,12 @@ class MergerDomain(ImageDomain):
             except (TypeError, ValueError) as error:
                 raise InputError("filter", repr(filter), "a known band") from error
 
+    def fixed_width(self, bands):
+        """Give the side of the square that is seen of images in some bands."""
+        wanted = None if self.filter is None else pivot_wavelengths((self.filter,))[0]
+        _, name = choose_band(bands, pivot_wavelengths(bands), wanted)
+        return 2 * FILTERS[name][0] * u.arcsec
+
     def problem(self, member):
         """Give for each galaxy the error why it cannot be used, or None."""
         images, band, _ = _seen(member, self.filter)

@@ -206,6 +206,19 @@ def test_a_tile_that_was_replaced_is_another_input(survey, tmp_path):
         catalogs.run("spin", catalog, **options)
 
 
+def test_fields_of_a_fixed_width_need_no_size(survey, tmp_path):
+    folder, catalog = survey
+    options = {"images": str(folder / "*.fits"), "seed": 1}
+    options["output"] = tmp_path / "own"
+    catalogs.run("merger", catalog["ra", "dec"][:4], **options)
+    options |= {"output": tmp_path / "same", "size": 50.688 * u.arcsec}
+    catalogs.run("merger", catalog["ra", "dec"][:4], **options)
+    found, expected = (catalogs.read(tmp_path / name) for name in ("own", "same"))
+    name = "merger_probability"
+    assert np.isfinite(found[name]).all()
+    np.testing.assert_array_equal(found[name], expected[name])
+
+
 def test_refusals(galaxies, tmp_path):
     from galml.core.runs import locked
 
