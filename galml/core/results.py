@@ -119,14 +119,12 @@ def build_table(
 
 
 def _without_number(columns, optional):
-    """Find rows where something is no number that a result has to have."""
+    """Find rows where something is NaN that a result has to have."""
     lost = np.array(False)
     for key, column in columns.items():
         values = np.asarray(getattr(column, "value", column))
         if values.dtype.kind == "f" and not (key.endswith("_err") or key in optional):
-            # Minus infinity is a logarithm of zero.
-            unknown = np.isnan(values) | np.isposinf(values)
-            lost = lost | unknown.any(axis=tuple(range(1, values.ndim)))
+            lost = lost | np.isnan(values).any(axis=tuple(range(1, values.ndim)))
     return lost
 
 

@@ -58,7 +58,6 @@ def test_columns_in_order():
         [1.0, np.nan, np.nan],
         [1.0, np.nan, np.nan] * u.deg,
         np.array([[1, 2], [np.nan, 2], [3, np.nan]], dtype=np.float32),
-        [1.0, np.nan, np.inf],
     ],
 )
 def test_what_is_no_number_has_failed(column):
