@@ -32,7 +32,7 @@ __all__ = ["run"]
 
 #: Rows from which on the processors of this machine share the work.
 SMALL = 20_000
-#: Operations that look at all galaxies of a table, and not at one after the other.
+#: Operations that look at all galaxies of a table together, or give no table.
 OF_TABLES = ("reconstruct", "outliers", "similar", "classify", "project")
 
 
@@ -255,8 +255,12 @@ def _check(operation, options, partition_size):
 def _check_rows(options, length):
     """Raise where there is a value for each galaxy: rows have another order here."""
     for name, value in options.items():
-        sized = isinstance(value, list | np.ndarray) and np.ndim(value)
-        if sized and len(value) == length and length > 1:
+        sized = isinstance(value, list) or isinstance(value, np.ndarray) and value.ndim
+        if not sized or len(value) != length or length == 1:
+            continue
+        # Names are those of bands or of columns, and widths of one axis those of bands.
+        named = all(isinstance(one, str) for one in value)
+        if not named and (name != "psf_fwhm" or np.ndim(value[0])):
             expected = "one value for all, or a column of the catalog"
             raise InputError(name, f"{length} values, one for each galaxy", expected)
 
@@ -288,17 +292,17 @@ def _cutting(model, tiles, size, n_pixels, filter):
     """Give the grid of the cutouts; by default that of what a network is shown."""
     spec = getattr(model, "input_spec", None)
     if size is None:
-        if spec is None:
-            raise InputError("size", "None", "a side, for images without a fixed one")
-        if spec.width_unit == "r_eff":
+        if spec is not None and spec.width_unit == "r_eff":
             cells = max(spec.grid)
             # Wider than the grid where an image is turned before it is shown.
             n_pixels = int(spec.parameters.get("wide_cells", cells))
             size = 2 * spec.half_width * n_pixels / cells * R_EFF
-        else:
+        elif spec is not None and spec.width_unit == "field":
             asked = {} if filter is None else {"filter": filter}
             bands = dict.fromkeys(tiles["band"].tolist())
             size = find_domain(model, **asked).fixed_width(tuple(bands))
+        else:
+            raise InputError("size", "None", "a side, for images without a fixed one")
     # Whichever tile comes first where a galaxy is.
     scale = tiles["pixel_scale"][0] if n_pixels is None else None
     return {"size": size, "n_pixels": n_pixels, "pixel_scale": scale}

@@ -80,9 +80,9 @@ def index(files, *, hdu=None, unit=None):
     >>> str(tiles["band"][0]), round(float(tiles["pixel_scale"][0].value), 2)
     ('r', 0.36)
     """
-    rows, problems = [], []
+    rows, problems, asked, found_in = [], [], _paths(files), set()
     with OpenFiles() as opened:
-        for band, path in _paths(files):
+        for band, path in asked:
             try:
                 images = path if band is None else {band: path}
                 (found,) = open_images(images, opened, unit=unit, hdu=hdu)
@@ -94,14 +94,14 @@ def index(files, *, hdu=None, unit=None):
             scale = native_scale(tile)
             own = tile.unit.to_string(), scale.to_value(u.arcsec), corners
             rows.append((path, found.name, *own))
+            found_in.add(band)
     if not rows:
         told = problems[0] if problems else "no file"
         raise InputError("files", told, "FITS images that can be read")
-    bands = list(dict.fromkeys(row[1] for row in rows))
-    if isinstance(files, Mapping) and len(bands) < len(files):
-        missing = ", ".join(
-            str(band) for band in files if str(band).strip() not in bands
-        )
+    missing = ", ".join(
+        dict.fromkeys(band for band, _ in asked if band not in found_in)
+    )
+    if missing:
         told = f"no image in {missing} that can be read ({problems[0]})"
         raise InputError("files", told, "images in each band")
     if problems:
@@ -111,6 +111,7 @@ def index(files, *, hdu=None, unit=None):
             GalmlWarning,
             stacklevel=2,
         )
+    bands = list(dict.fromkeys(row[1] for row in rows))
     rows.sort(key=lambda row: bands.index(row[1]))
     paths, names, units, scales, corners = zip(*rows, strict=True)
     corners = np.array(corners)

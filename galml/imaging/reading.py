@@ -302,8 +302,8 @@ def find_problems(images, reference=REFERENCE, *, sizes=True):
     Returns
     -------
     list of galml.core.InputError or None
-        One for each galaxy: too few pixels are known, all have one value, or the
-        radius is too small; or what went wrong before.
+        One for each galaxy: too few pixels are known, all have one value, these have no
+        size, or the radius is too small; or what went wrong before.
     """
     errors = [None] * len(images) if images.errors is None else list(images.errors)
     band = images.values[:, nearest_band(images.wavelengths, reference)]

@@ -219,6 +219,24 @@ def test_fields_of_a_fixed_width_need_no_size(survey, tmp_path):
     np.testing.assert_array_equal(found[name], expected[name])
 
 
+def test_other_networks_need_a_size(survey, tmp_path):
+    folder, catalog = survey
+    options = {"images": str(folder / "*.fits"), "output": tmp_path / "out"}
+    with pytest.raises(InputError, match="size: got None"):
+        catalogs.run("circularity", catalog["ra", "dec"], **options)
+
+
+def test_widths_are_those_of_bands_or_columns(survey, tmp_path):
+    folder, catalog = survey
+    options = {"images": str(folder / "*.fits"), "seed": 1}
+    widths = [[1.2], [1.3]] * u.arcsec
+    with pytest.raises(InputError, match="psf_fwhm: got .*, one for each galaxy"):
+        catalogs.run("spin", catalog[:2], output=tmp_path, psf_fwhm=widths, **options)
+    options |= {"bands": ["r"], "psf_fwhm": [1.2] * u.arcsec}
+    catalogs.run("spin", catalog[:2], output=tmp_path / "out", **options)
+    assert np.isfinite(catalogs.read(tmp_path / "out")["spin"]).all()
+
+
 def test_refusals(galaxies, tmp_path):
     from galml.core.runs import locked
 
@@ -227,8 +245,13 @@ def test_refusals(galaxies, tmp_path):
     with pytest.raises(InputError, match="operation: got 'similar'"):
         catalogs.run("similar", galaxies, output=tmp_path / "out", query=0)
     each = np.full(len(galaxies), 5)
-    with pytest.raises(InputError, match="n: got .* or a column of the catalog"):
-        catalogs.run("sample_stars", galaxies, output=tmp_path / "out", n=each)
+    for values in (each, each.tolist()):
+        with pytest.raises(InputError, match="n: got .* or a column of the catalog"):
+            catalogs.run("sample_stars", galaxies, output=tmp_path / "out", n=values)
+    names = ["x", "y", "z", "v_x", "v_y", "v_z", "age", "fe_h"][: len(galaxies)]
+    named = tmp_path / "named"
+    catalogs.run("sample_stars", galaxies, output=named, n=5, components=names)
+    assert set(names) <= set(catalogs.read(named).colnames)
     with pytest.raises(InputError, match="radius"):
         catalogs.run("sample_stars", galaxies, output=tmp_path / "out", radius=3)
     with locked(tmp_path / "out"), pytest.raises(FileError, match="another run"):
