@@ -68,13 +68,15 @@ def _show_truth(files, table):
         except OSError:
             continue
         found = {key: cards[key] for key in cards if TRUTH.fullmatch(key)}
-        if "SPIN1" in found and table is not None:
+        by_row = "SPIN1" in found and table is not None
+        if by_row:
             found = {key: found[key] for key in _places(cards, table, len(found))}
         values = ", ".join(f"{key} {value}" for key, value in found.items())
         # Bands of one field have the same galaxies.
         if values and values not in told:
             told.add(values)
-            print(f"Truth of {Path(path).name}: {values}")
+            order = ", row by row" if by_row else ""
+            print(f"Truth of {Path(path).name}{order}: {values}")
 
 
 def _places(cards, table, count):
