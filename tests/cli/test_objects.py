@@ -588,13 +588,6 @@ def test_demo(operation, plots, files, tmp_path, monkeypatch, capsys):
         assert {f.stem for f in (folder / "stars").iterdir()} == {"dwarf", "spiral"}
 
 
-def test_models(monkeypatch, capsys):
-    table = QTable({"name": ["the model"], "size": [1] * u.kB})
-    monkeypatch.setitem(vars(galml), "list_models", lambda: table)
-    assert run("models") == 0
-    assert "the model" in capsys.readouterr().out
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
 def test_lists_are_no_pipes(tmp_path, capsys):
     os.mkfifo(tmp_path / "list")

@@ -6,6 +6,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import QTable
 
+import galml
 from galml import cli
 from galml.cli import demo
 from galml.cli import output as outputs
@@ -95,3 +96,10 @@ def test_the_demo_tells_the_truth_in_the_order_of_its_rows(tmp_path, capsys):
     found = QTable.read(tmp_path / "spin.ecsv")
     assert len(truth) == 9
     assert (np.abs(found["spin"] - truth) < 2 * found["spin_err"]).all()
+
+
+def test_models(monkeypatch, capsys):
+    table = QTable({"name": ["the model"], "size": [1] * u.kB})
+    monkeypatch.setitem(vars(galml), "list_models", lambda: table)
+    assert cli.main(["models"]) == 0
+    assert "the model" in capsys.readouterr().out
