@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """FITS files and HDUs read as `~astropy.nddata.NDData`, with their partners."""
 
+import bz2
+import gzip
+import lzma
 import math
 import os
 import re
@@ -22,6 +25,7 @@ from astropy.utils.data import download_file
 from astropy.wcs import WCS
 
 from galml.core.exceptions import (
+    FileError,
     GalmlError,
     InputError,
     InputTypeError,
@@ -32,6 +36,7 @@ from galml.core.geometry import ANY_REST, choose_channels
 
 __all__ = [
     "IMAGE_HDUS",
+    "PACKED",
     "UNCERTAINTIES",
     "check_size",
     "file_stem",
@@ -53,6 +58,13 @@ __all__ = [
 MOST_PIXELS = 400_000_000
 #: Most bytes of an HDU that is unpacked: those of as many pixels.
 MOST_BYTES = 8 * MOST_PIXELS
+
+#: How files begin that are compressed as a whole, and what unpacks them.
+PACKED = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+}
 
 IMAGE_HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 
@@ -260,18 +272,43 @@ def open_fits(path, argument, **options):
     OSError
         When the file is not there.
     """
-    hdus = fits.open(local_file(path, argument), **options)
+    path = os.path.expanduser(local_file(path, argument))
+    file = path
+    with open(path, "rb") as content:
+        start = content.read(max(map(len, PACKED)))
+    for magic, kind in PACKED.items():
+        if start.startswith(magic):
+            file = type(kind.__name__, (_Judged, kind), {})(path)
     try:
-        if is_packed(hdus[0]):
-            # To read the header of an HDU unpacks those before it.
-            for hdu in hdus:
-                if hdu.size > MOST_BYTES:
-                    got = f"{hdu.size} bytes in HDU {hdu.name!r} of a compressed file"
-                    raise InputError(argument, got, f"at most {MOST_BYTES}")
-    except BaseException:
-        hdus.close()
+        hdus = fits.open(file, **options)
+        if file is not path:
+            # To count them is to read the headers of all.
+            len(hdus)
+    except BaseException as error:
+        if file is not path:
+            file.close()
+        if isinstance(error, _TooLarge):
+            got = f"{error} bytes in an HDU of the compressed file {path}"
+            raise InputError(argument, got, f"at most {MOST_BYTES}") from None
         raise
     return hdus
+
+
+class _TooLarge(Exception):
+    """Data of a compressed file are too large; not an error that astropy warns of."""
+
+
+class _Judged:
+    """A compressed file of which no more is skipped than what may be unpacked."""
+
+    _reached = 0
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        if whence == os.SEEK_SET:
+            self._reached = max(self._reached, self.tell())
+            if offset - self._reached > MOST_BYTES:
+                raise _TooLarge(offset - self._reached)
+        return super().seek(offset, whence)
 
 
 def is_packed(hdu):
@@ -314,13 +351,14 @@ def check_size(shape, argument):
 @contextmanager
 def readable(argument, what, expected="a FITS image"):
     """Turn whatever damaged files make their readers raise into an InputError."""
-    passed = (GalmlError, PermissionError, IsADirectoryError)
     try:
         yield
     except FileNotFoundError as error:
         raise MissingFileError(argument, what, "a file that is there") from error
-    except (*passed, MemoryError, ImportError):
+    except (GalmlError, MemoryError, ImportError):
         raise
+    except (PermissionError, IsADirectoryError) as error:
+        raise FileError(argument, f"{what} ({error.strerror})", expected) from error
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(

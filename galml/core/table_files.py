@@ -1,9 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Files of tables, whose sizes are judged before they are read."""
 
-import bz2
-import gzip
-import lzma
 import mmap
 import os
 import re
@@ -16,6 +13,7 @@ from galml.core.exceptions import InputError
 from galml.core.files import (
     MOST_BYTES,
     MOST_PIXELS,
+    PACKED,
     local_file,
     open_fits,
     readable,
@@ -23,8 +21,6 @@ from galml.core.files import (
 
 __all__ = ["read_table"]
 
-# How files begin that are compressed as a whole, and what unpacks them.
-_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 # Bytes that are unpacked at a time.
 _PIECE = 2**20
 _FITS_SUFFIX = r"\.(fits?|fts)(\.(gz|bz2|xz|fz|z))?$"
@@ -82,7 +78,7 @@ def _check_table_size(path, argument):
         values = _values_in_hdf5(path)
     elif start.startswith(b"#ASDF"):
         packed = _bytes_in_asdf(path)
-    for magic, unpack in _PACKED.items():
+    for magic, unpack in PACKED.items():
         if start.startswith(magic):
             packed = _bytes_unpacked(path, unpack)
     if values > MOST_PIXELS:
