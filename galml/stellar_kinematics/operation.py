@@ -26,6 +26,8 @@ __all__ = ["Galaxy", "SpaxelDomain", "lambda_r", "measure", "select_spaxels"]
 RADII = ("circular", "elliptical")
 #: Fewer spaxels are not measured, or flagged.
 MIN_SPAXELS, FEW_SPAXELS = 10, 30
+#: Faster, in km/s, is nothing that a redshift stands for.
+FASTEST = 1e9
 #: Less of the aperture covered by spaxels is flagged (Graham et al. 2018).
 MIN_COVERAGE = 0.85
 #: Velocities that follow one sense of rotation less than that are not regular.
@@ -71,7 +73,8 @@ def lambda_r(
         path; or a sequence of these. Or a table with a row per spaxel, or its file,
         with columns ``x`` and ``y`` (to the right and up, in pixels or angles),
         ``flux``, ``velocity``, ``dispersion`` and their errors ``flux_err`` and so on,
-        where known; or a sequence of such tables.
+        where known; or a sequence of such tables. Or `~galml.gas_kinematics.Moments`,
+        the three maps of a galaxy, or a sequence of them.
     velocity, dispersion : object
         Maps of the mean velocity and of the velocity dispersion of the stars,
         corrected for the instrument's; as many as of ``flux``.
@@ -442,6 +445,11 @@ def select_spaxels(
     inside = ellipse.contains(semi_major)
     inner = spaxels.select(inside)
     _check_count(inner, "in the aperture")
+    for name in ("velocity", "dispersion"):
+        fastest = np.abs(getattr(inner, name)).max()
+        if fastest > FASTEST:
+            got = f"values up to {fastest:.3g} km/s"
+            raise InputError(name, got, f"at most {FASTEST:.3g} km/s")
     if np.ptp(inner.x) == np.ptp(inner.y) == 0:
         raise InputError("flux", "spaxels at one place", "spaxels at many places")
     x, y = inner.x - ellipse.center[0], inner.y - ellipse.center[1]

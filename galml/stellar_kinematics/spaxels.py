@@ -145,7 +145,7 @@ class Maps(NamedTuple):
 
 
 class TableOfSpaxels(NamedTuple):
-    """A table of spaxels, or its file."""
+    """A table of spaxels, its file, or maps of one galaxy that stand together."""
 
     table: object
 
@@ -197,20 +197,35 @@ def read_spaxels(flux, velocity, dispersion, *, unit=None, hdu=None):
 
 
 def _read_tables(tables, unit, hdu):
-    """Read one table of spaxels, or one for each galaxy."""
-    is_single = isinstance(tables, Table | str | os.PathLike)
+    """Read one table of spaxels or moments, or one for each galaxy."""
+    is_single = isinstance(tables, Table | str | os.PathLike) or _are_moments(tables)
     numbers = isinstance(tables, np.ndarray) and tables.dtype.kind not in "OSU"
     if numbers or not (is_single or isinstance(tables, Iterable)):
         raise InputTypeError("flux", f"a {type(tables).__name__}", TABLE_OR_MAPS)
     tables = [tables] if is_single else tables
     galaxies = convert_each(
         map(TableOfSpaxels, tables),
-        lambda index, member: _from_table(member.table, unit, hdu),
+        lambda index, member: _from_one(member.table, unit, hdu),
         is_single=is_single,
     )
     return Source(
         is_single, len(tables) if hasattr(tables, "__len__") else None, galaxies
     )
+
+
+def _are_moments(maps):
+    """Recognize `galml.gas_kinematics.Moments`, which also are a sequence of maps."""
+    return all(hasattr(maps, name) for name in ("moment0", "velocity", "dispersion"))
+
+
+def _from_one(one, unit, hdu):
+    """Make a list of spaxels from all that there is of a galaxy."""
+    if not _are_moments(one):
+        return _from_table(one, unit, hdu)
+    maps = Maps(one.moment0, one.velocity, one.dispersion)
+    units = (u.dimensionless_unscaled, unit, unit)
+    found = zip(maps, MAPS, units, strict=True)
+    return _from_maps(Maps(*(read(m, argument=a, unit=own) for m, a, own in found)))
 
 
 def _quantity(value, argument, unit):

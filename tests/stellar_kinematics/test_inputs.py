@@ -16,6 +16,7 @@ from galml.core import (
     InputUnitError,
     decode_flags,
 )
+from galml.gas_kinematics import Moments
 from galml.stellar_kinematics import correct_seeing, lambda_r
 
 KMS = u.km / u.s
@@ -277,6 +278,23 @@ def test_tables_that_cannot_be_measured_end_no_batch():
     assert np.isnan(table["lambda_r"]).tolist() == [False, True, True, True]
 
 
+def test_velocities_whose_squares_are_no_numbers():
+    """Beside a sum that overflows, all rotation would seem to be none."""
+    with pytest.warns(GalmlWarning, match="1 of 2 rows .*velocity: got values up to"):
+        rows = lambda_r([FLUX] * 2, [VELOCITY, 1e160 * VELOCITY], [DISPERSION] * 2)
+    assert (rows["flags"] & int(Flag.FAILED)).tolist() == [0, int(Flag.FAILED)]
+    assert np.isnan(rows["lambda_r"][1]) and np.isnan(rows["v_over_sigma"][1])
+
+
+def test_moments_are_one_galaxy():
+    """They are a tuple, too, of maps that are no tables."""
+    maps = Moments(*(CCDData(u.Quantity(m), meta={"OBJECT": "NGC 2"}) for m in MAPS))
+    one, two = (lambda_r(given, r_eff=7 * u.pix) for given in (maps, [maps, maps]))
+    assert (len(one), len(two)) == (1, 2) and one["name"] == "NGC 2"
+    assert one["lambda_r"] == EXPECTED["lambda_r"]
+    assert (two["lambda_r"] == EXPECTED["lambda_r"]).all()
+
+
 def test_many_tables():
     damaged = table_of()
     damaged.remove_column("y")
@@ -363,6 +381,8 @@ def test_options_that_cannot_be_used(options, error, message):
         ((-FLUX, VELOCITY, DISPERSION), InputError, "0 usable spaxels in the map"),
         ((table_of()["x", "y", "flux"], None, None), InputError, "columns"),
         ((table_of(3 * u.kg), None, None), InputUnitError, "x"),
+        ((FLUX, 1e160 * VELOCITY, DISPERSION), InputError, "velocity: .* 1.18e.162"),
+        ((FLUX, VELOCITY, 1e300 * DISPERSION), InputError, "dispersion: .* at most"),
     ],
 )
 def test_maps_that_cannot_be_used(maps, error, message):
