@@ -52,6 +52,8 @@ __all__ = [
     "read_fits",
     "read_hdu",
     "readable",
+    "writable",
+    "write_at_once",
 ]
 
 #: Most pixels that are read at once: 20 000 a side.
@@ -350,20 +352,56 @@ def check_size(shape, argument):
 
 @contextmanager
 def readable(argument, what, expected="a FITS image"):
-    """Turn whatever damaged files make their readers raise into an InputError."""
+    """Turn whatever damaged files make their readers raise into an InputError.
+
+    What the system raises becomes a FileError.
+    """
     try:
         yield
     except FileNotFoundError as error:
         raise MissingFileError(argument, what, "a file that is there") from error
     except (GalmlError, MemoryError, ImportError):
         raise
-    except (PermissionError, IsADirectoryError) as error:
-        raise FileError(argument, f"{what} ({error.strerror})", expected) from error
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(
-            argument, f"{what}, which cannot be read ({reason})", expected
-        ) from error
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        got = f"{what}, which cannot be read ({reason or type(error).__name__})"
+        kind = FileError if isinstance(error, OSError) else InputError
+        raise kind(argument, got, expected) from error
+
+
+@contextmanager
+def writable(path):
+    """Turn what systems raise, where a file cannot be written, into a FileError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        got = f"{path}, which cannot be written ({reason})"
+        raise FileError("path", got, "a place for a file") from error
+
+
+def write_at_once(path, content):
+    """Write a file, or replace it, in one step: it is there whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    content : bytes
+        What is written.
+
+    Raises
+    ------
+    galml.core.FileError
+        Where it cannot be written.
+    """
+    part = Path(f"{os.fspath(path)}.part")
+    with writable(path):
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def read_fits(path, **options):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch.overrides import TorchFunctionMode
 
 import galml
@@ -24,6 +24,7 @@ from galml.core.exceptions import (
     ModelError,
     WeightsError,
 )
+from galml.core.files import readable, write_at_once
 
 __all__ = ["GalaxyModel", "InputSpec", "OwnRandomNumbers", "published_network"]
 
@@ -225,7 +226,7 @@ class GalaxyModel:
         Raises
         ------
         galml.core.FileError
-            If the file exists and ``overwrite`` is False.
+            If the file exists and ``overwrite`` is False, or cannot be written.
         galml.core.exceptions.ModelError
             If a weight is not finite, or not in float16.
         """
@@ -245,9 +246,7 @@ class GalaxyModel:
             **self._hashed(),
             "sha256": _sha256(self._hashed(), tensors),
         }
-        part = f"{os.fspath(path)}.part"
-        save_file(tensors, part, metadata={METADATA_KEY: json.dumps(content)})
-        os.replace(part, path)
+        write_at_once(path, save(tensors, {METADATA_KEY: json.dumps(content)}))
 
     @classmethod
     def load(cls, path, *, operation=None, network=None):
@@ -326,12 +325,14 @@ def _read(path):
     """Read and verify a file: name, description, tensors and hash."""
     if not os.path.isfile(path):
         raise MissingFileError("path", str(path), "a file that is there")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise WeightsError(f"{path}: truncated, or no safetensors file") from error
+    with readable("path", str(path), "a model of galml"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                keys = file.keys()
+                tensors = {key: file.get_tensor(key) for key in keys}
+        except SafetensorError as error:
+            raise WeightsError(f"{path}: truncated, or no safetensors file") from error
     if METADATA_KEY not in metadata:
         raise WeightsError(f"{path}: a safetensors file, but not a model of galml")
     try:
@@ -383,8 +384,8 @@ def published_network(path, make, load, name):
         If there is no file to open.
     """
     path = os.fspath(path)
-    with open(path, "rb") as file:
-        content = file.read()
+    with readable("path", path, f"the published {name}"):
+        content = Path(path).read_bytes()
     with OwnRandomNumbers():  # initial weights are random
         network = make()
     try:

@@ -15,10 +15,11 @@ import astropy.units as u
 import torch
 from astropy.table import QTable
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tqdm import tqdm
 
 from galml.core.exceptions import InputError, ModelError, WeightsError, check_whole
+from galml.core.files import write_at_once
 from galml.core.inference import resolve_device, to_device
 from galml.physics import stable_seed
 
@@ -232,9 +233,7 @@ def save_checkpoint(path, config, network, optimizer, state):
         "stopped": state.stopped,
     }
     text = json.dumps(metadata, default=float)
-    part = f"{os.fspath(path)}.part"
-    save_file(copy_tensors(tensors), part, metadata={METADATA_KEY: text})
-    os.replace(part, path)
+    write_at_once(path, save(copy_tensors(tensors), {METADATA_KEY: text}))
 
 
 def load_checkpoint(path, config, network, optimizer):

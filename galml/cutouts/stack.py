@@ -277,8 +277,8 @@ class CutoutStack:
 
         Raises
         ------
-        OSError
-            When the file is there and ``overwrite`` is false.
+        galml.core.FileError
+            When the file is there and ``overwrite`` is false, or cannot be written.
         galml.core.InputError
             For metadata or a WCS that cannot be written.
 
@@ -307,10 +307,10 @@ class CutoutStack:
 
         Raises
         ------
-        OSError
+        galml.core.FileError
             When the file is not there or is no FITS file.
         galml.core.InputError
-            When the file holds something else.
+            When the file is damaged, or holds something else.
         """
         from galml.cutouts.stack_files import read_stack
 

@@ -18,6 +18,7 @@ from astropy.wcs import WCS
 
 import galml
 from galml.core.exceptions import InputError
+from galml.core.files import open_fits, readable, writable
 
 __all__ = ["read_stack", "write_stack"]
 
@@ -47,12 +48,13 @@ def write_stack(stack, path, *, overwrite=False):
         hdus.append(_table_hdu(_meta_table(stack.meta), "META"))
     if stack.catalog is not None:
         hdus.append(_table_hdu(stack.catalog, "CATALOG"))
-    fits.HDUList(hdus).writeto(path, overwrite=overwrite)
+    with writable(path):
+        fits.HDUList(hdus).writeto(path, overwrite=overwrite)
 
 
 def read_stack(kind, path):
     """Read a stack of a class, see `CutoutStack.read`."""
-    with fits.open(path, memmap=False) as hdus:
+    with readable("path", str(path), "a CutoutStack"), _opened(path) as hdus:
         if not {"DATA", "CUTOUTS"} <= {hdu.name for hdu in hdus}:
             raise InputError("path", "another kind of FITS file", "a CutoutStack")
         header, cutouts = hdus[0].header, _table(hdus, "CUTOUTS")
@@ -71,6 +73,13 @@ def read_stack(kind, path):
             flags=cutouts["flags"],
             meta=_read_meta(hdus),
         )
+
+
+def _opened(path):
+    """Open a FITS file, by its path or as a file object."""
+    if hasattr(path, "read"):
+        return fits.open(path, memmap=False)
+    return open_fits(path, "path", memmap=False)
 
 
 def _meta_table(meta):

@@ -11,7 +11,7 @@ from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.wcs import WCS
 
 from galml.core import InputError, InputTypeError, InputUnitError, inputs
-from galml.core.exceptions import MissingFileError
+from galml.core.exceptions import FileError, MissingFileError
 from galml.core.inputs import Failure, Observation, stream
 
 KMS = u.km / u.s
@@ -200,7 +200,7 @@ def test_a_bad_member_is_a_failure(tmp_path):
     assert all(isinstance(failure, Failure) for failure in failures)
     assert [type(failure.error) for failure in failures] == [
         MissingFileError,
-        InputError,
+        FileError,
         InputUnitError,
         InputTypeError,
         InputTypeError,

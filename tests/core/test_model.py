@@ -120,6 +120,13 @@ def test_half_precision_on_disk(tmp_path, path):
     assert path.stat().st_size > half.stat().st_size
 
 
+def test_files_that_cannot_be_written(tmp_path):
+    for path in (tmp_path / "nowhere" / "model", tmp_path):
+        with pytest.raises(FileError, match="path: got .* cannot be written"):
+            make_model().save(path, overwrite=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_sha256_covers_everything():
     model = make_model()
     assert re.fullmatch("[0-9a-f]{64}", model.sha256)

@@ -6,7 +6,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import FileError, InputError, MissingFileError
 from galml.cutouts import CutoutStack
 
 
@@ -75,6 +75,29 @@ def test_written_file_is_readable_by_others(tmp_path, make_stack):
         stack.write(tmp_path / "stack.fits")
     stack[:1].write(tmp_path / "stack.fits", overwrite=True)
     assert len(CutoutStack.read(tmp_path / "stack.fits")) == 1
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path, make_stack):
+    path, stack = tmp_path / "stack.fits", make_stack()
+    with pytest.raises(MissingFileError, match="path: got .*stack.fits"):
+        CutoutStack.read(path)
+    with pytest.raises(FileError, match="Is a directory"):
+        CutoutStack.read(tmp_path)
+    stack.write(path)
+    content = path.read_bytes()
+    path.write_bytes(b"hello")
+    with pytest.raises(FileError, match="cannot be read"):
+        CutoutStack.read(path)
+    path.write_bytes(content.replace(b"TFIELDS ", b"TFIELDS?"))
+    with pytest.raises(InputError, match="cannot be read"):
+        CutoutStack.read(path)
+    for place in (tmp_path / "nowhere" / "stack.fits", tmp_path):
+        with pytest.raises(FileError, match="path: got .* cannot be written"):
+            stack.write(place, overwrite=True)
+    with open(path, "wb") as file:
+        stack.write(file)
+    with open(path, "rb") as file:
+        assert len(CutoutStack.read(file)) == len(stack)
 
 
 def test_read_refuses_other_files(tmp_path):
