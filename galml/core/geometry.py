@@ -10,7 +10,7 @@ Axes are counted as NumPy does; every WCS of the astropy shared interface (APE 1
 is understood. Nothing given is changed.
 """
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from numbers import Real
 
 import astropy.units as u
@@ -37,6 +37,7 @@ __all__ = [
     "sky_angle",
     "sky_positions",
     "spectral_axis",
+    "usable_wcs",
     "wrap_angle",
 ]
 
@@ -163,6 +164,17 @@ def celestial(wcs):
     return _select(wcs, sky, "wcs") if len(sky) == 2 else None
 
 
+@contextmanager
+def usable_wcs(argument):
+    """Turn whatever a WCS raises that makes no sense into an InputError."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        got = f"a WCS that cannot be used ({reason})"
+        raise InputError(argument, got, "a WCS that leads to the sky") from error
+
+
 def arrange(wcs, shape, ndim, argument):
     """Decide which axes of an array stay, and in which order.
 
@@ -188,12 +200,8 @@ def arrange(wcs, shape, ndim, argument):
     wcs : `~astropy.wcs.WCS`, other APE 14 WCS or None
         The WCS of what is left.
     """
-    try:
+    with usable_wcs(argument):
         roles(wcs)
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        got = f"a WCS that cannot be used ({reason})"
-        raise InputError(argument, got, "a WCS that leads to the sky") from error
     size = len(shape)
     given = 0 if wcs is None else _low_level(wcs).pixel_n_dim
     if given > size:
@@ -211,6 +219,10 @@ def arrange(wcs, shape, ndim, argument):
         axes.sort(key=lambda axis: kinds[axis] != "spectral")
     if wcs is not None:
         wcs = _select(wcs, [a - leading for a in axes if a >= leading], argument)
+    if isinstance(wcs, WCS):
+        # Of the axes that are left out, the numbers may be any.
+        with usable_wcs(argument):
+            wcs.wcs.set()
     return tuple(axes), wcs
 
 
@@ -557,14 +569,18 @@ def _local_matrix(wcs, position):
     first = 0 if kinds[0] in ("lon", "ra") else 1
     units = _units(low)
     lon, lat = (np.radians(units[i].to(u.deg, world[i])) for i in (first, 1 - first))
-    turn = lon - lon[0]
-    depth = np.sin(lat[0]) * np.sin(lat) + np.cos(lat[0]) * np.cos(lat) * np.cos(turn)
-    east = np.cos(lat) * np.sin(turn) / depth
-    # cos(lat0) sin(lat) - sin(lat0) cos(lat) cos(turn), without its cancellation.
-    north = np.sin(lat - lat[0]) + 2.0 * np.sin(lat[0]) * np.cos(lat) * (
-        np.sin(turn / 2.0) ** 2
-    )
-    plane = np.stack([east, north / depth])
+    # A WCS that leads far beyond the sky has no directions: they are NaN.
+    with np.errstate(all="ignore"):
+        turn = lon - lon[0]
+        depth = np.sin(lat[0]) * np.sin(lat) + np.cos(lat[0]) * np.cos(lat) * np.cos(
+            turn
+        )
+        east = np.cos(lat) * np.sin(turn) / depth
+        # cos(lat0) sin(lat) - sin(lat0) cos(lat) cos(turn), without its cancellation.
+        north = np.sin(lat - lat[0]) + 2.0 * np.sin(lat[0]) * np.cos(lat) * (
+            np.sin(turn / 2.0) ** 2
+        )
+        plane = np.stack([east, north / depth])
     return np.stack([plane[:, 1] - plane[:, 2], plane[:, 3] - plane[:, 4]], axis=1)
 
 

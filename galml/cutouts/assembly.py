@@ -9,6 +9,7 @@ import numpy as np
 import galml
 from galml.core.exceptions import InputError
 from galml.core.flags import Flag
+from galml.core.results import reason_of
 from galml.cutouts import targets
 from galml.cutouts.layout import (
     Layout,
@@ -444,7 +445,8 @@ class Chunk:
                 scratch[:] = 0.0
             try:
                 nonfinite, peak = tile.read(int(x), int(y), values[k], scratch, good[k])
-            except (InputError, OSError):
+            except (InputError, OSError) as error:
+                tile.problems.add(reason_of(error))
                 self._unreadable.add(row)
                 continue
             if scratch is not None:
@@ -560,6 +562,13 @@ class Chunk:
         `~galml.cutouts.CutoutStack`
         """
         job = self.job
+        for row in self._unreadable:
+            # Without a band, or a part of the galaxy, others would mislead.
+            blank = np.isnan(self.values[row]).mean(axis=(1, 2))
+            if (blank > _MASKED).any():
+                self.values[row] = np.nan
+                if self.std is not None:
+                    self.std[row] = np.nan
         mask = np.isnan(self.values)
         counts = np.count_nonzero(mask, axis=(1, 2, 3))
         fraction = counts / np.prod(mask.shape[1:])

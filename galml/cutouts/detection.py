@@ -16,7 +16,7 @@ from galml.core.geometry import arrange, celestial, pixel_scale, sky_angle
 from galml.core.inputs import read
 from galml.core.results import build_table
 from galml.cutouts.allsky import is_hips
-from galml.cutouts.images import OpenFiles, open_image
+from galml.cutouts.images import OpenFiles, check_sky, open_image
 from galml.cutouts.psf import SIGMA, in_pixels
 from galml.cutouts.shapes import APERTURE, measure
 
@@ -152,6 +152,8 @@ def detect(
         shape = tuple(data.data.shape)
         axes, wcs = arrange(data.wcs, shape, 2, "image")
         wcs = celestial(wcs) if len(axes) == 2 else None
+        if wcs is not None:
+            check_sky(wcs, shape, "image")
         width = None
         if psf_fwhm is not None:
             center = [(shape[axis] - 1) / 2 for axis in axes[::-1]]

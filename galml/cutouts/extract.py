@@ -130,11 +130,11 @@ def extract_cutouts(
     `galml.cutouts.CutoutStack`
         One entry for each row of the catalog, in the same order, in the unit of the
         first image. The catalog gets a column ``masked_fraction``. Flags: ``FAILED``
-        (no usable pixel in any band, no position or no size, or a PSF that cannot be
-        matched), ``TRUNCATED`` (a part lies on no image), ``MASKED`` (more than 1 % of
-        the pixels), ``NONFINITE``, ``NEIGHBORS`` (another entry of the catalog within
-        half a side), ``SATURATED``, ``NO_UNCERTAINTY`` (of any image), ``UNREADABLE``
-        and ``SIZE_MEASURED``.
+        (no usable pixel in any band, no position or no size, a part that cannot be
+        read, or a PSF that cannot be matched), ``TRUNCATED`` (a part lies on no image),
+        ``MASKED`` (more than 1 % of the pixels), ``NONFINITE``, ``NEIGHBORS`` (another
+        entry of the catalog within half a side), ``SATURATED``, ``NO_UNCERTAINTY`` (of
+        any image), ``UNREADABLE`` and ``SIZE_MEASURED``.
 
     Raises
     ------

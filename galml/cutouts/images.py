@@ -37,7 +37,7 @@ from galml.core.files import (
     parse_unit,
     readable,
 )
-from galml.core.geometry import arrange, celestial
+from galml.core.geometry import arrange, celestial, usable_wcs
 from galml.core.inputs import as_nddata
 from galml.cutouts import allsky
 
@@ -146,6 +146,8 @@ class Tile:
         Turns values into the unit wanted.
     std_factor : float
         Turns standard deviations into the unit wanted.
+    problems : set of str
+        Why windows could not be read; shared by copies.
     """
 
     band: str
@@ -162,6 +164,7 @@ class Tile:
     source: object = None
     factor: float = 1.0
     std_factor: float = 1.0
+    problems: set = field(default_factory=set)
 
     def convert_to(self, unit):
         """Have all windows read in another unit.
@@ -394,10 +397,33 @@ def open_image(image, files, *, unit=None, hdu=None, argument="images"):
         with readable(argument, path):
             return _Lazy(files.open(path), unit, hdu, argument, files, path)
     if isinstance(image, (fits.HDUList, *IMAGE_HDUS)):
-        return _Lazy(image, unit, hdu, argument)
+        with readable(argument, "an HDU"):
+            return _Lazy(image, unit, hdu, argument)
     if _is_pair(image):
-        return _from_pair(image, unit, argument)
+        with readable(argument, "a header"):
+            return _from_pair(image, unit, argument)
     return as_nddata(image, argument, unit, hdu, (2,))
+
+
+def check_sky(wcs, shape, argument):
+    """Raise where a WCS does not lead from an image to the sky.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS` or other APE 14 WCS
+        Celestial and two-dimensional.
+    shape : tuple of int
+        Of the image.
+    argument : str
+        Name used in errors.
+
+    Raises
+    ------
+    galml.core.InputError
+        Where it names no frame that is known.
+    """
+    with usable_wcs(argument):
+        wcs.pixel_to_world(*((side - 1) / 2 for side in shape[:-3:-1])).icrs  # noqa: B018
 
 
 def is_per_pixel(unit):
@@ -628,6 +654,7 @@ def _tile(data, unit, argument):
         if needs := getattr(data, "needs", None):
             expected = f"{needs} to be installed, for that of its ASDF extension"
         raise InputError(argument, "an image without celestial WCS", expected)
+    check_sky(wcs, shape, argument)
     tile = Tile(
         band="image",
         shape=shape[-2:],

@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Where cutouts lie on the sky, how large they are, and how their pixels lie."""
 
+from numbers import Real
+
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import ICRS, SkyCoord
@@ -33,7 +35,8 @@ class _EffectiveRadius(u.IrreducibleUnit):
 #: The effective radius of each galaxy as a unit: ``8.48 * R_EFF``.
 R_EFF = _EffectiveRadius("R_eff", doc="Effective radius of a galaxy.")
 
-_SKY_NAMES = (("ra", "dec"), ("raj2000", "dej2000"))
+#: Columns of positions on the sky, in lower case.
+SKY_NAMES = (("ra", "dec"), ("raj2000", "dej2000"))
 _PIXEL_NAMES = (("x", "y"), ("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"))
 
 
@@ -137,6 +140,9 @@ def plan_sizes(size, n_pixels, pixel_scale, native, r_eff, count):
     galml.core.InputUnitError
         For other units.
     """
+    if not 0 < native.value < np.inf:
+        expected = "a WCS whose pixels have a size"
+        raise InputError("images", f"pixels of {native} in the center", expected)
     size = _length("size", size, (u.pix, u.arcsec, R_EFF))
     if pixel_scale is not None:
         pixel_scale = _length("pixel_scale", pixel_scale, (u.arcsec, R_EFF))
@@ -162,7 +168,8 @@ def plan_sizes(size, n_pixels, pixel_scale, native, r_eff, count):
     if r_eff is None:
         raise InputError("catalog", "no column r_eff", "one, for sizes in R_EFF")
     with np.errstate(invalid="ignore"):
-        return int(n_pixels), np.where(r_eff > 0, r_eff * scale.value, np.nan)
+        usable = (r_eff > 0) & np.isfinite(r_eff)
+        return int(n_pixels), np.where(usable, r_eff * scale.value, np.nan)
 
 
 def axes_on_sky(sky, wcs, orientation):
@@ -307,7 +314,7 @@ def _positions(catalog, wcs):
             sky = column.transform_to(ICRS())
             return _plain_sky(sky.ra.deg, sky.dec.deg)
     known = {name.lower(): name for name in catalog.colnames}
-    for names in _SKY_NAMES:
+    for names in SKY_NAMES:
         if set(names) <= set(known):
             lon, lat = (
                 _numbers(catalog[known[n]], u.deg, f"catalog[{known[n]!r}]")
@@ -361,7 +368,7 @@ def _numbers(column, unit, argument):
 def _length(argument, value, units):
     """Check one length above zero and give it in the first unit that fits."""
     if not isinstance(value, u.Quantity):
-        if u.pix not in units or isinstance(value, bool) or not np.isreal(value):
+        if u.pix not in units or isinstance(value, bool) or not isinstance(value, Real):
             expected = "a Quantity" if u.pix not in units else "a number or Quantity"
             raise InputTypeError(argument, repr(value), expected)
         value = value * u.pix

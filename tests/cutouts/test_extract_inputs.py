@@ -4,12 +4,13 @@ import pickle
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import QTable
 from astropy.wcs import WCS, Sip
 
 from galml.core import Flag, GalmlWarning, InputError, InputTypeError, InputUnitError
-from galml.cutouts import R_EFF, extract_cutouts, iter_cutouts
+from galml.cutouts import R_EFF, detect, extract_cutouts, iter_cutouts
 
 SHAPE = (160, 170)
 
@@ -111,6 +112,7 @@ def test_effective_radii_reach_other_processes():
         ({"size": np.nan * u.arcsec}, InputError, "size"),
         ({"size": 2.5}, InputError, "size"),
         ({"size": "20"}, InputTypeError, "size"),
+        ({"size": (20, 20)}, InputTypeError, "size"),
         ({"size": 20 * u.kg}, InputUnitError, "size"),
         ({"size": [20, 20] * u.arcsec}, InputError, "size"),
         ({"size": 8 * R_EFF}, InputError, "pixel_scale"),
@@ -263,3 +265,37 @@ def test_broad_psfs_are_flagged_where_they_vary(images):
         )
     assert ((stack.flags & Flag.FAILED) > 0).tolist() == [False, True]
     assert np.isnan(stack.psf_fwhm[1, 0])
+
+
+def test_positions_that_make_no_sense():
+    """What is in the header of one image among many is told by its argument."""
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "BUNIT": "nJy"}
+    cards |= {"CRPIX1": 20.0, "CRPIX2": 20.0, "CRVAL1": 150.0, "CRVAL2": 2.0}
+    cards |= {"CDELT1": -1e-4, "CDELT2": 1e-4}
+    good = fits.PrimaryHDU(np.ones((40, 40)), fits.Header(cards))
+    for change in (
+        {"CRPIX1": 1e300},
+        {"CRVAL1": "abc"},
+        {"CRVAL1": 1e300},
+        {"CRVAL2": 1e20},
+        {"CDELT1": 0.0},
+        {"CDELT2": 1e300},
+        {"PC1_1": 0.0},
+        {"CTYPE1": 1},
+        {"CTYPE1": "RA---XXX"},
+        {"CUNIT1": "km"},
+        {"RADESYS": "XYZ"},
+        {"A_ORDER": 2},
+        {"WCSAXES": 1000},
+    ):
+        bad = fits.PrimaryHDU(good.data, fits.Header(cards | change))
+        catalog = QTable({"x": [20.0], "y": [20.0]})
+        with pytest.raises(InputError, match="images: got"):
+            extract_cutouts(bad, catalog, size=8)
+        pair = bad.data, bad.header
+        with pytest.raises(InputError, match="images: got"):
+            extract_cutouts(pair, catalog, size=8)
+        try:
+            assert len(detect(bad)) == 0
+        except InputError as error:
+            assert error.argument == "image"
