@@ -569,7 +569,9 @@ class Chunk:
                 self.values[row] = np.nan
                 if self.std is not None:
                     self.std[row] = np.nan
-        mask = np.isnan(self.values)
+        # What overflows in this precision is lost.
+        mask = ~np.isfinite(self.values)
+        self.values[mask] = np.nan
         counts = np.count_nonzero(mask, axis=(1, 2, 3))
         fraction = counts / np.prod(mask.shape[1:])
         self.flags[fraction > _MASKED] |= int(Flag.MASKED)
@@ -621,7 +623,8 @@ class Chunk:
         if not self.flags[row] & int(Flag.TRUNCATED):
             return InputError(
                 argument,
-                "no usable pixel, or a PSF broader than target_psf",
+                f"no pixel usable in {self.job.dtype}, "
+                "or a PSF broader than target_psf",
                 "a galaxy that can be seen",
             )
         return InputError(argument, "a position outside the images", "one inside")

@@ -18,7 +18,7 @@ from galml.core.results import build_table
 from galml.cutouts.allsky import is_hips
 from galml.cutouts.images import OpenFiles, check_sky, open_image
 from galml.cutouts.psf import SIGMA, in_pixels
-from galml.cutouts.shapes import APERTURE, measure
+from galml.cutouts.shapes import APERTURE, exponent_of, measure, scaled
 
 __all__ = ["detect", "measure"]
 
@@ -168,16 +168,20 @@ def detect(
             if found.mask.all():
                 continue
             usable = True
+            exponent = exponent_of(found.values)
+            scaled_down = np.ldexp(found.values, -exponent)
             segments = None
             for depth in (1.0, contrast):
-                sky, noise = _background(found.values, found.mask, segments, box_size)
-                values = found.values - sky
-                noise = noise if found.std is None else found.std
+                sky, noise = _background(scaled_down, found.mask, segments, box_size)
+                values = scaled_down - sky
+                if found.std is not None:
+                    noise = np.ldexp(found.std, -exponent)
                 segments = _segments(
                     values, found.mask, threshold * noise, smoothing, min_pixels, depth
                 )
             if segments is not None:
-                rows += _measure_all(values, noise, segments, width, own, around)
+                found_here = _measure_all(values, noise, segments, width, own, around)
+                rows += (scaled(row, exponent) for row in found_here)
     if not usable:
         raise InputError(
             "image", "no usable pixel", "finite values that are not masked"

@@ -269,7 +269,11 @@ class Tile:
         else:
             peak = pixels[usable].max() if usable.any() else -np.inf
             pixels = np.where(usable, pixels, 0.0)
-        values[inside] = pixels if self.factor == 1.0 else pixels * self.factor
+        if 0 < abs(peak * self.factor) < np.finfo(values.dtype).tiny:
+            # In this precision nothing would be left of it.
+            good[inside] = False
+        with np.errstate(over="ignore"):
+            values[inside] = pixels if self.factor == 1.0 else pixels * self.factor
         return nonfinite, float(peak)
 
 

@@ -97,6 +97,9 @@ def measure(values, *, std=None, mask=None, pixel_scale=None, psf_fwhm=None):
     if mask is not None:
         usable &= ~np.asarray(mask, dtype=bool)
     width = psf_fwhm_in_pixels(psf_fwhm, pixel_scale)
+    exponent = exponent_of(values)
+    values = np.ldexp(values, -exponent)
+    std = None if std is None else np.ldexp(np.asarray(std, float), -exponent)
     if usable.sum() < MIN_PIXELS:
         return _no_result(Flag.FEW_PIXELS | Flag.FAILED)
     with np.errstate(all="ignore"):
@@ -109,7 +112,47 @@ def measure(values, *, std=None, mask=None, pixel_scale=None, psf_fwhm=None):
         galaxy = _Galaxy(values, usable, center)
         if not galaxy.converge():
             return _no_result(Flag.LOW_SNR | Flag.FAILED)
-        return galaxy.result(noise, width, known)
+        return scaled(galaxy.result(noise, width, known), exponent)
+
+
+def exponent_of(values):
+    """Give the exponent of two above all values, to be taken off before they are added.
+
+    Without it, sums of huge or tiny values overflow; results are the same, bit by bit.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Any numbers.
+
+    Returns
+    -------
+    int
+        0 where none is finite.
+    """
+    largest = np.abs(values).max(initial=0.0, where=np.isfinite(values))
+    return int(np.frexp(largest)[1])
+
+
+def scaled(result, exponent):
+    """Multiply the fluxes of a result by a power of two.
+
+    Parameters
+    ----------
+    result : dict
+        As `measure` gives it.
+    exponent : int
+        The power.
+
+    Returns
+    -------
+    dict
+        A copy.
+    """
+    names = ("flux", "flux_err")
+    with np.errstate(over="ignore"):
+        fluxes = {name: float(np.ldexp(result[name], exponent)) for name in names}
+    return result | fluxes
 
 
 class _Galaxy:
@@ -194,7 +237,7 @@ class _Galaxy:
         self.truncated = self.truncated or limit > self.reach
         self.limit = limit = min(limit, self.reach)
         self.flux = np.interp(limit, edge, growth)
-        part = edge <= limit
+        part = ~(edge > limit)
         rising = np.maximum.accumulate(growth[part]) / self.flux
         self.r50, self.r90 = np.interp([0.5, 0.9], rising, edge[part])
         if not self.flux > 0:

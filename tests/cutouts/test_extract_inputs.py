@@ -299,3 +299,19 @@ def test_positions_that_make_no_sense():
             assert len(detect(bad)) == 0
         except InputError as error:
             assert error.argument == "image"
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-300, 1e300, 1e306])
+def test_images_of_huge_and_tiny_numbers(scale):
+    wcs = make_wcs(0.4, 0.0)
+    y, x = np.indices(SHAPE) - 80.0
+    image = 100 * np.exp(-np.hypot(x, y) / 4) + noise(wcs).data - 10
+    image = CCDData(image * scale, unit="nJy", wcs=wcs)
+    assert len(detect(image)) == 1
+    with pytest.warns(GalmlWarning, match="no pixel usable in float32"):
+        stack = extract_cutouts(image, size=20)
+    assert stack.flags[0] & Flag.FAILED and np.isnan(stack.data.value).all()
+    if 1e-308 < scale < 1e306:
+        stack = extract_cutouts(image, size=20, dtype="float64")
+        assert not stack.flags[0] & Flag.FAILED
+        assert 50 < stack.data.value.max() / scale < 120
