@@ -9,7 +9,17 @@ from threading import Lock, Thread
 
 import torch
 
-__all__ = ["free_processors", "in_threads", "shared_threads"]
+__all__ = ["changing_filters", "free_processors", "in_threads", "shared_threads"]
+
+#: Held where a library changes the filters of warnings and puts them back: they belong
+#: to the process, and of threads that overlap, the last would put back the changed ones.
+changing_filters = Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=changing_filters.acquire,
+        after_in_parent=changing_filters.release,
+        after_in_child=changing_filters.release,
+    )
 
 #: For every share of threads that is at work: torch's number before the first one.
 _outside = []

@@ -15,6 +15,7 @@ from galml.core.flags import Flag
 from galml.core.geometry import arrange, celestial, pixel_scale, sky_angle
 from galml.core.inputs import read
 from galml.core.results import build_table
+from galml.core.threads import changing_filters
 from galml.cutouts.allsky import is_hips
 from galml.cutouts.images import OpenFiles, check_sky, open_image
 from galml.cutouts.psf import SIGMA, in_pixels
@@ -242,14 +243,15 @@ def _background(values, mask, segments, box_size):
     box = [min(int(box_size), n) for n in values.shape]
     boxes = [math.ceil(n / b) for n, b in zip(values.shape, box, strict=True)]
     percentile = COVERED if sources is not mask else 100.0
-    sky = Background2D(
-        np.where(mask, 0.0, values),
-        box,
-        mask=sources,
-        exclude_percentile=percentile,
-        filter_size=[min(3, n - (n + 1) % 2) for n in boxes],
-    )
-    return sky.background, sky.background_rms
+    with changing_filters:
+        sky = Background2D(
+            np.where(mask, 0.0, values),
+            box,
+            mask=sources,
+            exclude_percentile=percentile,
+            filter_size=[min(3, n - (n + 1) % 2) for n in boxes],
+        )
+        return sky.background, sky.background_rms
 
 
 def _segments(values, mask, level, smoothing, min_pixels, contrast):
@@ -263,24 +265,27 @@ def _segments(values, mask, level, smoothing, min_pixels, contrast):
     parts, _ = label((smooth > level) & ~mask, np.ones((3, 3)))
     if not (np.bincount(parts.ravel())[1:] >= min_pixels).any():
         return None
-    segments = detect_sources(smooth, level, min_pixels, mask=mask)
-    if contrast == 1:
-        return segments
-    return deblend_sources(
-        smooth, segments, min_pixels, contrast=contrast, progress_bar=False
-    )
+    with changing_filters:
+        segments = detect_sources(smooth, level, min_pixels, mask=mask)
+        if contrast == 1:
+            return segments
+        return deblend_sources(
+            smooth, segments, min_pixels, contrast=contrast, progress_bar=False
+        )
 
 
 def _measure_all(values, noise, segments, width, own, around):
     """Measure each segment of a tile on an image of its surroundings."""
     from photutils.segmentation import SourceCatalog
 
-    catalog = SourceCatalog(values, segments)
+    with changing_filters:
+        catalog = SourceCatalog(values, segments)
+        places = catalog.bbox, catalog.x_centroid, catalog.y_centroid
+        peaks = np.atleast_2d(catalog.max_value_index)
     labels = segments.data
     noise = np.broadcast_to(noise, values.shape)
     start = [part.start for part in around]
-    places = catalog.bbox, catalog.x_centroid, catalog.y_centroid
-    peaks = np.atleast_2d(catalog.max_value_index) + start
+    peaks = peaks + start
     for label, peak, box, x, y in zip(catalog.labels, peaks, *places, strict=True):
         if not all(p.start <= at < p.stop for at, p in zip(peak, own, strict=True)):
             continue

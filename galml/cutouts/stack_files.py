@@ -19,6 +19,7 @@ from astropy.wcs import WCS
 import galml
 from galml.core.exceptions import InputError
 from galml.core.files import open_fits, readable, writable
+from galml.core.threads import changing_filters
 
 __all__ = ["read_stack", "write_stack"]
 
@@ -88,7 +89,8 @@ def _meta_table(meta):
         pairs = [(json.dumps(key), json.dumps(value)) for key, value in meta.items()]
     except (TypeError, ValueError) as error:
         raise InputError("meta", f"{error}", "numbers, strings and lists") from error
-    return QTable(rows=pairs, names=("key", "value"))
+    keys, values = zip(*pairs, strict=True)
+    return QTable({"key": np.array(keys), "value": np.array(values)})
 
 
 def _read_meta(hdus):
@@ -161,10 +163,11 @@ def _table_hdu(table, name):
             # Masked values survive beside their mask, and NaN stays what it is.
             column.info.serialize_method["fits"] = "data_mask"
     buffer = io.BytesIO()
-    table.write(buffer, format="fits")
-    buffer.seek(0)
-    with fits.open(buffer, memmap=False) as hdus:
-        hdu = hdus[1].copy()
+    with changing_filters:
+        table.write(buffer, format="fits")
+        buffer.seek(0)
+        with fits.open(buffer, memmap=False) as hdus:
+            hdu = hdus[1].copy()
     hdu.name = name
     return hdu
 

@@ -1,6 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import itertools
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
 import astropy.units as u
@@ -19,6 +23,8 @@ from scipy.ndimage import gaussian_filter
 from galml.core import Flag
 from galml.core.exceptions import InputError, InputUnitError
 from galml.core.geometry import angle_difference
+from galml.cutouts import extract_cutouts
+from galml.cutouts import extract_cutouts
 from galml.cutouts.detection import detect, measure
 
 FWHM = 2.5
@@ -400,3 +406,26 @@ def test_stars_are_point_sources():
         flags = measure(image, psf_fwhm=fwhm)["flags"]
         assert bool(flags & Flag.POINT_SOURCE) == bool(star)
         assert not measure(image)["flags"] & Flag.POINT_SOURCE
+
+
+def test_threads_leave_the_filters_of_warnings(tmp_path):
+    """What photutils and astropy change for a while is not left behind by threads."""
+    y, x = np.indices((150, 150))
+    values = np.random.default_rng(0).normal(size=x.shape)
+    for place in ((40, 50), (100, 110)):
+        values += 100 * np.exp(-np.hypot(x - place[0], y - place[1]) / 4)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cdelt = ("RA---TAN", "DEC--TAN"), (-1e-4, 1e-4)
+    image = CCDData(values, unit="nJy", wcs=wcs)
+
+    def work(number):
+        for _ in range(3):
+            stack = extract_cutouts(image, size=20)
+            assert len(stack) == len(detect(image)) == 2
+            stack.write(tmp_path / f"{number}.fits", overwrite=True)
+
+    work(0)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert list(warnings.filters) == before
