@@ -12,7 +12,7 @@ import torch
 __all__ = ["changing_filters", "free_processors", "in_threads", "shared_threads"]
 
 #: Held where a library changes the filters of warnings and puts them back: they belong
-#: to the process, and of threads that overlap, the last would put back the changed ones.
+#: to the process, and of threads that overlap, the last would put back changed ones.
 changing_filters = Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

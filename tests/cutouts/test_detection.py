@@ -3,8 +3,6 @@ import itertools
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
 import astropy.units as u
@@ -23,7 +21,6 @@ from scipy.ndimage import gaussian_filter
 from galml.core import Flag
 from galml.core.exceptions import InputError, InputUnitError
 from galml.core.geometry import angle_difference
-from galml.cutouts import extract_cutouts
 from galml.cutouts import extract_cutouts
 from galml.cutouts.detection import detect, measure
 
