@@ -12,7 +12,6 @@ from galml.cli.output import (
     plots_of,
     save_figure,
     table_format_of,
-    text_of,
 )
 from galml.core.runs import identity
 
@@ -49,6 +48,7 @@ def run(args):
         Exit code.
     """
     import galml
+    from galml.core.results import text_of
 
     partners = _partners(args)
     inputs = [args.files, *partners.values()]
@@ -144,6 +144,7 @@ def _write_figures(args, table, keywords, series):
     from inspect import signature
 
     from galml.core.files import file_stem
+    from galml.core.results import text_of
 
     plots = plots_of(args)
     names = [text_of(file_stem(file)) for file in args.files]

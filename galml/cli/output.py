@@ -21,7 +21,6 @@ __all__ = [
     "save_figure",
     "show",
     "table_format_of",
-    "text_of",
     "write_table",
 ]
 
@@ -80,27 +79,10 @@ def _check_absent(args):
         raise UsageError(f"{args.output} exists: pass --overwrite to replace it")
 
 
-def text_of(file):
-    """Write the name of a file in characters that every table can hold.
-
-    Parameters
-    ----------
-    file : str or path-like
-        The name; bytes of it that are not UTF-8, and what cannot be printed, such as
-        the end of a line, become escapes.
-
-    Returns
-    -------
-    str
-        The text.
-    """
-    text = os.fsencode(file).decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-
-
 def add_names(table, files):
     """Name each galaxy: as its data say, or after its file."""
     from galml.core.files import file_stem
+    from galml.core.results import text_of
 
     names = table["name"] if "name" in table.colnames else [""] * len(files)
     pairs = zip(names, files, strict=True)

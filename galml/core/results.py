@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The one way out: tables with units, flags and provenance."""
 
+import os
 import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,7 @@ __all__ = [
     "collected_reasons",
     "failure_flags",
     "reason_of",
+    "text_of",
     "to_votable",
     "warn_batch",
 ]
@@ -84,7 +86,8 @@ def build_table(
 
     table = QTable()
     if names is not None and any(names):
-        table["name"] = np.array([name or "" for name in names], dtype=str)
+        names = [text_of(str(name or "")) for name in names]
+        table["name"] = np.array(names, dtype=str)
     if places is not None and np.isfinite(places).any():
         table["ra"], table["dec"] = places.T * u.deg
     flags = np.array(flags, dtype=np.int32)
@@ -243,4 +246,33 @@ def collected_reasons():
 
 def reason_of(error):
     """Say in one line why there is no result; some errors have no message."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return text_of(" ".join(str(error).split()) or type(error).__name__)
+
+
+def text_of(name):
+    r"""Write a name in characters that files of tables can hold.
+
+    Parameters
+    ----------
+    name : str or path-like
+        Of an object or a file; bytes of it that are not UTF-8, and what cannot be
+        printed, such as the end of a line, become escapes.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Examples
+    --------
+    >>> import os
+    >>> from galml.core.results import text_of
+    >>> print(text_of(os.fsdecode(b"ngc\xe9.fits")))
+    ngc\xe9.fits
+    """
+    text = os.fsdecode(name)
+    if text.isprintable():
+        return text
+    escaped = (one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    # A byte that could not be decoded stands as a surrogate.
+    return "".join(escaped).replace(r"\udc", r"\x")

@@ -1,4 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -7,10 +8,12 @@ from types import SimpleNamespace
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.io.votable import parse
 from astropy.table import QTable
 from astropy.time import Time
 
+import galml
 from galml import __version__
 from galml.core import Flag, GalmlWarning, InputError
 from galml.core.results import build_table, collected_reasons, to_votable, warn_batch
@@ -245,3 +248,24 @@ def test_a_single_error_is_no_reason_of_many_rows():
     with pytest.warns(GalmlWarning, match="first: x") as caught:
         warn_batch([1, 1], [ValueError("x")])
     assert caught[0].message.reasons == {}
+
+
+@pytest.mark.parametrize("kind", ["ascii.ecsv", "votable", "parquet", "fits"])
+def test_names_of_files_that_are_not_utf8(tmp_path, kind):
+    """Names keep what they were, in escapes that every format holds."""
+    path = tmp_path / os.fsdecode(b"ngc\xe9\n1.fits")
+    y, x = np.indices((40, 40)) - 19.5
+    header = fits.Header({"BUNIT": "km/s"})
+    try:
+        fits.PrimaryHDU(150 * np.tanh(x / 5), header).writeto(path)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    missing = f"{path}.gz"
+    with pytest.warns(GalmlWarning, match=r"ngc\\xe9 1.fits.gz, expected") as caught:
+        table = galml.circularity([path, missing])
+    assert table["flags"].tolist()[0] & int(Flag.FAILED) == 0
+    assert r"\xe9" in caught[0].message.reasons[1]
+    file = tmp_path / "table"
+    table.write(file, format=kind)
+    read = QTable.read(file, format=kind)
+    assert str(read["name"][0]) == r"ngc\xe9\n1"
