@@ -442,7 +442,7 @@ def data_set(domain, source, *, kind, recipe=None, truth=None, argument="data"):
         if known is not None:
             columns |= recipe.targets(_rows_of(known, places), prepared, members)
         parts.append(columns)
-    good = np.array([error is None for _, error in rows], dtype=bool)
+    good = np.array([row.error is None for row in rows], dtype=bool)
     check_number(argument, good.sum(), kind)
     if not good.all():
         left_out = int((~good).sum())

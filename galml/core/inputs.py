@@ -396,10 +396,13 @@ class Failure:
         Why.
     name : str or None
         Name of the member, where it could be told.
+    flags : int
+        Bits of `galml.core.Flag` that reading had set.
     """
 
     error: Exception
     name: str | None = None
+    flags: int = 0
 
 
 class Source(NamedTuple):
@@ -588,7 +591,7 @@ def convert_each(members, convert, *, is_single):
             except Exception as error:
                 if is_single:
                     raise
-                member = Failure(error, member.name)
+                member = Failure(error, member.name, getattr(member, "flags", 0))
         yield member
 
 

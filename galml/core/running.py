@@ -5,6 +5,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from galml.core.results import build_table, failure_flags, warn_batch
 from galml.core.threads import in_threads, shared_threads
 from galml.physics import fresh_seed
 
-__all__ = ["chunks", "grouped", "in_threads", "run", "shared_threads"]
+__all__ = ["Row", "chunks", "grouped", "in_threads", "run", "shared_threads"]
 
 #: Rows, and pixels of all rows, that are prepared at once.
 CHUNK = BLOCK
@@ -37,6 +38,24 @@ NO_NUMBER = InputError(
     "an object of which no finite result can be made",
     "values in the right unit, weights that are finite, a WCS that covers the object",
 )
+
+
+class Row(NamedTuple):
+    """What is known of an object that was read.
+
+    Attributes
+    ----------
+    name : str or None
+        Its name.
+    error : Exception or None
+        Why it cannot be used.
+    flags : int
+        Bits of `galml.core.Flag` that reading has set, where the domain tells.
+    """
+
+    name: str | None
+    error: Exception | None
+    flags: int = 0
 
 
 def run(
@@ -123,7 +142,7 @@ def run(
         columns,
         operation=domain.operation,
         model=domain.model,
-        names=[name for name, _ in rows],
+        names=[row.name for row in rows],
         flags=flags,
         places=sky,
         device=str(device),
@@ -133,7 +152,7 @@ def run(
         optional=getattr(domain, "optional", ()),
     )
     failed = np.flatnonzero(np.asarray(table["flags"]) & int(Flag.FAILED))
-    errors = [rows[row][1] or NO_NUMBER for row in failed]
+    errors = [rows[row].error or NO_NUMBER for row in failed]
     if not source.is_single:
         warn_batch(table["flags"], errors, stacklevel=4)
     elif errors:
@@ -190,8 +209,8 @@ def chunks(domain, source, rows):
         What is known of objects of this kind.
     source : `~galml.core.inputs.Source`
         What the domain read.
-    rows : list
-        Name and error (or None) of each row are added to it, as members are read.
+    rows : list of `Row`
+        Those of the members are added to it, as they are read.
 
     Yields
     ------
@@ -227,7 +246,9 @@ def _read_chunks(domain, source, rows):
             raise errors[0]
         good = [row for row, error in enumerate(errors) if error is None]
         places += [len(rows) + row for row in good]
-        rows += zip([member.name] if failed else member.names, errors, strict=True)
+        names = [member.name] if failed else member.names
+        bits = [member.flags] if failed else getattr(member, "flags", [0] * len(names))
+        rows += map(Row, names, errors, bits)
         if not good:
             continue
         usable.append(member if len(good) == len(errors) else member[good])
@@ -283,7 +304,7 @@ def _one_by_one(domain, broken, keywords, rows):
                     (output,) = infer(network, [prepared.inputs], **keywords)
                 yield [place], *_answer(domain, output, prepared, [member])
             except Exception as error:
-                rows[place] = rows[place][0], error
+                rows[place] = rows[place]._replace(error=error)
 
 
 def _without_network(domain, pieces, broken):
@@ -347,7 +368,8 @@ def _merge(rows, answers, layout):
         name: _unknown((len(rows), *shape), unit)
         for name, (shape, unit) in layout.items()
     }
-    flags = np.array([failure_flags(error) for _, error in rows], dtype=int)
+    flags = [row.flags | failure_flags(row.error) for row in rows]
+    flags = np.array(flags, dtype=int)
     sky = np.full((len(rows), 2), np.nan)
     for places, values, bits, position in answers:
         sky[places] = position

@@ -277,7 +277,7 @@ def _convert(members, second, options, reader, is_single, stars):
             except Exception as error:
                 if is_single:
                     raise
-                member = Failure(error, member.name)
+                member = Failure(error, member.name, member.flags)
         if isinstance(member, VelocityMaps):
             member.stars[:] = stars
             if extra is not None:

@@ -225,7 +225,7 @@ progress
             update(len(places))
     if source.is_single:
         return images[0]
-    errors = [error for _, error in rows]
+    errors = [row.error for row in rows]
     flags = np.array([0 if e is None else failure_flags(e) for e in errors], dtype=int)
     warn_batch(flags, [error for error in errors if error is not None], stacklevel=3)
     return [images.get(place) for place in range(len(rows))]

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from galml.core import running
 from galml.core.domain import find_domain
 from galml.core.exceptions import GalmlWarning, InputError, ModelError
-from galml.core.flags import decode_flags
+from galml.core.flags import Flag, decode_flags
 from galml.core.model import GalaxyModel, InputSpec
 from galml.core.running import run
 
@@ -97,6 +97,18 @@ def test_bad_rows_and_members_are_rows_of_nan(domain, data):
     assert decode_flags(table["flags"])[6] == ("failed", "unreadable")
     assert_allclose(table["weight"][:4], expected["weight"][:4], atol=1e-6)
     assert_allclose(table["weight"][7], expected["weight"][9], atol=1e-6)
+
+
+def test_bad_rows_keep_the_flags_of_reading(domain, data, monkeypatch):
+    bit = int(Flag.NO_SOURCE_AT_CENTER)
+    data[[1, 4]] = -1
+    kind = type(next(iter(domain.read(data).members)))
+    flags = property(lambda rows: np.full(len(rows), bit))
+    monkeypatch.setattr(kind, "flags", flags, raising=False)
+    with pytest.warns(GalmlWarning, match="2 of"):
+        table = run(domain, data, {})
+    failed = np.isin(np.arange(len(data)), [1, 4])
+    assert (table["flags"] == np.where(failed, bit | int(Flag.FAILED), 64)).all()
 
 
 def test_all_rows_are_bad(domain, data):

@@ -404,3 +404,14 @@ def test_a_domain_keeps_nothing_of_what_it_saw(images, model):
     before = dict(vars(domain))
     first = run(domain, images[:4], {"r_eff": 4 * u.pix, "bands": BANDS})
     assert len(first) == 4 and vars(domain) == before
+
+
+def test_images_of_nothing_say_so():
+    """Why their size cannot be measured stands in the flags, too."""
+    noise = np.random.default_rng(0).normal(size=(2, 64, 64))
+    y, x = np.indices(noise[0].shape) - 32.0
+    noise[1] += 50 * np.exp(-np.hypot(x, y) / 5)
+    with pytest.warns(GalmlWarning, match="1 of 2 rows"):
+        table = galml.spin(list(noise * u.nJy), bands=["r"])
+    nothing = int(Flag.FAILED | Flag.NO_SOURCE_AT_CENTER)
+    assert (table["flags"] & nothing).tolist() == [nothing, 0]
