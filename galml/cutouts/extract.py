@@ -134,7 +134,8 @@ def extract_cutouts(
         read, or a PSF that cannot be matched), ``TRUNCATED`` (a part lies on no image),
         ``MASKED`` (more than 1 % of the pixels), ``NONFINITE``, ``NEIGHBORS`` (another
         entry of the catalog within half a side), ``SATURATED``, ``NO_UNCERTAINTY`` (of
-        any image), ``UNREADABLE`` and ``SIZE_MEASURED``.
+        any image), ``UNREADABLE``, ``SIZE_MEASURED``, and ``POINT_SOURCE`` where
+        `galml.cutouts.detect` has made the catalog and set it.
 
     Raises
     ------
@@ -260,6 +261,8 @@ def iter_cutouts(
         if catalog is None:
             catalog = _detect(bands[0], unit, hdu)
             flags = np.asarray(catalog["flags"]) | int(Flag.SIZE_MEASURED)
+        elif getattr(catalog, "meta", {}).get("OPERATN") == "detect":
+            flags = np.asarray(catalog["flags"]) & int(Flag.POINT_SOURCE)
         if not all(band.has_uncertainty for band in bands):
             flags = flags | int(Flag.NO_UNCERTAINTY)
         catalog, sky, r_eff = targets.read_catalog(catalog, first)

@@ -58,6 +58,9 @@ __all__ = ["GalaxyImages", "find_problems", "read_images"]
 #: Fewest known pixels, and smallest effective radius in pixels.
 MIN_PIXELS = 64
 SMALLEST = 0.7
+#: Effective radius in FWHM of the PSF below which a source is not resolved: seen behind
+#: a Gaussian, it has the half-light radius `galml.cutouts.shapes.POINT`.
+UNRESOLVED = 0.43
 #: Signal to noise below which there is no source at the center; side of the square
 #: there, and depth of the border that tells the noise, in pixels.
 FAINTEST, MIDDLE, BORDER = 5.0, 5, 2
@@ -601,6 +604,8 @@ def _images(
                 values[row, place], psf_fwhm[row, place]
             )
             flags[row] |= int(Flag.SIZE_MEASURED)
+    unresolved = r_eff < UNRESOLVED * psf_fwhm[:, place]
+    flags[unresolved] |= int(Flag.POINT_SOURCE)
     return GalaxyImages(
         values=values,
         bands=bands,

@@ -405,6 +405,23 @@ def test_stars_are_point_sources():
         assert not measure(image)["flags"] & Flag.POINT_SOURCE
 
 
+def test_cutouts_keep_what_detection_tells_of_stars():
+    y, x = np.indices((120, 120)) - 40.0
+    star = np.exp(-4 * np.log(2) * np.hypot(x, y) ** 2 / 4.0**2)
+    galaxy = np.exp(-np.hypot(x - 40, y - 40) / 4)
+    noise = np.random.default_rng(0).normal(size=x.shape)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cdelt = ("RA---TAN", "DEC--TAN"), (-1e-4, 1e-4)
+    image = CCDData(1000 * star + 300 * galaxy + noise, unit="nJy", wcs=wcs)
+    catalog = detect(image, psf_fwhm=4 * u.pix)
+    told = catalog["flags"] & int(Flag.POINT_SOURCE)
+    assert np.count_nonzero(told) == 1 and len(catalog) == 2
+    stack = extract_cutouts(image, catalog, size=30)
+    assert (stack.flags & int(Flag.POINT_SOURCE) == told).all()
+    catalog.meta["OPERATN"] = "other"
+    assert not (extract_cutouts(image, catalog, size=30).flags & told).any()
+
+
 def test_threads_leave_the_filters_of_warnings(tmp_path):
     """What photutils and astropy change for a while is not left behind by threads."""
     y, x = np.indices((150, 150))

@@ -8,7 +8,9 @@ from astropy.nddata import CCDData, NDData, StdDevUncertainty
 from astropy.table import Column, QTable, Table
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
+from scipy.ndimage import gaussian_filter
 
+import galml
 from galml.core import Flag
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.inputs import Failure
@@ -582,3 +584,22 @@ def test_images_without_a_source_are_flagged():
     noise[0, :, 20:28, 20:32] = np.nan
     (images,) = members(noise[:1] * u.nJy, bands=BANDS, r_eff=4 * u.pix)
     assert not images.flags[0] & bit
+
+
+@pytest.mark.parametrize("name", ["spin", "latents"])
+def test_stars_are_point_sources(name):
+    """A star with spikes, and a galaxy behind the same PSF, measured or given."""
+    y, x = np.indices((65, 65)) - 32.0
+    spikes = np.exp(-np.abs(x) / 8 - y**2) + np.exp(-np.abs(y) / 8 - x**2)
+    star = np.exp(-4 * np.log(2) * (x**2 + y**2) / 6.0**2) + 0.02 * spikes
+    galaxy = gaussian_filter(np.exp(-1.678 * np.hypot(x, y / 0.6) / 6), 6 / 2.355)
+    noise = np.random.default_rng(0).normal(size=(2, 65, 65))
+    images = [1000 * one / one.max() for one in (star, galaxy)] + noise
+    options = {"bands": ["r"], "psf_fwhm": 6 * u.pix}
+    bit = int(Flag.POINT_SOURCE)
+    operation = getattr(galml, name)
+    for sizes in (None, [2, 6] * u.pix):
+        table = operation(list(images * u.nJy), r_eff=sizes, **options)
+        assert (table["flags"] & bit).tolist() == [bit, 0]
+    del options["psf_fwhm"]
+    assert not (operation(list(images * u.nJy), **options)["flags"] & bit).any()
