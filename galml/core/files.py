@@ -575,8 +575,12 @@ def find_partners(hdus, image, unit, argument):
     if image is hdus[0] and error_name is None:
         # CCDData files name their extensions so, and their primary image does not say.
         error_name, mask_name = "UNCERT", "MASK"
-    names = header.get("ERRDATA", error_name), header.get("QUALDATA", mask_name)
-    errors, quality = (hdus[n] if n is not None and n in hdus else None for n in names)
+    # Siblings of one of several images have its version.
+    names = (
+        header.get("ERRDATA", (error_name, image.ver)),
+        header.get("QUALDATA", (mask_name, image.ver)),
+    )
+    errors, quality = (hdus[name] if name in hdus else None for name in names)
     if image.name in _SIBLINGS:
         # Their headers do not say that they belong to it: their shapes must.
         if "ERRDATA" not in header and getattr(errors, "shape", 0) != image.shape:
