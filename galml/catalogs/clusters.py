@@ -128,7 +128,7 @@ def _connected(scheduler):
     try:
         # Dask would look for it ever after, had the scheduler been lost.
         return Client(scheduler, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         expected = "'none', 'local', a Client or the address of a scheduler"
         raise InputError("scheduler", f"{scheduler!r} ({error})", expected) from error
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +13,14 @@ import numpy as np
 from astropy.table import QTable
 
 from galml.catalogs.sources import to_table
-from galml.core.exceptions import FileError, InputError
+from galml.core.exceptions import (
+    FileError,
+    GalmlError,
+    InputError,
+    InputTypeError,
+    RunError,
+)
+from galml.core.runs import locked
 
 __all__ = ["Dataset", "failures", "partition_name", "read"]
 
@@ -23,6 +30,8 @@ STAMP = "_run.json"
 DONE = "_done"
 #: Results in the order in which they are computed, until the partitions are there.
 GROUPS = "_groups"
+#: Images that were in memory.
+IMAGES = "_images"
 
 
 class Dataset:
@@ -32,13 +41,24 @@ class Dataset:
     ----------
     path : str or path-like
         The folder.
+    configuration : str, optional
+        Of the run that writes, as its stamp tells it.
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        When it is no path.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, configuration=None):
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise InputTypeError("output", repr(path), "the path of a folder")
         self.path = Path(os.path.abspath(path))
+        self._configuration = configuration
 
+    @contextmanager
     def open(self, configuration, defaults):
-        """Make the folder, or take up that of an interrupted run.
+        """Make the folder, or take up that of an interrupted run, and lock it.
 
         Parameters
         ----------
@@ -47,16 +67,32 @@ class Dataset:
         defaults : dict
             What a first run decides for those that go on with it.
 
-        Returns
-        -------
+        Yields
+        ------
         dict
             What the first run decided.
 
         Raises
         ------
         galml.core.FileError
-            If the folder is that of another run, or of none.
+            If the folder is that of another run that has computed anything, or of none,
+            or cannot be written.
         """
+        with ExitStack() as held:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(self.path))
+                stamp = self._take(configuration, defaults)
+            except GalmlError:
+                raise
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                got = f"{self.path} ({reason})"
+                raise FileError("output", got, "a folder to write to") from error
+            yield stamp
+
+    def _take(self, configuration, defaults):
+        """Give what the first run with this configuration decided."""
         text = json.dumps(configuration, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
         stamp = self.stamp()
@@ -65,10 +101,8 @@ class Dataset:
                 raise FileError(
                     "output", f"{self.path}, which holds something else", "a new folder"
                 )
-            self.path.mkdir(parents=True, exist_ok=True)
-            stamp = defaults | {"configuration": digest}
-            self.write_json(STAMP, stamp)
-        elif stamp["configuration"] != digest:
+            self.path.mkdir(exist_ok=True)
+        elif stamp["configuration"] != digest and self._has_results():
             raise FileError(
                 "output",
                 f"{self.path}, a run with other options or inputs",
@@ -77,14 +111,22 @@ class Dataset:
         # What others that were killed had not finished.
         for path in self.path.glob("_tmp-*"):
             path.unlink(missing_ok=True)
+        if stamp is None or stamp["configuration"] != digest:
+            stamp = defaults | {"configuration": digest}
+            self.write_json(STAMP, stamp)
         return stamp
+
+    def _has_results(self):
+        """Tell whether anything was computed that can be lost."""
+        return any(any((self.path / name).glob("*")) for name in (DONE, GROUPS))
 
     def stamp(self):
         """Read what run the folder is of; None where it is of none."""
         try:
-            return json.loads((self.path / STAMP).read_text())
-        except (FileNotFoundError, NotADirectoryError):
+            stamp = json.loads((self.path / STAMP).read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
+        return stamp if isinstance(stamp, dict) and "configuration" in stamp else None
 
     def done(self):
         """Give what is known of each partition that is there, by its number."""
@@ -129,6 +171,10 @@ class Dataset:
         temporary = self.path / f"_tmp-{uuid4().hex}"
         try:
             yield temporary
+            own = self._configuration
+            # Workers may outlive a run that has failed, and whose folder others took.
+            if own is not None and (self.stamp() or {}).get("configuration") != own:
+                raise RunError(f"{self.path} is that of another run now")
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -171,8 +217,9 @@ class Dataset:
         return to_table(arrow.sort_by("_row"))
 
     def forget_groups(self):
-        """Remove what is in the partitions now."""
-        shutil.rmtree(self.path / GROUPS, ignore_errors=True)
+        """Remove what is in the partitions now, and what they were made from."""
+        for name in (GROUPS, IMAGES):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
 
 def partition_name(stamp, number):

@@ -62,8 +62,8 @@ class HatsSource:
             catalog = lsdb.open_catalog(catalog, columns="all")
         info = catalog.hc_structure.catalog_info
         self.names = info.ra_column, info.dec_column
-        self.units = dict(units or {})
         check_units(units, list(catalog.columns))
+        self.units = dict(units or {})
         try:
             self.length = len(catalog)
         except ValueError:

@@ -8,10 +8,18 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
+from galml.core.exceptions import InputError, InputUnitError
 from galml.cutouts.extract import flag_neighbors
-from galml.cutouts.targets import plan_sizes, read_catalog
+from galml.cutouts.targets import SKY_NAMES, plan_sizes, read_catalog
 
-__all__ = ["Plan", "grid_of", "near_others", "plan_order", "positions_of"]
+__all__ = [
+    "Plan",
+    "grid_of",
+    "near_others",
+    "plan_order",
+    "positions_of",
+    "reasons_of",
+]
 
 #: Columns that tell where galaxies are and how large, in lower case.
 PLACES = ("ra", "dec", "raj2000", "dej2000", "r_eff")
@@ -31,11 +39,14 @@ class Plan:
         Whether another entry of the catalog is near.
     order : `~numpy.ndarray` of int
         Rows, tile after tile.
+    reasons : dict of int to str
+        Why rows have no cutout, where the catalog is to blame.
     """
 
     galaxies: QTable
     flags: np.ndarray
     order: np.ndarray
+    reasons: dict
 
 
 def plan_order(source, survey, cutting):
@@ -58,7 +69,7 @@ def plan_order(source, survey, cutting):
     names = [name for name in source.names if name.lower() in PLACES]
     if not {"ra", "raj2000"} & {name.lower() for name in names}:
         names = None
-    parts, firsts, reaches = [], [], []
+    parts, firsts, reaches, reasons = [], [], [], {}
     for batch in source.batches(STRIP, names):
         galaxies = positions_of(batch)
         points, scales, n_pixels = grid_of(galaxies, cutting)
@@ -66,6 +77,9 @@ def plan_order(source, survey, cutting):
         rows, tiles = survey.find(points, reach)
         first = np.full(len(batch), len(survey.table), np.int32)
         first[rows[::-1]] = tiles[::-1]
+        start = sum(map(len, parts))
+        told = reasons_of(batch, galaxies, scales)
+        reasons |= {start + row: reason for row, reason in told.items()}
         parts.append(galaxies)
         firsts.append(first)
         reaches.append((scales * n_pixels / 2).astype(np.float32))
@@ -76,7 +90,8 @@ def plan_order(source, survey, cutting):
         }
     )
     order = np.argsort(np.concatenate(firsts), kind="stable")
-    return Plan(galaxies, near_others(galaxies, np.concatenate(reaches)), order)
+    flags = near_others(galaxies, np.concatenate(reaches))
+    return Plan(galaxies, flags, order, reasons)
 
 
 def positions_of(catalog):
@@ -92,12 +107,67 @@ def positions_of(catalog):
     `~astropy.table.QTable`
         Columns ``ra`` and ``dec`` (NaN where there is none), and ``r_eff`` where the
         catalog has it.
+
+    Raises
+    ------
+    galml.core.InputUnitError
+        For ``r_eff`` without a unit, or in pixels, which each tile has its own of.
     """
+    if "r_eff" in catalog.colnames:
+        unit = getattr(catalog["r_eff"], "unit", None)
+        if unit is None or unit.is_equivalent(u.pix):
+            got = "no unit" if unit is None else f"the unit {unit}"
+            expected = "an angle, or units={'r_eff': 'arcsec'}"
+            raise InputUnitError("catalog['r_eff']", got, expected)
     _, sky, r_eff = read_catalog(catalog, None)
     galaxies = QTable({"ra": sky.ra.deg * u.deg, "dec": sky.dec.deg * u.deg})
     if r_eff is not None:
         galaxies["r_eff"] = r_eff * u.arcsec
     return galaxies
+
+
+def reasons_of(catalog, galaxies, scales):
+    """Tell which value of the catalog is why a galaxy has no cutout.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`
+        As `galml.extract_cutouts` takes it.
+    galaxies : `~astropy.table.QTable`
+        What `positions_of` gives of it.
+    scales : `~numpy.ndarray`
+        Shape (n,): arcsec per pixel, from `grid_of`.
+
+    Returns
+    -------
+    dict of int to str
+        By row, of those that have no position, or a size that is needed.
+    """
+    known = {name.lower(): name for name in catalog.colnames}
+    sky = [name for name in catalog.colnames if isinstance(catalog[name], SkyCoord)]
+    pairs = [pair for pair in SKY_NAMES if set(pair) <= set(known)]
+    names = sky[:1] or [known[one] for one in pairs[0]]
+    lost, reasons = np.isnan(galaxies["ra"].value), {}
+    for row in np.flatnonzero(lost | ~np.isfinite(scales)).tolist():
+        name, expected = "r_eff", "an angle above zero"
+        if lost[row]:
+            # Numbers that are all finite are those of no declination.
+            bad = [one for one in names if not _is_finite(catalog[one][row])]
+            name, expected = (bad or names)[-1], "a position on the sky"
+        value = catalog[name][row]
+        masked = np.any(getattr(value, "mask", False))
+        got = "a masked value" if masked else " ".join(str(value).split())
+        reasons[row] = str(InputError(f"catalog[{name!r}]", got, expected))
+    return reasons
+
+
+def _is_finite(value):
+    """Whether an element of a column is a number that is not masked."""
+    if isinstance(value, SkyCoord):
+        return False
+    number = getattr(value, "unmasked", value)
+    number = getattr(number, "value", number)
+    return not np.any(getattr(value, "mask", False)) and bool(np.isfinite(number))
 
 
 def grid_of(galaxies, cutting):
@@ -121,7 +191,9 @@ def grid_of(galaxies, cutting):
     """
     r_eff = galaxies["r_eff"].value if "r_eff" in galaxies.colnames else None
     size, n_pixels, scale = (cutting[k] for k in ("size", "n_pixels", "pixel_scale"))
-    n_pixels, scales = plan_sizes(size, n_pixels, scale, scale, r_eff, len(galaxies))
+    # With a number of pixels, images have no say in their scale.
+    native = u.arcsec * 1 if scale is None else scale
+    n_pixels, scales = plan_sizes(size, n_pixels, scale, native, r_eff, len(galaxies))
     sky = SkyCoord(galaxies["ra"], galaxies["dec"])
     return sky.cartesian.xyz.value.T, scales, n_pixels
 

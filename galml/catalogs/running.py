@@ -8,23 +8,24 @@ import sys
 import warnings
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
-from astropy.table import QTable
 from tqdm import tqdm
 
 import galml
 from galml.catalogs.clusters import workers
-from galml.catalogs.dataset import Dataset, partition_name
+from galml.catalogs.dataset import IMAGES, Dataset, partition_name
 from galml.catalogs.hats import PROPERTIES, HatsSource, finish_hats, is_hats
+from galml.catalogs.held import content_of
 from galml.catalogs.sources import open_source
 from galml.catalogs.stages import pixel_stages, row_stages, tile_stages
-from galml.catalogs.tiles import index
+from galml.catalogs.tiles import as_index
 from galml.catalogs.work import close_tiles
 from galml.core.domain import find_domain, find_object, operations
-from galml.core.exceptions import GalmlWarning, InputError
-from galml.core.runs import identity, locked
+from galml.core.exceptions import GalmlWarning, InputError, check_whole
+from galml.core.runs import identity
 from galml.cutouts.targets import R_EFF
 from galml.physics import stable_seed
 
@@ -41,6 +42,8 @@ def run(
     catalog,
     *,
     images=None,
+    hdu=None,
+    unit=None,
     output,
     scheduler=None,
     units=None,
@@ -72,11 +75,18 @@ def run(
         - a HATS catalog: its folder, or a `lsdb.catalog.Catalog`. Then the result is
           one, too, with the same partitions, each of which is computed by itself:
           neighbors in another one are flagged as far as the catalog's margin reaches.
-    images : str, sequence, mapping, or `~astropy.table.QTable`, optional
-        Tiles of a survey: files or patterns, by band or with their bands in the
-        headers, or what `galml.catalogs.index` made of them. No more is read of them
-        than the galaxies need, tile after tile, whatever the order of the catalog: each
-        worker opens a tile once. Galaxies on seams are made of all tiles they are on.
+    images : object, sequence, mapping of str to these, or table, optional
+        Tiles of a survey: files or patterns, `~astropy.nddata.CCDData` or other
+        `~astropy.nddata.NDData` with a WCS, by band or with their bands in the headers;
+        or what `galml.catalogs.index` made of files. No more is read of them than the
+        galaxies need, tile after tile, whatever the order of the catalog: each worker
+        opens a tile once. Galaxies on seams are made of all tiles they are on. Those
+        in memory are files of the folder until the run is done.
+    hdu : int, str or tuple, optional
+        Extension of the tiles, as for `galml.catalogs.index`; without images, a keyword
+        of the operation.
+    unit : `~astropy.units.UnitBase` or str, optional
+        Of tiles that have none; without images, a keyword of the operation.
     output : str or path-like
         The folder.
     scheduler : str, `distributed.Client` or None, optional
@@ -153,24 +163,30 @@ def run(
     >>> summary["rows"], summary["failed"], len(stars)
     (2, 0, 200)
     """
+    dataset = Dataset(output)
+    if images is None:
+        given = {"hdu": hdu, "unit": unit}
+        options |= {name: value for name, value in given.items() if value is not None}
     accepted = _check(operation, options, partition_size)
+    partition_size = int(partition_size)
     _check_size(operation, images, size, n_pixels)
     if is_hats(catalog):
         source = HatsSource(catalog, units, images is not None)
     else:
         source = open_source(catalog, units)
     _check_rows(options, source.length)
-    tiles, cutting = None, None
+    tiles, cutting, held = None, None, {}
     model = _model(operation, options, accepted)
     if images is not None:
-        tiles = images if isinstance(images, QTable) else index(images)
+        tiles, held = as_index(images, hdu, unit, str(dataset.path / IMAGES))
         cutting = _cutting(model, tiles, size, n_pixels, options.get("filter"))
         if operation == "extract_cutouts":
             cutting |= options
     made_from = []
     if tiles is not None:
-        told = (np.ma.filled(tiles[name], "").tolist() for name in ("band", "hdu"))
-        made_from = [*told, *map(identity, tiles["path"])]
+        names = "band", "hdu", "unit"
+        told = (np.ma.filled(tiles[name], "").tolist() for name in names)
+        made_from = [*told, *(_told(path, held) for path in tiles["path"])]
     configuration = [
         galml.__version__,
         operation,
@@ -188,13 +204,11 @@ def run(
         "partitions": len(pixels or range(0, source.length, partition_size)),
         "pixels": pixels,
     }
-    dataset = Dataset(output)
-    dataset.path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(dataset.path):
-        stamp = dataset.open(configuration, defaults)
+    with dataset.open(configuration, defaults) as stamp:
         if "seed" in accepted and options.get("seed") is None:
             options["seed"] = stable_seed(stamp["configuration"]) % 2**31
         job = _job(dataset, operation, options, model, tiles, cutting)
+        job["configuration"] = stamp["configuration"]
         before = dataset.done()
         missing = {
             number: partition_name(stamp, number)
@@ -212,6 +226,9 @@ def run(
         else:
             stages = tile_stages(job, source, missing, partition_size)
         if missing:
+            for path, hdus in held.items():
+                with dataset.replacing(Path(path)) as temporary:
+                    hdus.writeto(temporary)
             failed = sum(len(part["failed"]) for part in before.values())
             carried = workers(scheduler, partial(close_tiles, job["run"]))
             _compute(stages, carried, source.length, failed, progress)
@@ -241,10 +258,9 @@ def _check(operation, options, partition_size):
     known = [name for name in operations() if name not in OF_TABLES]
     if operation not in known:
         raise InputError("operation", repr(operation), f"one of {', '.join(known)}")
-    if not isinstance(partition_size, int) or partition_size < 1:
-        raise InputError("partition_size", repr(partition_size), "a number above zero")
+    check_whole("partition_size", partition_size)
     function = find_object(operations()[operation].function)
-    accepted = inspect.signature(function).parameters
+    _, *accepted = inspect.signature(function).parameters
     for name in options:
         if name not in accepted:
             known = ", ".join(accepted)
@@ -273,6 +289,11 @@ def _check_size(operation, images, size, n_pixels):
         raise InputError("n_pixels", f"{n_pixels} without a size", "a size")
     if images is None and size is not None:
         raise InputError("size", f"{size} without images", "images")
+
+
+def _told(path, held):
+    """Tell a tile from others: a file, or an image in memory."""
+    return content_of(held[path]) if path in held else identity(path)
 
 
 def _fingerprint(value):

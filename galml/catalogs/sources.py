@@ -5,13 +5,14 @@ import glob
 import hashlib
 import io
 import os
+from collections.abc import Mapping
 
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable, vstack
 
 from galml.catalogs.tiles import expand
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, InputTypeError
 from galml.core.files import local_file, parse_unit, readable
 from galml.core.inputs import as_table
 from galml.core.runs import identity
@@ -47,7 +48,9 @@ def open_source(catalog, units=None):
     if not isinstance(catalog, str | os.PathLike | list | tuple):
         table = QTable(as_table(catalog, "catalog"), copy=False)
         return TableSource(table, _digest(table), units)
-    paths = [file for path in expand(catalog) for file in _files(path)]
+    paths = [file for path in expand(catalog, "catalog") for file in _files(path)]
+    if not paths:
+        raise InputError("catalog", "no file", "one at least")
     for path in filter(os.path.exists, paths):
         local_file(path, "catalog")
     if all(path.endswith((".parquet", ".parq")) for path in paths):
@@ -222,6 +225,10 @@ def votable_units(metadata):
 
 def check_units(units, names):
     """Raise where columns are not there, or their units are none."""
+    if not isinstance(units, Mapping | None):
+        kind = type(units).__name__
+        expected = "a mapping of columns to units"
+        raise InputTypeError("units", f"an object of type {kind}", expected)
     for name, unit in (units or {}).items():
         if name not in names:
             raise InputError("units", f"the column {name!r}", f"one of {names}")

@@ -121,7 +121,12 @@ def tile_stages(job, source, missing, size):
             rows = plan.order[start : start + size]
             if not done[number]:
                 galaxies, flags = plan.galaxies[rows], plan.flags[rows]
-                yield compute_group, job, number, galaxies, rows, flags
+                told = {
+                    place: plan.reasons[row]
+                    for place, row in enumerate(rows.tolist())
+                    if row in plan.reasons
+                }
+                yield compute_group, job, number, galaxies, rows, flags, told
 
     def blocks():
         ids = [name for name in IDS[1:] if name in source.names][:1]

@@ -5,25 +5,47 @@ import errno
 import glob
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
+from astropy.nddata import NDData
+from astropy.table import QTable, Table
 from astropy_healpix import HEALPix
 
-from galml.core.exceptions import GalmlError, GalmlWarning, InputError
+from galml.catalogs.held import PSF, to_hdus
+from galml.core.exceptions import (
+    GalmlError,
+    GalmlWarning,
+    InputError,
+    InputTypeError,
+)
+from galml.core.files import (
+    IMAGE_HDUS,
+    find_hdu,
+    header_wcs,
+    parse_unit,
+    readable,
+)
 from galml.core.results import reason_of
+from galml.cutouts.allsky import unit_factor
 from galml.cutouts.images import OpenFiles, open_images
 from galml.cutouts.targets import native_scale
 
-__all__ = ["Survey", "expand", "index"]
+__all__ = ["Survey", "as_index", "expand", "index"]
 
+#: Columns of an index.
+COLUMNS = ("path", "hdu", "band", "unit", "pixel_scale", "footprint", "cells")
 #: Levels of the cells of the sphere by which tiles are looked up: those about as wide
 #: as the tiles, 55 to 7 arcmin.
 LEVELS = 6, 9
 #: Tiles whose headers are kept, and files of them that are kept open.
 MOST_TILES, MOST_OPEN = 128, 32
+#: How names of extensions begin that are no images of the sky.
+PARTNERS = (
+    *("AREA", "CON", "CTX", "DQ", "ERR", "FLAG", "FLG", "IVAR", "MASK", "PSF", "RMS"),
+    *("SAMP", "STAT", "TIME", "UNC", "VAR", "WEIGHT", "WHT"),
+)
 #: Errors that are not those of a file.
 EXHAUSTED = errno.EMFILE, errno.ENFILE, errno.ENOMEM
 #: Slack of the footprints, whose sides need not be great circles (rad).
@@ -38,16 +60,17 @@ def index(files, *, hdu=None, unit=None):
     files : str, path-like, sequence or mapping of str to these
         FITS files, or patterns such as ``"tiles/*-r.fits"``; by band in a mapping, else
         ``BAND`` or ``FILTER`` of the headers tell it.
-    hdu : int or str, optional
-        Extension of the files; by default the first image.
+    hdu : int, str or tuple, optional
+        Extension of the files, such as ``("SCI", 2)``; by default all images of the
+        sky that do not lie where another one of the file does.
     unit : `~astropy.units.UnitBase` or str, optional
         Of images that have none.
 
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each file that can be read, band by band: ``path``, ``hdu`` (name of
-        the extension asked for, empty for the first image), ``band``, ``unit``,
+        One row for each image that can be read, band by band: ``path``, ``hdu``
+        (number of the extension, empty for the only image), ``band``, ``unit``,
         ``pixel_scale``, ``footprint`` (ra and dec of the four corners, shape (4, 2), in
         degrees) and ``cells``, the nested HEALPix cells that the image may touch as a
         text of numbers; ``meta["CELLLEVL"]`` is their level. It can be written to a
@@ -80,46 +103,104 @@ def index(files, *, hdu=None, unit=None):
     >>> str(tiles["band"][0]), round(float(tiles["pixel_scale"][0].value), 2)
     ('r', 0.36)
     """
-    rows, problems, asked, found_in = [], [], _paths(files), set()
+    return as_index(files, hdu, unit)[0]
+
+
+def as_index(images, hdu, unit, folder=None):
+    """Give the index of whatever holds the tiles of a survey.
+
+    Parameters
+    ----------
+    images : object
+        As for `galml.catalogs.run`.
+    hdu, unit
+        As for `index`.
+    folder : str, optional
+        Where images that are in memory are to be files; by default only files are
+        taken.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        As that of `index`.
+    held : dict of str to `~astropy.io.fits.HDUList`
+        Images that are in memory, by the paths that they have in the table.
+
+    Raises
+    ------
+    galml.core.InputError
+        As `index`, and for tables that are none.
+    """
+    if folder is None or not isinstance(images, Table):
+        return _make_index(images, hdu, unit, folder)
+    table = QTable(images)
+    if lacking := [name for name in COLUMNS if name not in table.colnames]:
+        got = f"a table without {', '.join(lacking)}"
+        raise InputError("images", got, "that of galml.catalogs.index")
+    for name, value in {"hdu": hdu, "unit": unit}.items():
+        if value is not None:
+            expected = f"{name}= of galml.catalogs.index, which made it"
+            raise InputError(name, f"{value} with a table of tiles", expected)
+    return table, {}
+
+
+def _make_index(images, hdu, unit, folder):
+    """Make the index of files, and of images in memory that are to be files."""
+    argument = "files" if folder is None else "images"
+    unit = None if unit is None else parse_unit(unit, "unit")
+    members = _members(images, argument, folder is not None)
+    rows, problems, found_in, held = [], [], set(), {}
     with OpenFiles() as opened:
-        for band, path in asked:
-            try:
-                images = path if band is None else {band: path}
-                (found,) = open_images(images, opened, unit=unit, hdu=hdu)
-                (tile,) = found.tiles
-                corners = _corners(tile)
-            except (GalmlError, OSError) as error:
-                problems.append(f"{path}: {reason_of(error)}")
-                continue
-            scale = native_scale(tile)
-            own = tile.unit.to_string(), scale.to_value(u.arcsec), corners
-            rows.append((path, found.name, *own))
-            found_in.add(band)
+        for number, (band, source) in enumerate(members):
+            name = path = source
+            if isinstance(source, NDData):
+                name = f"{argument}[{number}]"
+                path = os.path.join(folder, f"{number:07d}.fits")
+            own = []
+            for extension in _extensions(source, opened, hdu):
+                try:
+                    one = source if band is None else {band: source}
+                    (found,) = open_images(one, opened, unit=unit, hdu=extension)
+                    (tile,) = found.tiles
+                    corners = _corners(tile)
+                    if path is not source:
+                        held[path] = to_hdus(tile)
+                except (GalmlError, OSError) as error:
+                    problems.append(f"{name}: {reason_of(error)}")
+                    continue
+                scale = native_scale(tile).to_value(u.arcsec)
+                text = "" if extension is None else str(extension)
+                row = path, text, found.name, tile.unit.to_string(), scale, corners
+                if not any(_lies_on(row, other) for other in own):
+                    own.append(row)
+            rows += own
+            if own:
+                found_in.add(band)
     if not rows:
         told = problems[0] if problems else "no file"
-        raise InputError("files", told, "FITS images that can be read")
+        raise InputError(argument, told, "FITS images that can be read")
     missing = ", ".join(
-        dict.fromkeys(band for band, _ in asked if band not in found_in)
+        dict.fromkeys(band for band, _ in members if band not in found_in)
     )
     if missing:
         told = f"no image in {missing} that can be read ({problems[0]})"
-        raise InputError("files", told, "images in each band")
+        raise InputError(argument, told, "images in each band")
     if problems:
         warnings.warn(
             f"{len(problems)} of {len(rows) + len(problems)} images cannot be read "
             f"(first: {problems[0]})",
             GalmlWarning,
-            stacklevel=2,
+            stacklevel=4,
         )
-    bands = list(dict.fromkeys(row[1] for row in rows))
-    rows.sort(key=lambda row: bands.index(row[1]))
-    paths, names, units, scales, corners = zip(*rows, strict=True)
+    bands = list(dict.fromkeys(row[2] for row in rows))
+    rows.sort(key=lambda row: bands.index(row[2]))
+    paths, numbers, names, units, scales, corners = zip(*rows, strict=True)
     corners = np.array(corners)
     level, cells = _cells(corners)
     table = QTable(
         {
             "path": paths,
-            "hdu": ["" if hdu is None else str(hdu)] * len(rows),
+            "hdu": numbers,
             "band": names,
             "unit": units,
             "pixel_scale": scales * u.arcsec,
@@ -128,16 +209,20 @@ def index(files, *, hdu=None, unit=None):
         }
     )
     table.meta["CELLLEVL"] = level
-    return table
+    if any(PSF in hdus for hdus in held.values()):
+        table["psf"] = [path in held and PSF in held[path] for path in paths]
+    return table, held
 
 
-def expand(files):
+def expand(files, argument):
     """Give the files that a pattern, or some of them, stand for.
 
     Parameters
     ----------
     files : str, path-like or sequence of these
         Files or patterns.
+    argument : str
+        Name used in errors.
 
     Returns
     -------
@@ -146,17 +231,22 @@ def expand(files):
 
     Raises
     ------
+    galml.core.InputTypeError
+        For what names no file.
     galml.core.InputError
         For a pattern without files.
     """
-    if isinstance(files, str | os.PathLike):
-        files = [files]
     found = []
-    for file in map(os.fspath, files):
+    for file in _listed(files, argument):
+        if not isinstance(file, str | os.PathLike):
+            expected = "files, or patterns of their names"
+            kind = type(file).__name__
+            raise InputTypeError(argument, f"an object of type {kind}", expected)
+        file = os.fspath(file)
         # A file may be named like a pattern.
         some = sorted(glob.glob(file)) if not os.path.exists(file) else [file]
         if glob.has_magic(file) and not some:
-            raise InputError("files", f"{file!r}, which no file matches", "files")
+            raise InputError(argument, f"{file!r}, which no file matches", "files")
         found += some or [file]
     return [os.path.abspath(file) for file in found]
 
@@ -168,12 +258,20 @@ class Survey:
     ----------
     table : `~astropy.table.QTable`
         From `index`.
+
+    Raises
+    ------
+    galml.core.InputUnitError
+        When units cannot be converted into each other.
     """
 
     def __init__(self, table):
         self.table = table
         self.bands = list(dict.fromkeys(table["band"].tolist()))
         self.unit = u.Unit(str(table["unit"][0]))
+        pairs = zip(table["band"].tolist(), table["unit"].tolist(), strict=True)
+        for band, unit in dict.fromkeys(pairs):
+            unit_factor(u.Unit(unit), self.unit, band)
         # Parquet files have no more than one axis below the rows.
         footprint = table["footprint"].to_value(u.deg).reshape(-1, 4, 2)
         self._edges, self._middles = _sides(footprint)
@@ -183,8 +281,8 @@ class Survey:
         order = np.argsort(cells, kind="stable")
         self._cells, self._tiles = cells[order], tiles[order]
         # FITS files take empty texts for missing ones.
-        hdu = str(np.ma.filled(table["hdu"], "")[0])
-        self.hdu = int(hdu) if hdu.isdecimal() else hdu or None
+        texts = np.ma.filled(table["hdu"], "").tolist()
+        self._hdus = [int(text) if text else None for text in texts]
         self._files, self._open = OpenFiles(MOST_OPEN), {}
 
     def find(self, points, reach):
@@ -238,8 +336,10 @@ class Survey:
                 self._open.pop(next(iter(self._open)))
             row = self.table[number]
             images = {str(row["band"]): str(row["path"])}
-            options = {"unit": u.Unit(str(row["unit"])), "hdu": self.hdu}
+            options = {"unit": u.Unit(str(row["unit"])), "hdu": self._hdus[number]}
             try:
+                if "psf" in self.table.colnames and row["psf"]:
+                    options["psf"] = self._files.open(str(row["path"]))[PSF].data
                 found = open_images(images, self._files, **options)[0].tiles[0]
             except (GalmlError, OSError) as error:
                 if getattr(error.__cause__ or error, "errno", None) in EXHAUSTED:
@@ -254,13 +354,68 @@ class Survey:
         self._open.clear()
 
 
-def _paths(files):
-    """Give band (or None) and path of each file."""
-    if isinstance(files, Mapping):
-        pairs = [(str(b).strip(), path) for b, f in files.items() for path in expand(f)]
-    else:
-        pairs = [(None, path) for path in expand(files)]
-    return pairs
+def _members(images, argument, in_memory):
+    """Give band (or None) and file or image of each tile."""
+    bands = images if isinstance(images, Mapping) else {None: images}
+    found = []
+    for band, some in bands.items():
+        band = None if band is None else str(band).strip()
+        for one in _listed(some, argument):
+            held = in_memory and isinstance(one, NDData)
+            found += [(band, e) for e in ([one] if held else expand(one, argument))]
+    return found
+
+
+def _listed(files, argument):
+    """Give several of what may be one."""
+    if isinstance(files, str | os.PathLike | NDData):
+        return [files]
+    if isinstance(files, bytes) or not isinstance(files, Iterable):
+        kind = type(files).__name__
+        raise InputTypeError(argument, f"an object of type {kind}", "files")
+    return files
+
+
+def _extensions(source, files, hdu):
+    """Give the numbers of the images of the sky in a file; None is the only one."""
+    if not isinstance(source, str) or os.path.isdir(source):
+        return [None]
+    try:
+        with readable("images", source):
+            hdus = files.open(source)
+            first = find_hdu(hdus, hdu, None, (2,), "images")
+            (number,) = (i for i, one in enumerate(hdus) if one is first)
+            if hdu is not None:
+                return [number]
+            rest = range(number + 1, len(hdus))
+            others = [i for i in rest if _is_sky(hdus, i, first)]
+    except (GalmlError, OSError):
+        # What is wrong is told when the image is opened.
+        return [hdu]
+    return [number, *others] if others else [None]
+
+
+def _is_sky(hdus, number, first):
+    """Whether an extension is an image of the sky, as the first image of the file."""
+    image = hdus[number]
+    if not isinstance(image, IMAGE_HDUS) or len(image.shape) < 2:
+        return False
+    if first.name == "SCI":
+        return image.name == "SCI"
+    if image.name.startswith(PARTNERS):
+        return False
+    try:
+        return header_wcs(image.header, hdus).has_celestial
+    except Exception:
+        # What is wrong is told when the image is opened.
+        return True
+
+
+def _lies_on(row, other):
+    """Whether an image has the band and the place of another one of its file."""
+    (*_, band, _, scale, corners), (*_, known, _, _, others) = row, other
+    near = np.abs(corners - others) < 0.01 * scale / 3600
+    return band == known and bool(near.all())
 
 
 def _corners(tile):

@@ -10,7 +10,7 @@ from astropy.table import QTable, vstack
 from astropy.wcs import WCS
 
 from galml.catalogs.dataset import Dataset
-from galml.catalogs.plan import grid_of, near_others, positions_of
+from galml.catalogs.plan import grid_of, near_others, positions_of, reasons_of
 from galml.catalogs.sources import from_pandas, to_table, with_units
 from galml.catalogs.tiles import Survey
 from galml.core.domain import find_object, operations
@@ -59,7 +59,7 @@ def compute_rows(job, number, name, catalog):
         Rows of the catalog, and how many of these have no result.
     """
     table, reasons = _call(job, catalog)
-    Dataset(job["output"]).write(number, name, table, len(catalog), reasons)
+    _dataset(job).write(number, name, table, len(catalog), reasons)
     return len(catalog), len(reasons)
 
 
@@ -85,7 +85,7 @@ def compute_pixel(job, number, name, frames):
         Rows of the catalog, and how many of these have no result.
     """
     frame, *margin = (one.compute(scheduler="synchronous") for one in frames)
-    dataset = Dataset(job["output"])
+    dataset = _dataset(job)
     if not len(frame):
         dataset.write(number, name, None, 0, {})
         return 0, 0
@@ -98,7 +98,8 @@ def compute_pixel(job, number, name, frames):
         known = vstack([galaxies, *beyond])
         _, scales, n_pixels = grid_of(known, job["cutting"])
         flags = near_others(known, scales * n_pixels / 2)[: len(catalog)]
-        table, reasons = _cut(job, galaxies, flags)
+        told = reasons_of(catalog, galaxies, scales[: len(catalog)])
+        table, reasons = _cut(job, galaxies, flags, told)
         names = names_of(catalog)
         if names is not None:
             table.add_column(names, name="name", index=0)
@@ -118,7 +119,7 @@ def compute_pixel(job, number, name, frames):
 
 
 @ONE_THREAD
-def compute_group(job, number, galaxies, rows, flags):
+def compute_group(job, number, galaxies, rows, flags, told):
     """Compute galaxies that lie together on the sky, wherever they stand in a catalog.
 
     Parameters
@@ -133,17 +134,19 @@ def compute_group(job, number, galaxies, rows, flags):
         Where they stand in the catalog.
     flags : `~numpy.ndarray` of int
         Whether other entries of the catalog are near.
+    told : dict of int to str
+        Why some of them have no cutout, from `galml.catalogs.plan.reasons_of`.
 
     Returns
     -------
     rows, failed : int
         How many they are, and how many have no result.
     """
-    table, reasons = _cut(job, galaxies, flags)
+    table, reasons = _cut(job, galaxies, flags, told)
     table["_row"] = rows
     table["_reason"] = [reasons.get(row, "") for row in range(len(rows))]
     table = table[np.argsort(rows)]
-    Dataset(job["output"]).write_group(number, table, job["block"])
+    _dataset(job).write_group(number, table, job["block"])
     return len(rows), len(reasons)
 
 
@@ -168,7 +171,7 @@ def assemble(job, start, stop, groups, parts, names):
     rows, failed : int
         None of these, as they were counted before.
     """
-    dataset, size = Dataset(job["output"]), job["size"]
+    dataset, size = _dataset(job), job["size"]
     table = dataset.read_groups(groups, start, stop)
     reasons = table["_reason"].tolist()
     table.remove_columns(["_row", "_reason"])
@@ -196,6 +199,11 @@ def close_tiles(run):
         if own == run:
             survey.close()
             del _surveys[thread]
+
+
+def _dataset(job):
+    """Give the folder of the run."""
+    return Dataset(job["output"], job["configuration"])
 
 
 def _survey(job):
@@ -242,19 +250,19 @@ def _catalog_of(job, frame):
     return with_units(to_table(arrow), units)
 
 
-def _cut(job, galaxies, flags):
+def _cut(job, galaxies, flags, told):
     """Cut galaxies out of their tiles, tile by tile, and ask the operation."""
     survey, cutting = _survey(job), job["cutting"]
     points, scales, n_pixels = grid_of(galaxies, cutting)
     reach = np.radians(scales / 3600) * n_pixels / np.sqrt(2)
     rows, tiles = survey.find(points, reach)
     opened = {tile: survey.open(tile) for tile in np.unique(tiles).tolist()}
-    reasons, paths = {}, {}
+    unreadable, found = {}, {}
     for row, tile in zip(rows.tolist(), tiles.tolist(), strict=True):
-        paths.setdefault(row, []).append(str(survey.table["path"][tile]))
+        found.setdefault(row, []).append(tile)
         if isinstance(opened[tile], str):
-            reasons[row] = opened[tile]
-    unread = list(reasons)
+            unreadable[row] = opened[tile]
+    unread, reasons = list(unreadable), unreadable | told
     # Without a position, a row has no result, and goes the way of all others.
     asked = galaxies.copy()
     asked["ra"][unread] = np.nan
@@ -277,10 +285,20 @@ def _cut(job, galaxies, flags):
                 table, some = _stack_table(stack, survey.unit)
             else:
                 table, some = _call(job, stack)
-            lost = np.flatnonzero(stack.flags & int(Flag.UNREADABLE))
-            some |= {row: f"{paths[part[row]]} cannot be read" for row in lost.tolist()}
-            unread += part[lost].tolist()
-            reasons = {int(part[row]): text for row, text in some.items()} | reasons
+            some = {int(part[row]): text for row, text in some.items()}
+            broken = {
+                tile: f"{survey.table['path'][tile]}: {min(image.problems)}"
+                for tile, image in opened.items()
+                if getattr(image, "problems", None)
+            }
+            for row in part[stack.flags & int(Flag.UNREADABLE) > 0].tolist():
+                own = broken.keys() & found.get(row, ())
+                some[row] = "; ".join(broken[tile] for tile in sorted(own or broken))
+                unread.append(row)
+            lost = stack.flags & int(Flag.FAILED | Flag.TRUNCATED | Flag.UNREADABLE)
+            off = part[lost == Flag.FAILED | Flag.TRUNCATED]
+            some |= dict.fromkeys(off.tolist(), "no tile shows it")
+            reasons = some | reasons
             tables.append(table)
             at += len(part)
     table = vstack(tables, metadata_conflicts="silent")[np.argsort(order)]
@@ -311,11 +329,11 @@ def _stack_table(stack, unit):
     for index, band in enumerate(stack.bands):
         for name, values in {
             band: stack.data,
-            f"{band}_err": None if stack.uncertainty is None else stack.uncertainty,
+            f"{band}_err": stack.uncertainty,
         }.items():
             if values is None:
                 continue
-            values = u.Quantity(values[:, index], copy=True).to(unit)
+            values = u.Quantity(values[:, index], stack.unit, copy=True).to(unit)
             if stack.mask is not None:
                 values[stack.mask[:, index]] = np.nan
             table[name] = values

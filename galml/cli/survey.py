@@ -63,6 +63,11 @@ OWN = {
         "help": "folder of the results, in partitions; if a run is interrupted, the "
         "same command goes on there",
     },
+    "hdu": {
+        "help": "extension of the tiles, by name or number, NAME:N for the N-th of "
+        "that name (default: all images of the sky)"
+    },
+    "unit": {"help": "unit of tiles that tell none"},
     "scheduler": {
         "metavar": "ADDRESS",
         "help": "address of a scheduler of dask; local: workers on all processors of "
@@ -104,7 +109,7 @@ OWN = {
 }
 #: Options that are keywords of `galml.catalogs.run`, or of operations, as they are.
 KEYWORDS = (
-    *("scheduler", "size", "n_pixels", "partition_size"),
+    *("hdu", "unit", "scheduler", "size", "n_pixels", "partition_size"),
     *("model", "device", "n_samples", "seed"),
 )
 

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import psutil
 import pytest
+from astropy.nddata import CCDData
 
 from galml import catalogs
 from galml.catalogs import clusters, running
@@ -97,6 +98,20 @@ def _give_up_at_once(dask_scheduler):
     dask_scheduler.allowed_failures = 0
 
 
+def test_tiles_in_memory_reach_the_workers(survey, client, tmp_path):
+    folder, catalog = survey
+    images = [CCDData.read(path) for path in sorted(folder.glob("*.fits"))]
+    options = {"images": images, "seed": 1, "partition_size": 5}
+    for name, scheduler in {"one": "none", "two": client}.items():
+        output = tmp_path / name
+        summary = catalogs.run(
+            "spin", catalog, output=output, scheduler=scheduler, **options
+        )
+        assert summary["computed"] == 5 and summary["failed"] == 0
+    for path in (tmp_path / "one").glob("part-*"):
+        assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
+
+
 def test_tasks_are_taken_no_faster_than_they_are_done(client):
     taken = []
 
@@ -133,7 +148,7 @@ def test_an_error_ends_the_run(client):
         list(carry_out([(divmod, 1, 0)]))
 
 
-@pytest.mark.parametrize("scheduler", ["nowhere", "tcp://127.0.0.1:1"])
+@pytest.mark.parametrize("scheduler", ["nowhere", "tcp://127.0.0.1:1", 5])
 def test_an_address_without_a_scheduler(scheduler):
     import dask
 

@@ -136,6 +136,19 @@ def test_failures_are_counted_through_all_partitions(survey, hats, tmp_path):
     assert np.isfinite(table["ra"]).all() and np.isnan(table["spin"][lost]).all()
 
 
+def test_what_is_wrong_with_which_column(survey, tmp_path):
+    folder, catalog = survey
+    catalog["r_eff"][[3, 7]] = [np.nan, -2] * u.arcsec
+    made = lsdb.from_dataframe(catalog.to_pandas(), partition_rows=12)
+    options = {"images": str(folder / "*.fits"), "units": {"r_eff": "arcsec"}}
+    with pytest.warns(GalmlWarning, match="2 of 24 rows"):
+        catalogs.run("spin", made, output=tmp_path / "out", **options)
+    assert set(catalogs.failures(tmp_path / "out")["reason"]) == {
+        "catalog['r_eff']: got nan arcsec, expected an angle above zero",
+        "catalog['r_eff']: got -2.0 arcsec, expected an angle above zero",
+    }
+
+
 def test_stars_are_where_their_galaxies_are(galaxies, tmp_path):
     frame = galaxies.to_pandas()
     frame["ra"], frame["dec"] = np.linspace(10, 12, 12), np.linspace(0, 2, 12)

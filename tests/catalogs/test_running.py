@@ -6,12 +6,23 @@ import astropy.units as u
 import numpy as np
 import pandas
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.table import MaskedColumn, QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
 
 import galml
 from galml import catalogs
-from galml.core import FileError, Flag, GalmlWarning, InputError
+from galml.catalogs.dataset import Dataset
+from galml.core import (
+    FileError,
+    Flag,
+    GalmlWarning,
+    InputError,
+    InputTypeError,
+    RunError,
+)
 
 COLUMNS = ["spin", "spin_err", "ellipticity", "novelty"]
 
@@ -119,6 +130,27 @@ def test_a_tile_that_breaks_off_is_flagged_rows(survey, tmp_path):
     assert all("d.fits" in reason for reason in told["reason"])
 
 
+def test_a_tile_of_one_band_that_breaks_off_is_told(survey, tmp_path):
+    """Whatever the other bands show."""
+    folder, catalog = survey
+    path = folder / "d-g.fits"
+    whole = (folder / "d.fits").read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyUserWarning)
+        images = {"g": str(path), "r": str(folder / "?.fits")}
+        for size in (2880, 60_000):
+            path.write_bytes(whole[:size])
+            output = tmp_path / str(size)
+            catalogs.run("spin", catalog, images=images, output=output)
+            table, told = catalogs.read(output), catalogs.failures(output)
+            lost = np.flatnonzero(table["flags"] & int(Flag.UNREADABLE))
+            assert 0 < len(lost) < 24 and told["row"].tolist() == lost.tolist()
+            assert np.isnan(table["spin"][lost]).all()
+            for reason in told["reason"]:
+                assert "d-g.fits, which cannot be read" in reason
+                assert "a.fits" not in reason and "d.fits" not in reason
+
+
 def test_no_tile_of_the_only_band_can_be_read(survey, tmp_path):
     folder, catalog = survey
     tiles = catalogs.index(str(folder / "*.fits"))
@@ -143,9 +175,86 @@ def test_rows_without_a_position_or_off_all_tiles(survey, tmp_path):
             partition_size=1,
         )
     told = catalogs.failures(tmp_path / "out")
-    assert told["row"].tolist() == [3, 5] and all(told["reason"])
+    assert told["row"].tolist() == [3, 5]
+    assert told["reason"].tolist() == [
+        "catalog['ra']: got nan, expected a position on the sky",
+        "no tile shows it",
+    ]
     table = catalogs.read(tmp_path / "out")
     assert np.flatnonzero(np.isnan(table["spin"])).tolist() == [3, 5]
+
+
+@pytest.mark.parametrize(
+    "name, value, told",
+    [
+        ("dec", np.nan, "catalog['dec']: got nan"),
+        ("dec", 95.0, "catalog['dec']: got 95.0"),
+        ("ra", np.ma.masked, "catalog['ra']: got a masked value"),
+        ("r_eff", np.nan, "catalog['r_eff']: got nan arcsec"),
+        ("r_eff", -1.0, "catalog['r_eff']: got -1.0 arcsec"),
+        ("r_eff", 0.0, "catalog['r_eff']: got 0.0 arcsec"),
+        ("r_eff", np.inf, "catalog['r_eff']: got inf arcsec"),
+        ("r_eff", np.ma.masked, "catalog['r_eff']: got a masked value"),
+    ],
+)
+def test_what_is_wrong_with_which_column(survey, tmp_path, name, value, told):
+    folder, catalog = survey
+    columns = {"ra": catalog["ra"].deg, "dec": catalog["dec"].deg}
+    columns["r_eff"] = catalog["r_eff"].value
+    table = Table({key: MaskedColumn(one) for key, one in columns.items()})
+    table["r_eff"].unit = "arcsec"
+    table[name][3] = value
+    options = {"size": 4 * galml.cutouts.R_EFF, "n_pixels": 40}
+    for operation, keywords in {"spin": {}, "extract_cutouts": options}.items():
+        keywords |= {"images": str(folder / "*.fits"), "output": tmp_path / operation}
+        with pytest.warns(GalmlWarning, match="1 of 24 rows"):
+            catalogs.run(operation, table, **keywords)
+        failed = catalogs.failures(keywords["output"])
+        assert failed["row"].tolist() == [3]
+        assert failed["reason"][0].startswith(told)
+
+
+def test_other_columns_of_positions(survey, tmp_path):
+    folder, catalog = survey
+    ra, dec = catalog["ra"].deg, catalog["dec"].deg
+    dec[3] = np.nan
+    sky = SkyCoord(ra, dec, unit="deg")
+    images = str(folder / "*.fits")
+    for name, table in {
+        "sky": QTable({"sky": sky}),
+        "DEJ2000": QTable({"RAJ2000": ra, "DEJ2000": dec}),
+    }.items():
+        table["r_eff"] = catalog["r_eff"]
+        with pytest.warns(GalmlWarning, match="1 of 24 rows"):
+            catalogs.run("spin", table, images=images, output=tmp_path / name)
+        (reason,) = catalogs.failures(tmp_path / name)["reason"]
+        assert reason.startswith(f"catalog[{name!r}]: got ") and "nan" in reason
+    for unit, told in {u.pix: "the unit pix", u.one: "no unit"}.items():
+        table["r_eff"] = catalog["r_eff"].value
+        table["r_eff"].unit = None if unit == u.one else unit
+        with pytest.raises(InputError, match=f"r_eff.*: got {told}"):
+            catalogs.run("spin", table, images=images, output=tmp_path / "none")
+
+
+def test_units_that_differ_in_kind_are_found_at_once(survey, tmp_path):
+    folder, catalog = survey
+    with fits.open(folder / "d.fits", mode="update") as hdus:
+        hdus[0].header["BUNIT"] = "MJy / sr"
+    on_others = catalog[[0]]
+    options = {"images": str(folder / "*.fits"), "output": tmp_path / "out"}
+    with pytest.raises(InputError, match="images: got MJy / sr in band 'r'"):
+        catalogs.run("spin", on_others, **options)
+
+
+def test_errors_of_cutouts_have_the_unit_of_the_image(survey, tmp_path):
+    folder, catalog = survey
+    ccds = [CCDData.read(path) for path in sorted(folder.glob("*.fits"))]
+    for ccd in ccds:
+        ccd.uncertainty = StdDevUncertainty(np.full(ccd.shape, 2.0))
+    options = {"size": 8 * u.arcsec, "n_pixels": 20}
+    output = tmp_path / "out"
+    catalogs.run("extract_cutouts", catalog, images=ccds, output=output, **options)
+    assert catalogs.read(output)["r_err"].unit == u.nJy
 
 
 def test_a_single_bad_galaxy_in_a_partition(galaxies, tmp_path):
@@ -235,6 +344,79 @@ def test_widths_are_those_of_bands_or_columns(survey, tmp_path):
     options |= {"bands": ["r"], "psf_fwhm": [1.2] * u.arcsec}
     catalogs.run("spin", catalog[:2], output=tmp_path / "out", **options)
     assert np.isfinite(catalogs.read(tmp_path / "out")["spin"]).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"device": "abacus"}, {"scheduler": 5}, {"scheduler": "nowhere"}]
+)
+def test_a_wrong_option_does_not_claim_the_folder(survey, tmp_path, wrong):
+    folder, catalog = survey
+    options = {"images": str(folder / "*.fits"), "output": tmp_path / "out"}
+    if "scheduler" in wrong:
+        pytest.importorskip("distributed")
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}: got"):
+        catalogs.run("spin", catalog, **options, **wrong)
+    assert catalogs.run("spin", catalog, n_samples=2, **options)["computed"] == 1
+    # What has been computed is not given up.
+    for other in (wrong, {"n_samples": 3}):
+        if "scheduler" not in other:
+            with pytest.raises(FileError, match="other options or inputs"):
+                catalogs.run("spin", catalog, **options, **other)
+    assert catalogs.read(tmp_path / "out")["spin_samples"].shape == (24, 2)
+
+
+def test_a_run_that_lost_its_folder_writes_nothing(galaxies, tmp_path):
+    first = Dataset(tmp_path / "out")
+    with first.open(["one"], {}) as stamp:
+        late = Dataset(first.path, stamp["configuration"])
+        late.write(0, "part-0.parquet", None, 0, {})
+    (first.path / "_done" / "0000000.json").unlink()
+    with first.open(["two"], {}):
+        pass
+    with pytest.raises(RunError, match="another run"):
+        late.write(0, "part-0.parquet", galaxies, 12, {})
+    assert [path.name for path in first.path.glob("*")] in (
+        ["_run.json", "_done"],
+        ["_done", "_run.json"],
+    )
+    assert not list((first.path / "_done").iterdir())
+
+
+def test_outputs_that_are_no_folder(galaxies, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for output in (None, 5, b"out", ""):
+        with pytest.raises(InputTypeError, match="output: got"):
+            catalogs.run("sample_stars", galaxies, output=output, n=5)
+        with pytest.raises(InputTypeError, match="output: got"):
+            catalogs.read(output)
+    for output in (tmp_path / "file", tmp_path / "file" / "out", tmp_path / "a\0b"):
+        with pytest.raises(FileError, match="output: got"):
+            catalogs.run("sample_stars", galaxies, output=output, n=5)
+    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "_run.json").write_text("[1, 2]")
+    with pytest.raises(FileError, match="something else"):
+        catalogs.run("sample_stars", galaxies, output=tmp_path / "foreign", n=5)
+
+
+def test_arguments_of_a_wrong_type(survey, galaxies, tmp_path):
+    folder, catalog = survey
+    options = {"images": str(folder / "*.fits"), "output": tmp_path / "out"}
+    for name, values in {
+        "images": (5, [5], galaxies, {}, tmp_path / "no*.fits"),
+        "units": (5, "deg"),
+        "partition_size": (True, 2.5),
+        "unit": ("nonsense",),
+        "hdu": (9,),
+        "cutouts": (3,),
+    }.items():
+        for value in values:
+            with pytest.raises(InputError, match=rf"{name}.*: got"):
+                catalogs.run("spin", catalog, **options | {name: value})
+    for value in (5, [], [5], str(tmp_path / "no*.parquet")):
+        with pytest.raises(InputError, match="catalog: got"):
+            catalogs.run("spin", value, **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_refusals(galaxies, tmp_path):

@@ -97,6 +97,19 @@ def test_catalog_and_tiles(tiles, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_tiles_that_tell_no_unit(tiles, tmp_path, capsys):
+    catalog, files = tiles
+    for file in files:
+        with fits.open(file, mode="update") as hdus:
+            del hdus[0].header["BUNIT"]
+            hdus.append(fits.ImageHDU(hdus[0].data, hdus[0].header, name="SCI"))
+    some = ["run", "spin", catalog, "--images", *files, "--quiet", "-o"]
+    assert run(*some, tmp_path / "out") == 2
+    assert "expected a unit, or unit=" in capsys.readouterr().err
+    assert run(*some, tmp_path / "out", "--unit", "nJy", "--hdu", "SCI") == 0
+    assert np.isfinite(catalogs.read(tmp_path / "out")["spin"]).all()
+
+
 def test_tiles_by_band_and_from_an_index(tiles, tmp_path, calls):
     catalog, files = tiles
     some = ["run", "spin", catalog, "-o", tmp_path / "out", "--quiet", "--images"]
@@ -127,6 +140,7 @@ def test_keywords_of_operations(tmp_path, calls):
     options = ["--model", "m", "--size", "30arcsec", "--n-pixels", "48"]
     options += ["--units", "ra=deg", "--units", "r_eff=arcsec"]
     options += ["--scheduler", "tcp://a:1", "--partition-size", "1e3", "--seed", "4"]
+    options += ["--hdu", "SCI:2", "--unit", "nJy"]
     assert (
         run("run", "spin", "a.parquet", "-o", tmp_path / "o", *settings, *options) == 0
     )
@@ -141,6 +155,8 @@ def test_keywords_of_operations(tmp_path, calls):
         "strict": True,
         "r_eff": None,
         "model": "m",
+        "hdu": ("SCI", 2),
+        "unit": "nJy",
         "size": 30 * u.arcsec,
         "n_pixels": 48,
         "scheduler": "tcp://a:1",
