@@ -134,8 +134,10 @@ def as_index(images, hdu, unit, folder=None):
     if folder is None or not isinstance(images, Table):
         return _make_index(images, hdu, unit, folder)
     table = QTable(images)
-    if lacking := [name for name in COLUMNS if name not in table.colnames]:
-        got = f"a table without {', '.join(lacking)}"
+    lacking = [name for name in COLUMNS if name not in table.colnames]
+    lacking += [name for name in ("CELLLEVL",) if name not in table.meta]
+    if lacking or not len(table):
+        got = f"a table without {', '.join(lacking) or 'rows'}"
         raise InputError("images", got, "that of galml.catalogs.index")
     for name, value in {"hdu": hdu, "unit": unit}.items():
         if value is not None:
@@ -281,8 +283,8 @@ class Survey:
         order = np.argsort(cells, kind="stable")
         self._cells, self._tiles = cells[order], tiles[order]
         # FITS files take empty texts for missing ones.
-        texts = np.ma.filled(table["hdu"], "").tolist()
-        self._hdus = [int(text) if text else None for text in texts]
+        texts = map(str, np.ma.filled(table["hdu"], "").tolist())
+        self._hdus = [int(t) if t.isdecimal() else t or None for t in texts]
         self._files, self._open = OpenFiles(MOST_OPEN), {}
 
     def find(self, points, reach):
@@ -399,6 +401,8 @@ def _is_sky(hdus, number, first):
     """Whether an extension is an image of the sky, as the first image of the file."""
     image = hdus[number]
     if not isinstance(image, IMAGE_HDUS) or len(image.shape) < 2:
+        return False
+    if sum(side > 1 for side in image.shape) > 2:
         return False
     if first.name == "SCI":
         return image.name == "SCI"

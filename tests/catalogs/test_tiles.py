@@ -172,3 +172,18 @@ def test_what_is_no_file(files):
 def test_no_file_at_all(files):
     with pytest.raises(InputError, match="files: got no file"):
         index(files)
+
+
+def test_tables_that_are_no_index(survey, tmp_path):
+    folder, catalog = survey
+    tiles = index(str(folder / "*.fits"))
+    without = tiles.copy()
+    without.meta.clear()
+    for lacking, table in {"rows": tiles[:0], "CELLLEVL": without}.items():
+        with pytest.raises(InputError, match=f"images: got a table without {lacking}"):
+            catalogs.run("spin", catalog, images=table, output=tmp_path / "out")
+    # As tables without units of their own, and with extensions by name.
+    tiles = Table(tiles)
+    tiles["hdu"] = ["PRIMARY", "0", "", "PRIMARY"]
+    output = tmp_path / "out"
+    assert catalogs.run("spin", catalog, images=tiles, output=output)["failed"] == 0
