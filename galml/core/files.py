@@ -90,6 +90,7 @@ _SPELLINGS = {
     for name in (
         *("km", "m", "cm", "nm", "s", "Hz", "GHz", "Jy", "uJy", "nJy", "K", "beam"),
         *("adu", "DN", "count", "deg", "electron", "photon", "pix", "sr", "erg"),
+        *("arcsec", "mag", "nmgy", "mgy"),
     )
 } | {
     "ang": "Angstrom",
@@ -113,6 +114,7 @@ _SPELLINGS = {
     "mujy": "uJy",
     "nanomaggies": "nanomaggy",
     "nanomaggy": "nanomaggy",
+    "nmgys": "nmgy",
     "photons": "photon",
     "pixel": "pix",
     "pixels": "pix",
@@ -124,7 +126,7 @@ _SPELLINGS = {
     "steradian": "sr",
 }
 # An electron as headers write it, with its charge.
-_ELECTRON = re.compile(r"(?<![A-Za-z0-9])e(\^?-(?!\d)|(?=\s*/))(?![A-Za-z])")
+_ELECTRON = re.compile(r"(?<![A-Za-z0-9.])[eE](\^?-(?!\d)|(?=\s*/))(?![A-Za-z])")
 
 _DATES = ("DATE", "DATE-OBS", "DATE-BEG", "DATE-AVG", "DATE-END", "TIME-OBS")
 
@@ -139,7 +141,8 @@ _UNEVEN_VELOCITY = re.compile(r"FELO(-\w+)?|VOPT-F2W|VRAD-W2F|VELO-[FW]2V")
 def parse_unit(text, argument):
     """Read a unit, also as headers misspell it ("KM/S", "km/sec").
 
-    The letter A beside an erg is an Angstrom, not an ampere; e- is an electron.
+    The letter A beside an erg is an Angstrom, not an ampere, and S a second, not a
+    siemens; e- is an electron, and MJY for each steradian are megajanskys.
 
     Parameters
     ----------
@@ -163,6 +166,9 @@ def parse_unit(text, argument):
             return u.Unit(text)
         except (TypeError, ValueError) as error:
             raise InputUnitError(argument, repr(text), "a unit") from error
+    text = re.sub(r"\bS\b", "s", text)
+    if re.search(r"\b(sr|steradian)", text, flags=re.I):
+        text = re.sub(r"\bM[Jj][Yy]\b", "MJy", text)
     usual = re.sub(
         "[A-Za-z]+",
         lambda word: _SPELLINGS.get(word[0].lower(), word[0]),

@@ -305,6 +305,12 @@ ALIASES = {
     "H158": "F158",
     "K213": "F213",
     "F2550WR": "F2550W",
+    # Narrow bands of HSC, as papers write them.
+    **{
+        name.replace("B0", "B"): name
+        for name in PIVOT_WAVELENGTHS
+        if name.startswith(("NB0", "IB0"))
+    },
 }
 #: Bands by their names as they are looked up: capitals matter for single letters only.
 NAMES = {n if len(n) == 1 else n.upper(): n for n in PIVOT_WAVELENGTHS} | ALIASES
@@ -317,6 +323,8 @@ OF_INSTRUMENTS = (
     (r"\b(?:NIR|NISP|EUCLID)[ _-]*([YJH])\b", lambda found: f"{found[1]}_E"),
     (r"(?:WFC3|UVIS|WFPC2).*F410M\b", lambda found: "UVIS_F410M"),
     (r"\bK_s\b", lambda found: "Ks"),
+    # Photographic plates and Johnson's system, not the band J.
+    (r"\b[UBVRI]_J\b", lambda found: ""),
     (r"\b(?:HSC|LSST|SDSS)[ _-]*([UGRIZY])2?\b", lambda found: found[1].lower()),
 )
 
@@ -345,7 +353,8 @@ def band_name(band):
     text = str(band)
     for written, meant in OF_INSTRUMENTS:
         text = re.sub(written, meant, text, flags=re.I)
-    words = re.findall(r"[IYJH]_E\b|UVIS_F410M|[A-Z0-9]+", text, flags=re.I)
+    # Greek letters, too, are part of a word: Hα is not H.
+    words = re.findall(r"[IYJH]_E\b|UVIS_F410M|[^\W_]+", text, flags=re.I)
     for word in reversed(words):
         word = word if len(word) == 1 else word.upper()
         if word in NAMES:

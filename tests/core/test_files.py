@@ -360,7 +360,7 @@ def test_bunit_that_cannot_be_understood():
 
 def test_ambiguous_spellings_are_not_guessed():
     with pytest.raises(InputUnitError, match="MJY"):
-        parse_unit("MJY/SR", "unit")
+        parse_unit("MJY/BEAM", "unit")
 
 
 @pytest.mark.parametrize(

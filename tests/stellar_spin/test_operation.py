@@ -415,3 +415,11 @@ def test_images_of_nothing_say_so():
         table = galml.spin(list(noise * u.nJy), bands=["r"])
     nothing = int(Flag.FAILED | Flag.NO_SOURCE_AT_CENTER)
     assert (table["flags"] & nothing).tolist() == [nothing, 0]
+
+
+@pytest.mark.parametrize("name", ["H\N{GREEK SMALL LETTER ALPHA}", "B_J", "LRF"])
+def test_filters_that_are_no_known_band(name):
+    y, x = np.indices((64, 64)) - 32.0
+    image = NDData(np.exp(-np.hypot(x, y) / 5), unit=u.nJy, meta={"FILTER": name})
+    with pytest.raises(InputError, match="bands: got the unknown band"):
+        galml.spin(image)
