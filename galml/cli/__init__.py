@@ -7,6 +7,7 @@ on its kind, which is a module of this package.
 
 import argparse
 import os
+import re
 import sys
 from importlib import import_module
 
@@ -71,7 +72,9 @@ def _parsed(argv):
     from galml.cli.options import read_files
 
     parser = _parser()
-    args, others = parser.parse_known_args(argv)
+    args, others = parser.parse_known_args(
+        _with_negatives(sys.argv[1:] if argv is None else argv)
+    )
     error = getattr(args, "error", parser.error)
     if others and (not hasattr(args, "files") or any(o[:1] == "-" for o in others)):
         error(f"unrecognized arguments: {' '.join(others)}")
@@ -82,6 +85,22 @@ def _parsed(argv):
             error(str(problem))
         args.files = [file for group in groups for file in group]
     return args
+
+
+def _with_negatives(arguments):
+    """Join values below zero, such as ``-5,3``, to their options.
+
+    No option begins with a digit, but argparse takes all for options that are more than
+    one number.
+    """
+    joined = []
+    for text in arguments:
+        option = joined[-1] if joined else ""
+        if re.match(r"-\.?\d", text) and re.fullmatch(r"--[a-z][a-z-]*", option):
+            joined[-1] = f"{option}={text}"
+        else:
+            joined.append(text)
+    return joined
 
 
 def _parser():
@@ -95,9 +114,22 @@ def _parser():
     for operation in OPERATIONS:
         if operation.command is not None:
             _add_operation(commands, operation)
-    large = commands.add_parser("run", help="an operation over a large catalog")
+    large = commands.add_parser(
+        "run",
+        help="an operation over a large catalog",
+        description="Carry out an operation over a catalog that is larger than memory, "
+        "or than one machine, and go on with it where it was interrupted.",
+        epilog="Example: galml run spin galaxies.parquet --images 'tiles/*.fits' "
+        "--set bands=r -o results",
+    )
     import_module("galml.cli.survey").add_arguments(large)
-    demo = commands.add_parser("demo", help="the operations on example data")
+    demo = commands.add_parser(
+        "demo",
+        help="the operations on example data",
+        description="Carry out each operation on simulated galaxies that come with "
+        "the package, beside what is true of them: tables and figures of all.",
+        epilog="Example: galml demo -o galml-demo",
+    )
     demo.add_argument(
         "-o",
         "--output",
@@ -106,7 +138,13 @@ def _parser():
         help="where tables and figures go (default: %(default)s)",
     )
     demo.set_defaults(run=_demo)
-    models = commands.add_parser("models", help="the models that can be named")
+    models = commands.add_parser(
+        "models",
+        help="the models that can be named",
+        description="List the models that --model can name: what each is for, on what "
+        "data, and whether it comes with the package.",
+        epilog="Example: galml models",
+    )
     models.set_defaults(run=_models)
     return parser
 

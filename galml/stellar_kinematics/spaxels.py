@@ -4,6 +4,7 @@
 import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import tee, zip_longest
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable, Table
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.files import IMAGE_HDUS, open_fits
 from galml.core.flags import Flag
 from galml.core.geometry import pixel_angle, pixel_scale
 from galml.core.inputs import Failure, Source, convert_each, name_of, read, stream
@@ -338,7 +340,7 @@ def _from_table(table, unit, hdu):
     """Put the rows of a table into a list of spaxels."""
     name = name_of(table, getattr(table, "meta", None))
     if isinstance(table, str | os.PathLike):
-        table = read_table(table, argument="flux", hdu=hdu, expected=TABLE_OR_MAPS)
+        table = _read_file(table, hdu)
         name = name_of(None, table.meta) or name
     if not isinstance(table, Table):
         raise InputTypeError(
@@ -374,6 +376,22 @@ def _from_table(table, unit, hdu):
         shape=None,
         name=name,
     )
+
+
+def _read_file(path, hdu):
+    """Read the table of a file; of one that only has maps, tell which."""
+    try:
+        return read_table(path, argument="flux", hdu=hdu, expected=TABLE_OR_MAPS)
+    except InputError as error:
+        images = []
+        with suppress(InputError, OSError), open_fits(path, "flux") as hdus:
+            for number, one in enumerate(hdus):
+                if isinstance(one, IMAGE_HDUS) and len(one.shape) > 1:
+                    images.append(f"{number} {one.name}".strip())
+        if len(images) < 2:
+            raise
+        expected = f"an extension for each of {MAPS}, out of: {', '.join(images)}"
+        raise InputError("hdu", f"{hdu!r} for maps in {path}", expected) from error
 
 
 def _column(table, name, unit):

@@ -34,6 +34,36 @@ def test_every_command_has_help(command, capsys):
         assert f"-{name.replace('_', '-')} " in words
 
 
+@pytest.mark.parametrize("command", ["run", "demo", "models"])
+def test_other_commands_have_help(command, capsys):
+    with pytest.raises(SystemExit):
+        run(command, "--help")
+    text = capsys.readouterr().out
+    assert f"Example: galml {command}" in " ".join(text.split())
+    assert "\n\n" in text.partition("usage:")[2].partition("options:")[0]
+
+
+def test_values_below_zero(maps, tmp_path):
+    """They are no options, with or without a sign of equality."""
+    found = []
+    for center in (["--center", "-5,3"], ["--center=-5,3"], ["--center", "-.5,3"]):
+        output = tmp_path / f"{len(found)}.ecsv"
+        file = maps["table"][0]
+        assert run("lambda-r", file, *center, "-o", output, "--quiet") == 0
+        found.append(QTable.read(output)["lambda_r"][0])
+    assert found[0] == found[1] != found[2]
+
+
+def test_maps_of_one_file_without_their_names(tmp_path, capsys):
+    path = tmp_path / "maps.fits"
+    images = [fits.ImageHDU(np.ones((4, 4)), name=name) for name in ("FLUX", "VEL")]
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path)
+    assert run("lambda-r", path, "--quiet") == 1
+    told = capsys.readouterr().err
+    assert "hdu: got None" in told and "out of: 1 FLUX, 2 VEL" in told
+    assert "flux=A,velocity=B,dispersion=C" in told
+
+
 def test_help_is_light():
     code = """
 import sys
