@@ -29,7 +29,10 @@ PLACES = {"deep": "deep fields", "near": "SDSS"}
 CONTAMINATION = {
     "error": ("error, 68 %", ".3f"),
     "error below 0.2": ("where it is below 0.2", ".3f"),
-    "error of the median": ("of a constant", ".3f"),
+    "of one galaxy": ("of one galaxy", ".3f"),
+    "of two that merge": ("of two that merge", ".3f"),
+    "of two by chance": ("of two by chance", ".3f"),
+    "of one value for all": ("of one value for all", ".3f"),
     "coverage": ("in 68 %", ".1%"),
 }
 FRACTIONS = {

@@ -36,9 +36,11 @@ from galml.mergers.metrics import (
 from galml.mergers.mock_data import KINDS, mock_data_set
 from galml.mergers.operation import MergerDomain
 from galml.mergers.posterior import (
+    NON_MERGER,
+    POST_MERGER,
     PREVALENCE,
     STAGES,
-    histogram_summary,
+    histogram_quantiles,
     merger_samples,
     stage_probability,
 )
@@ -98,9 +100,8 @@ def answers(model, data):
     stages = stage_probability(outputs["stage"], numbers["stage"]).mean(1)
     result = {"samples": samples.numpy(), "stages": stages.numpy()}
     for name in ("time", "contamination"):
-        mean, ends = histogram_summary(name, outputs[name], model.config[name])
-        result[name] = mean.numpy()
-        result[f"{name}_lo"], _, result[f"{name}_hi"] = ends.numpy().T
+        ends = histogram_quantiles(name, outputs[name], model.config[name])
+        result[f"{name}_lo"], result[name], result[f"{name}_hi"] = ends.numpy().T
     return result
 
 
@@ -146,13 +147,23 @@ def in_properties(chance, data, positive, negative):
 
 def of_contamination(found, data, rows):
     """Judge contaminations."""
-    truth = data["contamination"].numpy()[rows]
-    mean, low, high = (found[f"contamination{end}"][rows] for end in ("", "_lo", "_hi"))
+    truth, kind, stage = (
+        data[key].numpy()[rows] for key in ("contamination", "kind", "stage")
+    )
+    middle, low, high = (
+        found[f"contamination{end}"][rows] for end in ("", "_lo", "_hi")
+    )
+    error = middle - truth
+    in_front = kind == KINDS.index("projection")
+    pairs = (stage > NON_MERGER) & (stage < POST_MERGER)
     return {
-        "error": scatter68(mean - truth),
+        "error": scatter68(error),
         "coverage": coverage(truth, low, high),
-        "error below 0.2": scatter68((mean - truth)[truth < 0.2]),
-        "error of the median": scatter68(np.median(truth) - truth),
+        "error below 0.2": scatter68(error[truth < 0.2]),
+        "of one galaxy": scatter68(error[~in_front & ~pairs]),
+        "of two that merge": scatter68(error[pairs]),
+        "of two by chance": scatter68(error[in_front]),
+        "of one value for all": scatter68(np.median(truth) - truth),
     }
 
 

@@ -32,7 +32,7 @@ from galml.mergers.posterior import (
     STAGES,
     UPPER,
     calibrate,
-    histogram_summary,
+    histogram_quantiles,
     merger_samples,
     temperatures,
 )
@@ -403,12 +403,15 @@ def judge(outputs, config, data):
             "calibration_error": expected_calibration_error(chance, truth),
         }
     if "contamination" in outputs and "contamination" in data:
-        mean, quantiles = histogram_summary(
-            "contamination", outputs["contamination"], config["contamination"]
+        low, found, high = (
+            histogram_quantiles(
+                "contamination", outputs["contamination"], config["contamination"]
+            )
+            .numpy()
+            .T
         )
         known = data["contamination"].numpy()
-        error = np.abs(mean.numpy() - known)
-        low, _, high = quantiles.numpy().T
+        error = np.abs(found - known)
         if np.isfinite(error).any():
             figures["contamination_error"] = float(np.nanquantile(error, 0.683))
             figures["contamination_coverage"] = coverage(known, low, high)

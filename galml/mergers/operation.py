@@ -22,7 +22,7 @@ from galml.mergers.posterior import (
     REMNANT,
     STAGES,
     entropies,
-    histogram_summary,
+    histogram_quantiles,
     merger_samples,
     stage_probability,
 )
@@ -136,9 +136,10 @@ def merger(
         (n, n_samples); ``merger_class``, "post-merger" or "non-merger";
         ``stage_probability``, shape (n, 5), in the order of `galml.mergers.STAGES`;
         ``entropy_data`` and ``entropy_model``, in bits: what images like this leave
-        open, and what the model does not know; ``time_since_merger`` (Gyr) with its
-        error where a galaxy has more likely merged than not, else NaN; and ``flags``,
-        see `~galml.core.decode_flags`. The published model tells the two classes alone.
+        open, and what the model does not know; ``time_since_merger`` (Gyr, the median
+        of its distribution) with its error where a galaxy has more likely merged than
+        not, else NaN; and ``flags``, see `~galml.core.decode_flags`. The published
+        model tells the two classes alone.
 
     Raises
     ------
@@ -245,11 +246,11 @@ batch_size, n_samples, seed, hdu, progress
     -------
     `~astropy.table.QTable`
         One row per galaxy, in order: ``filter``; ``contamination``, the share of the
-        light, with ``contamination_err`` (1 sigma), ``contamination_lo`` and
-        ``contamination_hi`` (68 %); ``aperture``, the radius of the circle in arcsec,
-        NaN where the side of a pixel is not known; ``quality``, whether the
-        contamination is more likely below the limit than above it; and ``flags``, see
-        `~galml.core.decode_flags`.
+        light (the median of its distribution), with ``contamination_err`` (1 sigma),
+        ``contamination_lo`` and ``contamination_hi`` (68 %); ``aperture``, the radius
+        of the circle in arcsec, NaN where the side of a pixel is not known;
+        ``quality``, whether the contamination is more likely below the limit than
+        above it; and ``flags``, see `~galml.core.decode_flags`.
 
     Raises
     ------
@@ -425,8 +426,8 @@ class MergerDomain(ImageDomain):
         each = stages if stages.dim() == 3 else stages[:, None]
         mean = each.mean(1)
         data, model = entropies(each)
-        time, quantiles = histogram_summary("time", outputs["time"], config["time"])
-        error = (quantiles[:, 2] - quantiles[:, 0]) / 2
+        quantiles = histogram_quantiles("time", outputs["time"], config["time"])
+        low, time, high = quantiles.unbind(1)
         told = mean[:, [POST_MERGER, REMNANT]].sum(1) > MERGED
         numbers = {
             "stage_probability": mean,
@@ -434,7 +435,7 @@ class MergerDomain(ImageDomain):
             "entropy_model": model,
         }
         values |= {key: value.numpy().astype(float) for key, value in numbers.items()}
-        for key, value in (("", time), ("_err", error)):
+        for key, value in (("", time), ("_err", (high - low) / 2)):
             told_only = torch.where(told, value, torch.nan).numpy().astype(float)
             values[f"time_since_merger{key}"] = told_only * u.Gyr
         return values
@@ -571,7 +572,7 @@ class ContaminationDomain(MergerDomain):
 
     def answer(self, outputs, prepared, members):
         """Give the columns, from calibrated distributions."""
-        mean, quantiles = histogram_summary(
+        quantiles = histogram_quantiles(
             "contamination",
             outputs["contamination"],
             self.model.config["contamination"],
@@ -579,7 +580,7 @@ class ContaminationDomain(MergerDomain):
         low, middle, high = quantiles.double().unbind(1)
         return {
             "filter": self._where(members)["filter"],
-            "contamination": mean.double().numpy(),
+            "contamination": middle.numpy(),
             "contamination_err": ((high - low) / 2).numpy(),
             "contamination_lo": low.numpy(),
             "contamination_hi": high.numpy(),

@@ -8,7 +8,6 @@ import torch
 
 from galml.core.distributions import (
     LEVELS,
-    bin_centers,
     histogram_quantile,
     interpolate,
     widening,
@@ -25,7 +24,7 @@ __all__ = [
     "calibrate",
     "entropies",
     "fit_temperature",
-    "histogram_summary",
+    "histogram_quantiles",
     "merger_samples",
     "stage_probability",
     "temperatures",
@@ -122,8 +121,11 @@ def _entropy(probability):
     return -torch.xlogy(probability, probability).sum(-1) / math.log(2)
 
 
-def histogram_summary(name, logits, tables, widen=None):
-    """Summarize the distribution of a time or of a contamination.
+def histogram_quantiles(name, logits, tables, widen=None):
+    """Give the median and the 68 % interval of a time or of a contamination.
+
+    The distributions are lopsided and may have two peaks, as where a companion either
+    belongs to the merger or lies behind it: the mean can be where nothing is likely.
 
     Parameters
     ----------
@@ -139,10 +141,8 @@ def histogram_summary(name, logits, tables, widen=None):
 
     Returns
     -------
-    mean : `torch.Tensor`
-        Shape (n,).
-    quantiles : `torch.Tensor`
-        Shape (n, 3): the ends of the 68.3 % interval around the median.
+    `torch.Tensor`
+        Shape (n, 3): lower end, median and upper end.
     """
     upper, power, levels = UPPER[name], POWER[name], torch.tensor(LEVELS)
     raw = torch.softmax(logits, -1)
@@ -153,8 +153,7 @@ def histogram_summary(name, logits, tables, widen=None):
         widen = interpolate(tables, ((high - low) / 2)[:, None])
     # A power of a distribution has its width over the square root of that power.
     probability = torch.softmax(raw.log() * widen[:, None] ** -2, 1)
-    mean = probability @ bin_centers(probability, upper) ** power
-    return mean, histogram_quantile(probability, levels, upper) ** power
+    return histogram_quantile(probability, levels, upper) ** power
 
 
 def fit_temperature(logits, outcome):
@@ -286,7 +285,7 @@ def _factors(name, logits, truth):
 
     def summary(factor):
         widen = torch.from_numpy(factor).float()
-        return histogram_summary(name, logits, [], widen)[1].numpy()
+        return histogram_quantiles(name, logits, [], widen).numpy()
 
     def covers(factor):
         low, _, high = summary(factor).T
