@@ -158,7 +158,7 @@ def to_votable(table):
     -------
     `~astropy.io.votable.tree.VOTableFile`
         With an ``INFO`` element for each entry of the metadata; its ``to_xml`` writes
-        it to a file.
+        it to a file. Places on the sky become two columns, such as ``sky.ra``.
 
     Examples
     --------
@@ -171,8 +171,10 @@ def to_votable(table):
     """
     from astropy.io.votable import from_table
     from astropy.io.votable.tree import Info
+    from astropy.table.serialize import represent_mixins_as_columns
 
-    votable = from_table(table)
+    plain = represent_mixins_as_columns(table, exclude_classes=(u.Quantity,))
+    votable = from_table(plain)
     votable.resources[0].infos.extend(
         Info(name=key, value=_plain(value)) for key, value in table.meta.items()
     )

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.io.votable import parse
 from astropy.table import QTable
@@ -248,6 +249,19 @@ def test_a_single_error_is_no_reason_of_many_rows():
     with pytest.warns(GalmlWarning, match="first: x") as caught:
         warn_batch([1, 1], [ValueError("x")])
     assert caught[0].message.reasons == {}
+
+
+def test_votable_of_places_on_the_sky(tmp_path):
+    table = QTable(
+        {"flux": [1.0, 2.0] * u.nJy, "sky": SkyCoord([1, 2], [3, 4], unit="deg")}
+    )
+    table.meta["OPERATN"] = "detect"
+    votable = to_votable(table)
+    votable.to_xml(str(tmp_path / "table.vot"))
+    read = QTable.read(tmp_path / "table.vot", format="votable")
+    assert read.colnames == ["flux", "sky.ra", "sky.dec"]
+    assert read["flux"].unit == u.nJy and (read["sky.dec"] == [3, 4] * u.deg).all()
+    assert [info.value for info in votable.resources[0].infos] == ["detect"]
 
 
 @pytest.mark.parametrize("kind", ["ascii.ecsv", "votable", "parquet", "fits"])
