@@ -75,7 +75,8 @@ def extract_cutouts(
         image). By default, the galaxies are detected on the images of the first band
         with `galml.cutouts.detect`.
     size : int or `~astropy.units.Quantity`
-        Side of the cutouts: pixels, an angle, or multiples of the effective radius
+        Side of the cutouts: pixels, as a number without a unit is for
+        `~astropy.nddata.Cutout2D`, too, an angle, or multiples of the effective radius
         such as ``8.48 * galml.cutouts.R_EFF``.
     n_pixels : int, optional
         Pixels on a side, instead of a pixel scale.
