@@ -130,12 +130,8 @@ def _select(wcs, axes, argument):
     if axes == list(range(ndim)):
         return wcs
     if isinstance(wcs, WCS):
-        try:
+        with usable_wcs(argument):
             return wcs.sub([ndim - axis for axis in reversed(axes)])
-        except NonseparableSubimageCoordinateSystemError as error:
-            raise InputError(
-                argument, "a WCS whose axes are mixed", "separable axes"
-            ) from error
     if axes != sorted(axes):
         return None
     slices = [slice(None) if axis in axes else 0 for axis in range(ndim)]
@@ -169,6 +165,9 @@ def usable_wcs(argument):
     """Turn whatever a WCS raises that makes no sense into an InputError."""
     try:
         yield
+    except NonseparableSubimageCoordinateSystemError as error:
+        got, expected = "a WCS whose axes are mixed", "separable axes"
+        raise InputError(argument, got, expected) from error
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         got = f"a WCS that cannot be used ({reason})"

@@ -4,11 +4,14 @@
 import functools
 import math
 from collections.abc import Iterable
+from numbers import Integral
 
 import astropy.units as u
+import numpy as np
 from astropy.units.function import FunctionUnitBase
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
+from galml.core.flags import Flag
 from galml.imaging.rgb import RGB_BANDS
 from galml.physics import band_name, field_name, pivot_wavelengths
 
@@ -18,6 +21,7 @@ __all__ = [
     "band_names",
     "checked_bands",
     "field_of",
+    "flags_of",
     "flux_factors",
     "number_of",
     "split_bands",
@@ -153,6 +157,13 @@ def field_of(meta):
     return next((name for name in names if name is not None), None)
 
 
+def flags_of(meta):
+    """Give the bits that the metadata of a cutout tell, 0 for what others call so."""
+    flags = meta.get("FLAGS")
+    whole = isinstance(flags, Integral) and not isinstance(flags, bool)
+    return int(flags) if whole and 0 <= flags < 2 * max(Flag) else 0
+
+
 def unit_of(meta, unit, n_bands):
     """Give the flux that one count stands for, as a unit; else the unit as it is.
 
@@ -186,8 +197,12 @@ def unit_of(meta, unit, n_bands):
     if flux is None:
         zero_points = (number_of(meta, key) for key in ZERO_POINT_KEYS)
         zero_point = next((one for one in zero_points if one is not None), None)
-        flux = None if zero_point is None else (zero_point * u.ABmag).to(FLUX)
-    return unit if flux is None else u.Unit(flux)
+        if zero_point is not None:
+            with np.errstate(over="ignore"):
+                flux = (zero_point * u.ABmag).to(FLUX)
+    # What is no number, or nothing, is no flux.
+    known = flux is not None and 0 < flux.value < math.inf
+    return u.Unit(flux) if known else unit
 
 
 def number_of(meta, key):

@@ -36,6 +36,7 @@ from galml.imaging.headers import (
     band_names,
     checked_bands,
     field_of,
+    flags_of,
     flux_factors,
     number_of,
     unit_of,
@@ -424,7 +425,7 @@ def _read_one(member, index, known):
         radii=radii,
         psf_fwhm=known.widths(rows, own, scale, len(values)),
         # Nothing here is counted from north.
-        flags=[(member.flags | int(meta.get("FLAGS", 0))) & ~int(Flag.NO_WCS)],
+        flags=[(member.flags | flags_of(meta)) & ~int(Flag.NO_WCS)],
         names=[member.name],
         field=field_of(meta),
         colored=colored,

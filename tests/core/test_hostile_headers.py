@@ -361,3 +361,15 @@ def test_distorted_image(shared):
     assert image.flags & Flag.NONFINITE
     corner, middle = (sky_angle(0.0, image.wcs, at) for at in ((0, 0), (127, 127)))
     assert abs((corner - middle).value) < 0.1
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+@pytest.mark.parametrize("cards", [{"CUNIT3": 100}, {"CDELT3": 0.0, "CD1_1": True}])
+def test_a_distorted_image_with_an_axis_too_many(shared, cards):
+    """Its axes cannot be taken apart."""
+    path = shared / "hostile_headers" / "decam_tpv_r.fits.gz"
+    with fits.open(path) as hdus:
+        image = next(hdu for hdu in hdus if len(hdu.shape) == 2)
+        image.header.update(cards)
+        with pytest.raises(InputError, match="data: got a WCS that cannot be used"):
+            read(image, unit="adu")

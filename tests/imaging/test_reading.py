@@ -16,6 +16,7 @@ from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.inputs import Failure
 from galml.cutouts import CutoutStack, sdss_rgb
 from galml.imaging import GalaxyImages, find_problems, read_images
+from galml.imaging.headers import unit_of
 from galml.physics import pivot_wavelengths
 
 BANDS = ("g", "r", "i")
@@ -603,3 +604,21 @@ def test_stars_are_point_sources(name):
         assert (table["flags"] & bit).tolist() == [bit, 0]
     del options["psf_fwhm"]
     assert not (operation(list(images * u.nJy), **options)["flags"] & bit).any()
+
+
+@pytest.mark.parametrize("flags", ["", "abc", 1e300, 2**40, -1, True, None])
+def test_flags_of_others_are_not_ours(flags):
+    y, x = np.indices((48, 48)) - 24.0
+    values = 100 * np.exp(-np.hypot(x, y) / 4)
+    meta = {"FLAGS": flags}
+    (image,) = members([CCDData(values, unit="nJy", meta=meta)], r_eff=4 * u.pix)
+    assert image.flags[0] == int(Flag.NO_UNCERTAINTY)
+    meta["FLAGS"] = int(Flag.MASKED)
+    (image,) = members([CCDData(values, unit="nJy", meta=meta)], r_eff=4 * u.pix)
+    assert image.flags[0] & Flag.MASKED
+
+
+@pytest.mark.parametrize("cards", [{"ABMAGZP": 1e20}, {"ABMAGZP": -1e20}])
+def test_zero_points_out_of_range_are_none(cards):
+    unit = unit_of(cards, u.adu, 1)
+    assert unit == u.adu and unit_of({"ABMAGZP": 25.0}, u.adu, 1) != u.adu
