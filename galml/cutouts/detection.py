@@ -4,6 +4,8 @@
 import itertools
 import math
 import os
+import sys
+from numbers import Real
 
 import astropy.units as u
 import numpy as np
@@ -19,7 +21,7 @@ from galml.core.threads import changing_filters
 from galml.cutouts.allsky import is_hips
 from galml.cutouts.images import OpenFiles, check_sky, open_image
 from galml.cutouts.psf import SIGMA, in_pixels
-from galml.cutouts.shapes import APERTURE, exponent_of, measure, scaled
+from galml.cutouts.shapes import APERTURE, WIDEST, exponent_of, measure, scaled
 
 __all__ = ["detect", "measure"]
 
@@ -138,11 +140,13 @@ def detect(
     array([0.5, 0. ])
     """
     for argument, value in (("threshold", threshold), ("contrast", contrast)):
-        if not 0 < value < math.inf or (argument == "contrast" and value > 1):
+        most = 1 if argument == "contrast" else sys.float_info.max
+        if not (isinstance(value, Real) and 0 < value <= most):
             raise InputError(argument, f"{value}", "a number above zero")
     least = 1 if min_pixels is None else min_pixels
     for argument, value in (("min_pixels", least), ("box_size", box_size)):
-        if value != int(value) or value < 1:
+        whole = isinstance(value, Real) and float(value).is_integer()
+        if not (whole and value >= 1):
             raise InputError(argument, f"{value}", "a whole number above zero")
     unit = None if unit is None else parse_unit(unit, "unit")
     rows, usable = [], False
@@ -158,7 +162,8 @@ def detect(
         width = None
         if psf_fwhm is not None:
             center = [(shape[axis] - 1) / 2 for axis in axes[::-1]]
-            width = in_pixels(psf_fwhm, pixel_scale(wcs, center), "psf_fwhm")
+            scale = pixel_scale(wcs, center)
+            width = in_pixels(psf_fwhm, scale, "psf_fwhm", WIDEST)
         smoothing = SIGMA * (width or FILTER)
         if min_pixels is None:
             min_pixels = round(AREAS * math.pi / 4 * max(width or 0, FILTER) ** 2)

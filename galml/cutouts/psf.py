@@ -165,8 +165,8 @@ def _call(function, position, sky):
     return result
 
 
-def in_pixels(width, pixel_scale, argument):
-    """Convert a width to pixels of the image."""
+def in_pixels(width, pixel_scale, argument, most=math.inf):
+    """Convert a width to pixels of the image, of which it has less than ``most``."""
     if isinstance(width, Real) or not hasattr(width, "unit"):
         raise InputUnitError(argument, "a width without unit", "an angle or pixels")
     if width.unit.is_equivalent(u.pix):
@@ -178,8 +178,9 @@ def in_pixels(width, pixel_scale, argument):
                 argument, "an angle without pixel scale", "pixel_scale or pixels"
             )
         value = (width / _angle(pixel_scale, "pixel_scale")).to_value("")
-    if not (np.ndim(value) == 0 and np.isfinite(value) and value > 0):
-        raise InputError(argument, f"a width of {width}", "one width above zero")
+    if not (np.ndim(value) == 0 and 0 < value < most):
+        expected = f"one width above zero and below {most} pixels"
+        raise InputError(argument, f"a width of {width}", expected)
     return float(value)
 
 

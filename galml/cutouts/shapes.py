@@ -2,6 +2,7 @@
 """Center, size and shape of the galaxy in the center of an image."""
 
 import math
+from numbers import Real
 
 import astropy.units as u
 import numpy as np
@@ -36,6 +37,8 @@ MIN_COVERED = 0.8
 #: Half-light radius in FWHM of the PSF below which a source is not resolved: that of
 #: a Gaussian is 0.5, that of a Moffat profile with the wings of the air 0.63.
 POINT = 0.66
+#: FWHM in pixels that no PSF has.
+WIDEST = 10_000
 #: Least axis ratio that can be measured on pixels.
 MIN_RATIO = 0.05
 
@@ -445,6 +448,6 @@ def psf_fwhm_in_pixels(psf_fwhm, pixel_scale):
     """Convert the FWHM of the PSF to pixels; 0 when it is not known."""
     if psf_fwhm is None:
         return 0.0
-    if not isinstance(psf_fwhm, u.Quantity):
+    if isinstance(psf_fwhm, Real):
         psf_fwhm = psf_fwhm * u.pix
-    return in_pixels(psf_fwhm, pixel_scale, "psf_fwhm")
+    return in_pixels(psf_fwhm, pixel_scale, "psf_fwhm", WIDEST)

@@ -65,7 +65,7 @@ def split_bands(bands):
     if isinstance(bands, str):
         letters = band_name(bands) is None and all(map(band_name, bands))
         bands = list(bands) if letters else bands.split(",")
-    if not isinstance(bands, Iterable):
+    if not isinstance(bands, Iterable) or getattr(bands, "ndim", 1) != 1:
         raise InputTypeError("bands", repr(bands), "names of bands")
     return tuple(str(band).strip() for band in bands)
 

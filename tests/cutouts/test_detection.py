@@ -443,3 +443,31 @@ def test_threads_leave_the_filters_of_warnings(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"threshold": "high"},
+        {"threshold": [1, 2] * u.pix},
+        {"contrast": 3 * u.arcsec},
+        {"min_pixels": "r"},
+        {"min_pixels": np.nan},
+        {"box_size": 1j},
+        {"box_size": np.ma.masked},
+        {"psf_fwhm": 1e300 * u.pix},
+        {"psf_fwhm": 1e300 * u.arcsec},
+    ],
+)
+def test_arguments_that_make_no_sense(options):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cdelt = ("RA---TAN", "DEC--TAN"), (-1e-4, 1e-4)
+    (argument,) = options
+    with pytest.raises(InputError, match=f"^{argument}: got"):
+        detect(CCDData(np.ones((40, 40)), unit="nJy", wcs=wcs), **options)
+
+
+@pytest.mark.parametrize("width", ["r", 1e300, 1e300 * u.pix, np.nan])
+def test_widths_that_make_no_sense(width):
+    with pytest.raises(InputError, match="^psf_fwhm: got"):
+        measure(np.ones((40, 40)), psf_fwhm=width)
