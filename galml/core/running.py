@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from galml.core.exceptions import InputError, ModelError
+from galml.core.exceptions import InputError, ModelError, check_whole
 from galml.core.flags import Flag
 from galml.core.geometry import sky_positions
 from galml.core.inference import (
@@ -102,6 +102,7 @@ def run(
     """
     source = domain.read(data, **options)
     check_seed(seed)
+    check_whole("n_samples", n_samples, 0)
     if n_samples and seed is None:
         seed = fresh_seed()
     layout = domain.columns(n_samples)

@@ -2,6 +2,7 @@
 """Images and a catalog made into a stack of aligned cutouts."""
 
 from collections.abc import Mapping
+from numbers import Real
 
 import astropy.units as u
 import numpy as np
@@ -362,7 +363,7 @@ def _level(saturation, tile):
         if not level.unit.is_equivalent(tile.unit):
             raise InputUnitError("saturation", f"{level.unit}", f"{tile.unit}")
         level = level.to_value(tile.unit)
-    if isinstance(level, str) or np.ndim(level):
+    if not isinstance(level, Real):
         raise InputError("saturation", repr(level), "one number")
     return float(level)
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
@@ -121,6 +122,11 @@ def test_error_of_the_only_object_is_raised(domain, data):
     with pytest.raises(InputError, match="data: got less"):
         run(domain, -data[:1], {})
     assert len(run(domain, data[:1], {})) == 1
+
+
+def test_numbers_of_samples_without_a_truth(domain, data):
+    with pytest.raises(InputError, match="^n_samples: got"):
+        run(domain, data, {}, n_samples=3 * u.pix)
 
 
 def test_fresh_seeds_are_recorded(domain, data):

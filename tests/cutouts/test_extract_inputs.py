@@ -138,6 +138,8 @@ def test_effective_radii_reach_other_processes():
         ({"size": 20, "saturation": 3 * u.kg}, InputUnitError, "saturation"),
         ({"size": 20, "saturation": {"z": 3.0}}, InputError, "saturation"),
         ({"size": 20, "saturation": "high"}, InputError, "saturation"),
+        ({"size": 20, "saturation": b"high"}, InputError, "saturation"),
+        ({"size": 20, "saturation": 1j}, InputError, "saturation"),
     ],
 )
 def test_bad_arguments(images, catalog, options, error, argument):
