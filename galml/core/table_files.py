@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Files of tables, whose sizes are judged before they are read."""
 
+import errno
 import mmap
 import os
 import re
@@ -59,7 +60,9 @@ def read_table(path, *, argument, hdu=None, expected="a table"):
         path = os.path.expanduser(local_file(path, argument))
         if re.search(_FITS_SUFFIX, path, flags=re.I):
             open_fits(path, argument).close()
-        elif os.path.isfile(path):
+        elif os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        else:
             _check_table_size(path, argument)
         return QTable.read(path, **({} if hdu is None else {"hdu": hdu}))
 

@@ -246,7 +246,9 @@ def test_files_that_are_not_there(tmp_path):
     assert rows["flags"] == int(Flag.UNREADABLE | Flag.FAILED)
 
 
-@pytest.mark.parametrize("name", ["circularity", "spin", "merger", "latents"])
+@pytest.mark.parametrize(
+    "name", ["circularity", "lambda_r", "spin", "merger", "contamination", "latents"]
+)
 def test_folders_are_not_read(tmp_path, name):
     with pytest.raises(FileError, match="Is a directory"):
         getattr(galml, name)(str(tmp_path))
