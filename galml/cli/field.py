@@ -121,13 +121,14 @@ def _check_options(args, pictures):
 
 def _images(args):
     """Files by their bands."""
-    from astropy.io import fits
+    from galml.core.files import open_fits, readable
 
     bands = getattr(args, "bands", None)
     if bands is None:
         bands = []
         for file in args.files:
-            header = fits.getheader(file, args.hdu or 0)
+            with readable("FILE", file), open_fits(file, "FILE") as hdus:
+                header = hdus[args.hdu or 0].header
             name = header.get("BAND", header.get("FILTER"))
             stem = os.path.basename(file).split(".")[0]
             bands.append(str(name or stem.rpartition("_")[2]))

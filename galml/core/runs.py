@@ -33,7 +33,10 @@ def identity(file):
 
 def content_of(file):
     """Give the SHA-256 of what is in a file."""
-    with open(file, "rb") as stream:
+    # With astropy, which takes long to load.
+    from galml.core.files import readable
+
+    with readable("FILE", str(file), "a file"), open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -278,3 +278,11 @@ def test_catalog_that_is_none(spin, files, tmp_path, capsys, content):
     assert run("spin", *files, "--catalog", path, "--quiet") == 2
     error = capsys.readouterr().err
     assert error.startswith("galml: error: --catalog") and "catalog.ecsv" in error
+
+
+def test_folders_and_missing_files_are_told_alike(tmp_path, capsys):
+    for path, told in ((tmp_path, "Is a directory"), (tmp_path / "none.fits", "there")):
+        output = tmp_path / "spins.ecsv"
+        assert cli.main(["spin", str(path), "-o", str(output)]) == 2
+        assert f"FILE: got {path}" in (error := capsys.readouterr().err)
+        assert told in error and "Errno" not in error
