@@ -570,15 +570,11 @@ def _local_matrix(wcs, position):
     lon, lat = (np.radians(units[i].to(u.deg, world[i])) for i in (first, 1 - first))
     # A WCS that leads far beyond the sky has no directions: they are NaN.
     with np.errstate(all="ignore"):
-        turn = lon - lon[0]
-        depth = np.sin(lat[0]) * np.sin(lat) + np.cos(lat[0]) * np.cos(lat) * np.cos(
-            turn
-        )
-        east = np.cos(lat) * np.sin(turn) / depth
+        turn, cos, sin = lon - lon[0], np.cos(lat), np.sin(lat)
+        depth = sin[0] * sin + cos[0] * cos * np.cos(turn)
+        east = cos * np.sin(turn) / depth
         # cos(lat0) sin(lat) - sin(lat0) cos(lat) cos(turn), without its cancellation.
-        north = np.sin(lat - lat[0]) + 2.0 * np.sin(lat[0]) * np.cos(lat) * (
-            np.sin(turn / 2.0) ** 2
-        )
+        north = np.sin(lat - lat[0]) + 2.0 * sin[0] * cos * np.sin(turn / 2.0) ** 2
         plane = np.stack([east, north / depth])
     return np.stack([plane[:, 1] - plane[:, 2], plane[:, 3] - plane[:, 4]], axis=1)
 

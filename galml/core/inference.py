@@ -76,7 +76,7 @@ def resolve_device(device="auto"):
     here = [name for name, count in counts.items() if count]
     try:
         resolved = torch.device(here[0] if device == "auto" else device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError("device", repr(device), f"'auto' or one of {here}") from error
     if (resolved.index or 0) >= counts.get(resolved.type, 0):
         raise InputError("device", repr(device), f"'auto' or one of {here}")

@@ -295,6 +295,7 @@ def test_progress_callable(network):
         ("device", "abacus"),
         ("device", "cuda:99"),
         ("device", None),
+        ("device", 10**30),
     ],
 )
 def test_bad_options_raise_before_anything_is_drawn(network, argument, value):
