@@ -92,7 +92,7 @@ def test_a_killed_run(many, unbroken, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no groups of processes")
-def test_an_interrupt_in_a_terminal(many, unbroken, tmp_path):
+def test_an_interrupt_in_a_terminal(many, unbroken, tmp_path, interruptible):
     """All processes get it: workers must not, and need not, complain."""
     pytest.importorskip("distributed")
     source, images = many

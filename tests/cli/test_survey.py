@@ -253,7 +253,7 @@ def test_without_dask(galaxies, tmp_path, capsys, monkeypatch):
     assert "pip install 'galml[distributed]'" in capsys.readouterr().err
 
 
-def test_interrupted_run_goes_on(galaxies, tmp_path):
+def test_interrupted_run_goes_on(galaxies, tmp_path, interruptible):
     output = tmp_path / "out"
     arguments = ["run", "sample_stars", galaxies, "-o", output, "--partition-size", 1]
     arguments += ["--set", "n=50000", "--set", "components=x", "--scheduler", "none"]
