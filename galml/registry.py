@@ -16,7 +16,11 @@ MODELS = (
 
 #: Options of commands whose files are images of one galaxy each.
 _IMAGE_OPTIONS = {
-    "filter": {"help": "filter of the images, where the headers do not say"},
+    "bands": {
+        "metavar": "BAND,BAND",
+        "help": "bands of the images in a cube, such as g,r,i, or of all images, where "
+        "the headers do not say",
+    },
     "pixel_scale": {
         "type": "value",
         "nargs": "+",
@@ -31,6 +35,7 @@ _IMAGE_OPTIONS = {
         "help": "width of the PSF, such as 0.18arcsec or 3pix",
     },
 }
+_FILTER = {"help": "filter of the images, or of cubes the one to look at"}
 _EFFECTIVE_RADIUS = {
     "type": "value",
     "nargs": "+",
@@ -134,14 +139,15 @@ OPERATIONS = (
             name="spin",
             summary="stellar spin of the galaxies in images of a field",
             kind="field",
-            files="FITS images of a field, one band each; or pictures (JPEG, PNG) of "
-            "one galaxy each",
+            files="FITS images of a field, one band each; or cubes of bands (FITS) or "
+            "pictures (JPEG, PNG) of one galaxy each",
             options={
                 "bands": {
                     "nargs": "+",
                     "metavar": "BAND",
-                    "help": "bands of a field's images, such as g,r,i; by default BAND "
-                    "or FILTER of the headers, or what follows the last _ in the name",
+                    "help": "bands of a field's images, or of those in a cube, such as "
+                    "g,r,i; by default those of the headers; of a field's images also "
+                    "what follows the last _ in the name",
                 },
                 "psf_fwhm": {
                     "type": "width",
@@ -153,10 +159,14 @@ OPERATIONS = (
                     "type": "value",
                     "nargs": "+",
                     "metavar": "SIDE",
-                    "help": "side of a picture's pixels, such as 0.396arcsec",
+                    "help": "side of the pixels of pictures and cubes, such as "
+                    "0.396arcsec, where the headers do not say",
                 },
                 "r_eff": _EFFECTIVE_RADIUS
-                | {"help": "effective radius in pictures, such as 3arcsec or 12pix"},
+                | {
+                    "help": "effective radius in pictures and cubes, such as 3arcsec "
+                    "or 12pix, where the headers do not say"
+                },
             },
             examples="field-*.fits",
         ),
@@ -245,6 +255,7 @@ OPERATIONS = (
             kind="objects",
             files="FITS, JPEG or PNG images of one galaxy each",
             options={
+                "filter": _FILTER,
                 **_IMAGE_OPTIONS,
                 "field": {
                     "help": "deep field that the images are of, such as COSMOS, where "
@@ -268,6 +279,7 @@ OPERATIONS = (
             kind="objects",
             files="FITS, JPEG or PNG images of one galaxy each",
             options={
+                "filter": _FILTER,
                 **_IMAGE_OPTIONS,
                 "limit": {
                     "type": float,

@@ -22,8 +22,9 @@ __all__ = ["add_arguments", "cutout_grid", "run"]
 
 #: Of images of a field there are no planes to choose from.
 EXTENSION = {"type": "extension", "help": "extension to read, by name or number"}
-#: Options that say how the images of a field are cut, and those for pictures alone.
-OF_FIELDS, OF_PICTURES = ("bands", "psf_fwhm"), ("pixel_scale", "r_eff")
+#: Options that say how the images of a field are cut, and those for images of one
+#: galaxy each alone.
+OF_FIELDS, OF_GALAXIES = ("bands", "psf_fwhm"), ("pixel_scale", "r_eff")
 
 
 def add_arguments(parser, operation):
@@ -64,8 +65,11 @@ def run(args):
     from galml.imaging.rgb import is_color_file
 
     pictures = [is_color_file(file) for file in args.files]
-    _check_options(args, pictures)
-    if all(pictures):
+    cubes = [not any(pictures) and _is_cube(file, args.hdu) for file in args.files]
+    _check_options(args, pictures, cubes)
+    if all(pictures) or all(cubes):
+        if hasattr(args, "bands"):
+            args.bands = ",".join(args.bands)
         return objects.run(args)
     inputs = args.files if args.catalog is None else [*args.files, args.catalog]
     table_format = table_format_of(args, inputs)
@@ -108,14 +112,36 @@ def run(args):
     return status
 
 
-def _check_options(args, pictures):
-    """Raise where pictures are mixed with fields, or an option is for the others."""
-    if any(pictures) and not all(pictures):
-        raise UsageError("pictures have no place in a field: pass them by themselves")
-    others = ("bands", "catalog") if all(pictures) else OF_PICTURES
+def _is_cube(file, hdu):
+    """Tell whether a file holds images in several bands."""
+    from galml.core.exceptions import GalmlError
+    from galml.core.files import find_hdu, open_fits, readable
+
+    try:
+        with readable("FILE", file), open_fits(file, "FILE") as hdus:
+            shape = find_hdu(hdus, hdu, None, (2, 3), "FILE").shape
+    except (GalmlError, OSError):
+        return False
+    return sum(length > 1 for length in shape) == 3
+
+
+def _check_options(args, pictures, cubes):
+    """Raise where kinds of files are mixed, or an option is for the others."""
+    for kind, those in (("pictures", pictures), ("cubes", cubes)):
+        if any(those) and not all(those):
+            raise UsageError(
+                f"{kind} have no place in a field: pass them by themselves"
+            )
+    others = OF_GALAXIES
+    if all(pictures):
+        others = ("bands", "catalog")
+    elif all(cubes):
+        others = ("catalog",)
     for name in others:
         if getattr(args, name, None) is not None:
-            kind = "images of a field" if all(pictures) else "pictures"
+            kind = (
+                "pictures and cubes" if others is OF_GALAXIES else "images of a field"
+            )
             raise UsageError(f"--{name.replace('_', '-')} is for {kind}")
 
 

@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
+import argparse
+import inspect
 import subprocess
 import sys
+from importlib import import_module
 
 import astropy.units as u
 import numpy as np
@@ -10,7 +13,7 @@ from astropy.table import QTable
 
 import galml
 from galml import cli
-from galml.core.domain import Command, Operation
+from galml.core.domain import Command, Operation, find_object
 from galml.registry import OPERATIONS
 
 
@@ -32,6 +35,21 @@ def test_every_command_has_help(command, capsys):
         assert text in words
     for name in (*command.options, *command.paired):
         assert f"-{name.replace('_', '-')} " in words
+
+
+#: What no operation knows of.
+OF_COMMANDS = {"help", "files", "catalog", "output", "format", "overwrite"}
+OF_COMMANDS |= {"figures", "chunk", "quiet"}
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in OPERATIONS if row.command], ids=lambda row: row.name
+)
+def test_every_option_is_one_of_the_operation(row):
+    parser = argparse.ArgumentParser()
+    import_module(f"galml.cli.{row.command.kind}").add_arguments(parser, row)
+    options = {action.dest for action in parser._actions} - OF_COMMANDS
+    assert options <= set(inspect.signature(find_object(row.function)).parameters)
 
 
 @pytest.mark.parametrize("command", ["run", "demo", "models"])

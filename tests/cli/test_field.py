@@ -254,13 +254,55 @@ def test_pictures_are_one_galaxy_each(tmp_path):
     np.testing.assert_allclose(table["spin"], expected["spin"], rtol=1e-5)
 
 
+@pytest.fixture
+def cube(tmp_path):
+    """One galaxy in three bands, which the header does not name."""
+    y, x = np.indices((96, 96)) - 47.5
+    light = np.exp(-np.hypot(x, y / 0.6) / 8)
+    path = tmp_path / "cube.fits"
+    header = fits.Header({"BUNIT": "nJy", "PIXSCALE": 0.3})
+    fits.writeto(path, np.stack([0.6 * light, 0.8 * light, light]), header)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "column"),
+    [
+        ("spin", "spin"),
+        ("merger", "merger_probability"),
+        ("contamination", "contamination"),
+        ("latents", "latent"),
+    ],
+)
+def test_bands_of_cubes(cube, tmp_path, command, column):
+    output = tmp_path / "found.ecsv"
+    assert run(command, cube, "--bands", "g,r,i", "-o", output, "--quiet") == 0
+    found = QTable.read(output)
+    function = getattr(galml, command)
+    seed = {} if command == "latents" else {"seed": 0}
+    expected = function(str(cube), bands=("g", "r", "i"), **seed)
+    np.testing.assert_allclose(found[column], expected[column], rtol=1e-5)
+
+
+def test_cubes_are_one_galaxy_each(cube, tmp_path, capsys):
+    assert run("spin", cube, "--quiet") == 2
+    told = capsys.readouterr().err
+    assert "no names of 3 bands" in told and "hint: --bands" in told
+    flat = tmp_path / "flat.fits"
+    fits.writeto(flat, np.ones((1, 8, 8)))
+    assert run("spin", cube, flat, "--bands", "g,r,i", "--quiet") == 2
+    assert "cubes have no place in a field" in capsys.readouterr().err
+    assert run("spin", cube, "--catalog", "c.ecsv", "--quiet") == 2
+    assert "--catalog is for images of a field" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["a.jpg", "g.fits"], "pictures have no place in a field"),
         (["a.jpg", "--catalog", "c.ecsv"], "--catalog is for images of a field"),
         (["a.jpg", "--bands", "g"], "--bands is for images of a field"),
-        (["g.fits", "--r-eff", "3"], "--r-eff is for pictures"),
+        (["g.fits", "--r-eff", "3"], "--r-eff is for pictures and cubes"),
     ],
 )
 def test_pictures_and_fields_are_not_mixed(capsys, arguments, message):
