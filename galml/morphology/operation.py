@@ -30,6 +30,8 @@ LEAST = {
     Flag.FEW_PIXELS: ("log_pixels", np.log10(3.0)),
     Flag.TRUNCATED: ("coverage", TRUNCATED),
 }
+#: Share of the images of a training that counts as all of them.
+ALL = 0.99
 
 
 def latents(
@@ -64,7 +66,8 @@ def latents(
         `~galml.cutouts.CutoutStack`, or a sequence, iterator, table column or array of
         shape (n, bands, ny, nx) of these. NaN and masked pixels are unknown. The sky
         need not be subtracted. Colors count where the unit is a spectral flux density
-        or maggies; the best image reaches to 5.7 effective radii.
+        or maggies; in others, the usual colors are supposed. The best image reaches to
+        5.7 effective radii.
     r_eff : `~astropy.units.Quantity`, optional
         Effective radius along the major axis, in an angle or in pixels; or one for
         each galaxy. By default, and where it is masked or None, ``R_EFF`` (arcsec) of
@@ -291,7 +294,7 @@ class MorphologyDomain(ImageDomain):
         others.
     """
 
-    operation, least = "latents", LEAST
+    operation, least, flag_units = "latents", LEAST, True
 
     def __init__(self, model, *, poorer=None):
         super().__init__(model)
@@ -307,8 +310,30 @@ class MorphologyDomain(ImageDomain):
     def prepare_alike(self, images):
         """Prepare images of one shape and in the same bands."""
         if self.generator is not None:
-            return prepare_pairs(images, self.spec, self.generator)
-        return prepare(images, self.spec)
+            prepared = prepare_pairs(images, self.spec, self.generator)
+        else:
+            prepared = prepare(images, self.spec)
+        if not images.calibrated:
+            for name, numbers in prepared.inputs.items():
+                if name.endswith("scalars"):
+                    self._suppose_colors(numbers)
+        return prepared
+
+    def _suppose_colors(self, scalars):
+        """Give images in unknown units the usual colors, in place.
+
+        A network that has learned from images with colors alone cannot know what to
+        make of others.
+        """
+        names = self.spec.scalars
+        mean = dict(zip(names, self.model.network.mean.tolist(), strict=True))
+        if mean["calibrated"] < ALL:
+            return
+        scalars[:, names.index("calibrated")] = 1
+        for name in ("blue", "red"):
+            shown = scalars[:, names.index(f"has_{name}")]
+            usual = mean[f"{name}_color"] / max(mean[f"has_{name}"], 1 - ALL)
+            scalars[:, names.index(f"{name}_color")] = usual * shown
 
     def columns(self, n_samples):
         """Give trailing shape and unit of each column."""

@@ -71,6 +71,33 @@ def test_flux_scale_and_sky_do_not_count(noisy, untrained):
         np.testing.assert_allclose(first, second, atol=2e-3)
 
 
+def test_units_do_not_count_in_one_band(noisy):
+    """The training has seen none that are unknown."""
+    tables = [galml.latents(noisy, unit=unit, **KNOWN) for unit in ("nJy", "adu", None)]
+    for table in tables[1:]:
+        np.testing.assert_allclose(table["latent"], tables[0]["latent"], atol=1e-5)
+    assert ["no_unit" in decode_flags(table["flags"][0]) for table in tables] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_usual_colors_in_unknown_units(noisy, disk):
+    """Of a galaxy with such colors, the unit changes little; of others, no more."""
+    images = np.stack([0.6 * noisy, noisy, 1.3 * noisy])
+    other = np.stack([0.2 * noisy, noisy, 3 * noisy])
+    kinds = [
+        galml.latents(one, bands=("g", "r", "i"), unit=unit, **KNOWN)
+        for one, unit in ((images, "nJy"), (images, "adu"), (other, "adu"))
+    ]
+    usual, unknown, red = (table["latent"] for table in kinds)
+    np.testing.assert_allclose(unknown, red, atol=0.05)
+    round_disk = galml.latents(1e3 * disk(1.0), unit="nJy", **KNOWN)["latent"]
+    change = np.linalg.norm(unknown - usual)
+    assert change < 0.3 * np.linalg.norm(round_disk - usual)
+
+
 def test_bad_rows_are_flagged(noisy, untrained):
     images = np.stack([noisy, np.full_like(noisy, np.nan), noisy])[:, None]
     with pytest.warns(GalmlWarning, match="1 of 3"):
