@@ -316,8 +316,9 @@ def adapt_prepared(
         adaptation.learn_distance(shown, seed, device)
     adaptation.widen(config.get("domain", {}), shown, held_out, device)
     about = {key: model.card[key] for key in KEPT if key in model.card}
+    earlier = {key: model.card[key] for key in ("adapted_from",) if key in model.card}
     about |= {
-        "adapted_from": {"name": model.name, "sha256": model.sha256},
+        "adapted_from": {"name": model.name, "sha256": model.sha256} | earlier,
         "source_objects": _length(source[0]),
         "target_objects": _length(target[0]),
         "pairs": pairs,

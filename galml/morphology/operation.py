@@ -18,6 +18,7 @@ from galml.imaging import aligned
 from galml.imaging.domain import ImageDomain
 from galml.morphology.metrics import root_mean_square, structural_similarity
 from galml.morphology.preparation import drawn, known_cells, prepare, prepare_pairs
+from galml.morphology.tables import source_of
 from galml.physics import generator_for
 
 __all__ = ["MorphologyDomain", "latents", "reconstruct"]
@@ -107,7 +108,8 @@ def latents(
         ``reconstruction_error``, root of the mean square between the image and what
         the latents draw, on its stretched scale, and ``ssim``, their structural
         similarity (1 if equal); and ``flags``, see `~galml.core.decode_flags`. The last
-        ``NAROUND`` latents, a number of the metadata, are those of the surroundings.
+        ``NAROUND`` latents, a number of the metadata, are those of the surroundings;
+        ``ADAPTSHA`` is the hash of the model from which an adapted one comes.
 
     Raises
     ------
@@ -147,9 +149,11 @@ def latents(
         batch_size=batch_size,
         progress=progress,
     )
-    around = model.options.get("surroundings", 0)
-    if around:
-        table.meta["NAROUND"] = around
+    notes = {
+        "NAROUND": model.options.get("surroundings", 0),
+        "ADAPTSHA": source_of(model),
+    }
+    table.meta |= {key: value for key, value in notes.items() if value}
     return table
 
 

@@ -13,7 +13,12 @@ from galml.core.flags import Flag
 from galml.core.results import warn_batch
 from galml.morphology.classification import read_labels
 from galml.morphology.similarity import nearest
-from galml.morphology.tables import Metric, read_latents, result_table
+from galml.morphology.tables import (
+    Metric,
+    check_models,
+    read_latents,
+    result_table,
+)
 from galml.physics import fresh_seed, generator_for
 
 __all__ = ["outliers"]
@@ -80,8 +85,8 @@ def outliers(
     Raises
     ------
     galml.core.InputError
-        When the table has no latents, there are not more than 10 ordinary galaxies, or
-        another argument cannot be used.
+        When the table has no latents, there are not more than 10 ordinary galaxies,
+        those of the reference are of another model, or another argument cannot be used.
 
     Notes
     -----
@@ -179,6 +184,7 @@ def outliers(
 def _joint(known, ordinary):
     """Put errors beside the latents of usable rows, and find the metric."""
     both = [known] if ordinary is None else [known, ordinary]
+    check_models(known.table.meta, both[-1].table.meta, "reference")
     if len({one.values.shape[1] for one in both}) > 1:
         expected = f"{known.values.shape[1]} as in the table"
         got = f"{ordinary.values.shape[1]} latents"

@@ -13,6 +13,7 @@ from galml.core.results import warn_batch
 from galml.morphology.tables import (
     Latents,
     Metric,
+    check_models,
     is_table,
     read_latents,
     result_table,
@@ -42,7 +43,8 @@ def similar(table, query, k=10, *, approximate=None, progress=False):
     query : int, str, array, table, or sequence of int or str
         What to search for: numbers or names of rows of the table, which are not
         neighbors of themselves; latents, shape (k,) or (m, k); or a table of latents
-        of the same model. The table itself searches for all of its rows.
+        of the same model, or of one that was adapted. The table itself searches for all
+        of its rows.
     k : int, optional
         Number of neighbors of each query.
     approximate : bool, optional
@@ -64,8 +66,8 @@ def similar(table, query, k=10, *, approximate=None, progress=False):
     Raises
     ------
     galml.core.InputError
-        When the table has no latents, the query is no row of it or has another number
-        of latents, or there are fewer than ``k`` other galaxies.
+        When the table has no latents, the query is no row of it, has another number
+        of latents or is of another model, or there are fewer than ``k`` other galaxies.
     ImportError
         When the search is approximate, without usearch.
 
@@ -236,6 +238,7 @@ def _read_query(query, known):
         return known, np.arange(len(known.values))
     if is_table(query):
         asked = read_latents(query, "query")
+        check_models(known.table.meta, asked.table.meta, "query")
         place = np.full(len(asked.values), -1)
     else:
         values = np.asarray(getattr(query, "value", query))

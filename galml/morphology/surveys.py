@@ -10,7 +10,12 @@ from galml.core.flags import Flag
 from galml.core.inference import progress_updates
 from galml.core.results import warn_batch
 from galml.cutouts.targets import read_catalog
-from galml.morphology.tables import Metric, read_latents, result_table
+from galml.morphology.tables import (
+    Metric,
+    check_models,
+    read_latents,
+    result_table,
+)
 
 __all__ = ["match_surveys", "pair_distances"]
 
@@ -24,9 +29,10 @@ def match_surveys(a, b, max_separation, *, progress=False):
     Parameters
     ----------
     a, b : `~astropy.table.QTable`
-        What `galml.latents` gave for each survey with models whose latents mean the
-        same, and positions beside: a column of `~astropy.coordinates.SkyCoord`, or
-        ``ra`` and ``dec`` (degrees unless they have a unit).
+        What `galml.latents` gave for each survey with one model, or with one that
+        `galml.adapt` made of it, and positions beside: a column of
+        `~astropy.coordinates.SkyCoord`, or ``ra`` and ``dec`` (degrees unless they have
+        a unit).
     max_separation : `~astropy.units.Quantity`
         Largest angle between both positions.
     progress : bool or callable, optional
@@ -42,7 +48,7 @@ def match_surveys(a, b, max_separation, *, progress=False):
     ------
     galml.core.InputError
         When a table has no latents or no positions, or latents of the tables differ in
-        number.
+        number or are of different models.
     galml.core.InputUnitError
         When ``max_separation`` is not an angle.
 
@@ -96,9 +102,9 @@ def pair_distances(a, b, *, progress=False):
     Parameters
     ----------
     a, b : `~astropy.table.QTable`
-        What `galml.latents` gave for each survey, with models whose latents mean the
-        same. Galaxies with the same ``name`` are pairs, where both tables have names;
-        else those in the same rows.
+        What `galml.latents` gave for each survey, with one model, or with one that
+        `galml.adapt` made of it. Galaxies with the same ``name`` are pairs, where both
+        tables have names; else those in the same rows.
     progress : bool or callable, optional
         Show a progress bar, or call ``progress(done, total)``.
 
@@ -115,8 +121,8 @@ def pair_distances(a, b, *, progress=False):
     Raises
     ------
     galml.core.InputError
-        When a table has no latents, their numbers differ, the tables have no names and
-        different lengths, or names are not unique.
+        When a table has no latents, their numbers or models differ, the tables have no
+        names and different lengths, or names are not unique.
 
     Notes
     -----
@@ -155,6 +161,7 @@ def pair_distances(a, b, *, progress=False):
 
 def _paired(first, second, pairs, operation, columns, call, progress):
     """Build the table of pairs, given their rows."""
+    check_models(first.table.meta, second.table.meta, "b")
     if first.values.shape[1] != second.values.shape[1]:
         expected = f"{first.values.shape[1]} as in a"
         raise InputError("b", f"{second.values.shape[1]} latents", expected)

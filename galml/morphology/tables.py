@@ -17,10 +17,12 @@ from galml.core.results import build_table
 __all__ = [
     "Latents",
     "Metric",
+    "check_models",
     "is_table",
     "read_latents",
     "read_matrix",
     "result_table",
+    "source_of",
 ]
 
 #: Scatters from the center beyond which latents count as so far away.
@@ -166,6 +168,54 @@ def read_latents(table, argument, *, least=1):
         errors = errors[np.isfinite(errors).all(axis=1)]
         errors = np.median(errors, axis=0) if len(errors) else None
     return Latents(table, values, usable, names, errors)
+
+
+def source_of(model):
+    """Find the model that an adapted one comes from, in the end.
+
+    Parameters
+    ----------
+    model : `~galml.core.model.GalaxyModel`
+        Any model.
+
+    Returns
+    -------
+    str or None
+        The hash of that model; None of one that was not adapted.
+    """
+    found, card = None, model.card
+    while "adapted_from" in card:
+        card = card["adapted_from"]
+        found = card["sha256"]
+    return found
+
+
+def check_models(ours, theirs, argument):
+    """Raise where latents are of models that have nothing in common.
+
+    Latents of models that were adapted mean what those of their source do.
+
+    Parameters
+    ----------
+    ours, theirs : mapping
+        Metadata of two tables, which need not tell their models.
+    argument : str
+        Name of the second table, used in errors.
+
+    Raises
+    ------
+    galml.core.InputError
+        When both are known, and differ.
+    """
+    sources = [meta.get("ADAPTSHA", meta.get("MODELSHA")) for meta in (ours, theirs)]
+    if None not in sources and sources[0] != sources[1]:
+        own, other = (
+            f"{meta.get('MODEL', 'without a name')} ({str(meta.get('MODELSHA'))[:12]})"
+            for meta in (ours, theirs)
+        )
+        raise InputError(
+            argument, f"latents of the model {other}", f"of {own} or an adapted one"
+        )
 
 
 def result_table(latents, operation, columns, flags, *, call, names, seed=None):

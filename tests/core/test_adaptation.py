@@ -332,6 +332,10 @@ def test_card_and_configuration():
     assert card["pairs"] is False and card["seed"] == 2
     assert "old" not in card["figures"]
     assert adapted.config["scale"] == 3.0
+    again = adapt(adapted, source, target, epochs=1, seed=2).card["adapted_from"]
+    assert again == {"name": None, "sha256": adapted.sha256} | {
+        "adapted_from": card["adapted_from"]
+    }
     # What both surveys hold lies in the domain.
     low, high = (adapted.config["domain"][end][0] for end in ("low", "high"))
     assert low < np.quantile(source.mean((1, 2)), 0.03)

@@ -8,7 +8,7 @@ from torch import nn
 
 import galml
 from galml.core.model import InputSpec
-from galml.morphology import from_encoder
+from galml.morphology import from_encoder, pair_distances
 
 COUNT = 24
 OPTIONS = {"bands": ("g", "r", "i"), "unit": "nJy"}
@@ -79,6 +79,9 @@ def test_every_kind(kind, pairs, columns, surveys, untrained):
     other = operation(target, model=model, **options, **draws)
     assert not np.allclose(other[columns[0]], table[columns[0]], atol=1e-9)
     assert type(model).sha256.func(model) == before
+    if adapted.operation == "latents":
+        assert table.meta["ADAPTSHA"] == model.sha256 == other.meta["MODELSHA"]
+        assert len(pair_distances(table, other)) == COUNT
     figures = adapted.card["figures"]
     assert ("pair_distance" in figures) == pairs and "mmd_before" in figures
     if kind == "spin":

@@ -1,0 +1,41 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.table import QTable
+
+import galml
+from galml.core import InputError
+from galml.morphology import match_surveys, pair_distances
+
+#: Metadata of tables of a model, of one adapted from it, and of one adapted from that.
+OWN, ADAPTED, AGAIN = (
+    {"MODELSHA": "a" * 64, "MODEL": "own"},
+    {"MODELSHA": "b" * 64, "ADAPTSHA": "a" * 64},
+    {"MODELSHA": "c" * 64, "ADAPTSHA": "a" * 64},
+)
+COMPARISONS = {
+    "query": lambda a, b: galml.similar(a, b, 1),
+    "reference": lambda a, b: galml.outliers(a, reference=b),
+    "b": pair_distances,
+    "b, on the sky": lambda a, b: match_surveys(a, b, 1 * u.arcsec),
+}
+
+
+def table_of(meta):
+    latent = np.random.default_rng(0).normal(size=(30, 4))
+    place = np.arange(30.0) * u.deg
+    return QTable({"latent": latent, "ra": place, "dec": place}, meta=meta)
+
+
+@pytest.mark.parametrize("argument", COMPARISONS)
+def test_latents_of_different_models_are_not_compared(argument):
+    compare = COMPARISONS[argument]
+    for meta in (OWN, ADAPTED, AGAIN, {}):
+        assert len(compare(table_of(OWN), table_of(meta)))
+    assert len(compare(table_of(ADAPTED), table_of(AGAIN)))
+    own = table_of(OWN)
+    for meta in ({"MODELSHA": "b" * 64}, {"MODELSHA": "b" * 64, "ADAPTSHA": "d" * 64}):
+        with pytest.raises(InputError, match=r"\(bbbbbbbbbbbb\).*own") as raised:
+            compare(own, table_of(meta))
+        assert raised.value.argument == argument.split(",")[0]
