@@ -30,20 +30,21 @@ SOLAR_MAGNITUDES = {
 #: Letters: SDSS and LSST (u to y; those of other surveys lie within 5 % of them, and
 #: within 8 % in u), Bessell (U to I), DECam (Y, VR), 2MASS (J, H, Ks; Cohen et al.
 #: 2003, AJ 126, 1090), Euclid (Schirmer et al. 2022, A&A 662, A92), GALEX (FUV, NUV)
-#: and WISE (W1 to W4). Hubble: the instrument handbooks of ACS, WFC3, WFPC2 and NICMOS,
-#: the first of them that has the filter; the others lie within 5 % of it, but for the
-#: F410M of Hubble, which is another filter than that of Webb. Webb: the transmissions
-#: of NIRCam, NIRISS and MIRI. Roman: the effective areas of the WFI. Narrow bands of
-#: HSC and DECam: the wavelengths in their names, or transmissions.
+#: and WISE (W1 to W4). Hubble: the instrument handbooks of ACS, WFC3, WFPC2, NICMOS and
+#: STIS, the first of them that has the filter; the others lie within 5 % of it, but for
+#: the F410M of Hubble, which is another filter than that of Webb, and the F165LP of
+#: WFPC2. Webb: the transmissions of NIRCam, NIRISS and MIRI. Roman: the effective areas
+#: of the WFI. Narrow bands of HSC and DECam: the wavelengths in their names, or
+#: transmissions.
 #:
 #: Compared with pivots of the transmissions in pyphot 2.1.1 and sedpy 0.4.1, all that
 #: these have are within 0.5 %, but for F218W (2 %) and F205W (1.6 %); those of WFC3
 #: that pyphot has without the detector, within their band. Not compared with another
 #: source: VR; Euclid and Roman; ACS/SBC (F115LP to F165LP); F200LP, F350LP and F600LP,
-#: which end with the detector; of WFPC2 F375N, F380W, F390N, F437N, F569W, F588N,
-#: F702W, F785LP and F1042M; of NICMOS F090M, F095N, F097N, F110M, F145M, F165M, F170M,
-#: F171M, F180M, F187W, F204M, F207M, F216N and F237M; the coronagraphs of MIRI; and
-#: the narrow and medium bands of DECam and HSC.
+#: which end with the detector; of WFPC2 F130LP, F160BW, F185W, F375N, F380W, F390N,
+#: F437N, F569W, F588N, F702W, F785LP and F1042M; of NICMOS F090M, F095N, F097N, F110M,
+#: F145M, F165M, F170M, F171M, F180M, F187W, F204M, F207M, F216N and F237M; STIS; the
+#: coronagraphs of MIRI; and the narrow and medium bands of DECam and HSC.
 PIVOT_WAVELENGTHS = {
     "u": 0.356,
     "g": 0.470,
@@ -175,6 +176,10 @@ PIVOT_WAVELENGTHS = {
     "F164N": 1.645,
     "F167N": 1.667,
     # Hubble, WFPC2.
+    "F130LP": 0.268,
+    "F160BW": 0.149,
+    "F170W": 0.172,
+    "F185W": 0.195,
     "F255W": 0.260,
     "F300W": 0.299,
     "F375N": 0.374,
@@ -218,6 +223,11 @@ PIVOT_WAVELENGTHS = {
     "F222M": 2.218,
     "F237M": 2.369,
     "F240M": 2.396,
+    # Hubble, STIS with its CCD.
+    "50CCD": 0.585,
+    "F28X50LP": 0.723,
+    "F28X50OII": 0.374,
+    "F28X50OIII": 0.501,
     # Webb, NIRCam and NIRISS.
     "F070W": 0.705,
     "F090W": 0.902,
