@@ -2,7 +2,7 @@
 """The operation `classify`, and classes out of the votes of Galaxy Zoo."""
 
 from collections.abc import Mapping
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from astropy.table import MaskedColumn
@@ -13,7 +13,13 @@ from galml.core.exceptions import InputError, InputTypeError
 from galml.core.inference import progress_updates
 from galml.core.inputs import as_table
 from galml.core.results import build_table, warn_batch
-from galml.morphology.tables import Metric, read_latents, result_table
+from galml.morphology.tables import (
+    Metric,
+    is_nothing,
+    of_pandas,
+    read_latents,
+    result_table,
+)
 
 __all__ = ["classify", "read_labels", "votes_to_classes"]
 
@@ -73,7 +79,8 @@ def classify(
         (n, k).
     labels : str, array or mapping
         Class of each galaxy, or the column that has it, or a mapping from ``name``:
-        text, integers or booleans. Masked, None, NaN and ``""`` are galaxies without.
+        text, integers or booleans. Masked, None, NaN, NA of pandas and ``""`` are
+        galaxies without.
         Each of at least two classes needs two labels.
     classifier : {"linear", "forest", "self-training"}, optional
         Logistic regression, with the penalty on its weights that serves best; a random
@@ -267,7 +274,8 @@ def votes_to_classes(table, *, threshold=0.6):
     yes,
     """
     table = as_table(table, "table")
-    if isinstance(threshold, bool) or not 0 <= threshold < 1:
+    number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+    if not number or not 0 <= threshold < 1:
         raise InputError("threshold", repr(threshold), "a number from 0 to below 1")
     questions = {
         name: [
@@ -336,6 +344,7 @@ def read_labels(labels, known, argument):
         if known.names is None or not set(labels) <= set(known.names.tolist()):
             raise InputError(argument, "names that are not there", "names of the table")
         labels = [labels.get(name) for name in known.names.tolist()]
+    labels = of_pandas(labels)
     mask = np.asarray(getattr(labels, "mask", False))
     plain = getattr(labels, "unmasked", getattr(labels, "data", labels))
     plain = np.ma.getdata(plain) if isinstance(plain, np.ma.MaskedArray) else plain
@@ -344,7 +353,8 @@ def read_labels(labels, known, argument):
         raise InputError(argument, f"shape {values.shape}", f"({count},)")
     if values.dtype.kind == "S":
         values = np.char.decode(values)
-    given = np.array([not _is_nothing(one) for one in values.tolist()], dtype=bool)
+    given = [not (is_nothing(one) or one in ("", b"")) for one in values.tolist()]
+    given = np.array(given, dtype=bool)
     labeled = given & ~mask
     found = [_plain(one) for one in values[labeled].tolist()]
     kinds = {type(one) for one in found}
@@ -358,11 +368,6 @@ def read_labels(labels, known, argument):
     return result, labeled
 
 
-def _is_nothing(one):
-    """Whether something stands for no label."""
-    return one is None or one is np.ma.masked or one != one or one in ("", b"")
-
-
 def _plain(one):
     """Turn bytes into text, and whole numbers (floats, beside NaN) into integers."""
     if isinstance(one, bytes):
@@ -374,7 +379,14 @@ def _plain(one):
 
 def _fractions(table, key):
     """Read fractions of votes, NaN where there are none."""
-    values = np.ma.filled(np.ma.asarray(table[key], dtype=float), np.nan)
+    try:
+        values = np.ma.filled(np.ma.asarray(table[key], dtype=float), np.nan)
+    except (TypeError, ValueError) as error:
+        got = f"values of type {table[key].dtype}"
+        raise InputTypeError(f"table[{key!r}]", got, "fractions from 0 to 1") from error
+    if values.ndim != 1:
+        got = f"shape {values.shape}"
+        raise InputError(f"table[{key!r}]", got, "one fraction for each galaxy")
     known = values[~np.isnan(values)]
     if known.size and not (known.min() >= 0 and known.max() <= 1):
         got = f"{known.min():g} to {known.max():g}"

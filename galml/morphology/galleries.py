@@ -19,6 +19,7 @@ from galml.morphology.preparation import pixel_noise
 from galml.morphology.tables import is_table, read_latents
 
 __all__ = [
+    "check_columns",
     "draw_picture",
     "plot_outliers",
     "plot_pairs",
@@ -234,7 +235,7 @@ def plot_outliers(
     galml.core.InputError
         For a table without scores, cutouts of another number, and numbers below 1.
     """
-    _check_columns(table, ("outlier_score", "false_alarm_rate", "rank"), "outliers")
+    check_columns(table, ("outlier_score", "false_alarm_rate", "rank"), "outliers")
     check_whole("n", n, 1)
     check_whole("columns", columns, 1)
     score = np.asarray(table["outlier_score"], dtype=float)
@@ -291,7 +292,7 @@ def plot_similar(
     galml.core.InputError
         For a table without neighbors, and rows for which there are no cutouts.
     """
-    _check_columns(table, ("query", "neighbor", "distance"), "similar")
+    check_columns(table, ("query", "neighbor", "distance"), "similar")
     check_whole("n", n, 1)
     table = table[np.isfinite(np.asarray(table["distance"], dtype=float))]
     _check_some("table", len(table))
@@ -362,7 +363,7 @@ def plot_pairs(
     galml.core.InputError
         For a table without pairs, and rows for which there are no cutouts.
     """
-    _check_columns(pairs, ("index_a", "index_b", "distance"), "pair_distances", "pairs")
+    check_columns(pairs, ("index_a", "index_b", "distance"), "pair_distances", "pairs")
     check_whole("n", n, 1)
     distance = np.asarray(pairs["distance"], dtype=float)
     order = np.argsort(distance, kind="stable")[: int(np.isfinite(distance).sum())]
@@ -387,14 +388,27 @@ def plot_pairs(
     return figure
 
 
-def _check_columns(table, keys, operation, argument="table"):
-    """Raise where a table is not what an operation gives."""
+def check_columns(table, keys, operation, argument="table"):
+    """Raise where a table, or a row, is not what an operation gives.
+
+    Parameters
+    ----------
+    table : object
+        What was passed.
+    keys : sequence of str
+        Columns that it must have.
+    operation : str
+        Name of the operation.
+    argument : str
+        Name used in errors.
+    """
     if not is_table(table):
         got = f"an object of type {type(table).__name__}"
-        raise InputTypeError(argument, got, f"the table of {operation}")
+        raise InputTypeError(argument, got, f"the {argument} of {operation}")
     for key in keys:
         if not has_column(table, key):
-            raise InputError(argument, f"no column {key}", f"the table of {operation}")
+            got, expected = f"no column {key}", f"the {argument} of {operation}"
+            raise InputError(argument, got, expected)
 
 
 def _check_some(argument, count):

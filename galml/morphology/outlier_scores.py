@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 import torch
 
-from galml.core.exceptions import InputError, InputTypeError
+from galml.core.exceptions import InputError, InputTypeError, check_whole
 from galml.core.flags import Flag
 from galml.core.results import warn_batch
 from galml.morphology.classification import read_labels
@@ -16,6 +16,8 @@ from galml.morphology.similarity import nearest
 from galml.morphology.tables import (
     Metric,
     check_models,
+    is_nothing,
+    of_pandas,
     read_latents,
     result_table,
 )
@@ -126,6 +128,8 @@ def outliers(
     True
     """
     known = read_latents(table, "table")
+    if seed is not None:
+        check_whole("seed", seed, 0)
     if by is not None and reference is not None:
         raise InputError("reference", "one beside classes", "either of both")
     count = len(known.values)
@@ -303,16 +307,14 @@ def _read_ratings(ratings, known):
         ratings = known.table[ratings]
     if isinstance(ratings, Mapping):
         values = np.full(count, np.nan)
-        for name, rating in ratings.items():
+        numbers = _numbers([*ratings.values()])
+        for name, rating in zip(ratings, numbers, strict=True):
             rows = () if known.names is None else np.flatnonzero(known.names == name)
             if not len(rows):
                 raise InputError("ratings", repr(name), "names of the table")
             values[rows] = rating
     else:
-        try:
-            values = np.ma.filled(np.ma.asarray(ratings, dtype=float), np.nan)
-        except (TypeError, ValueError) as error:
-            raise InputTypeError("ratings", repr(ratings)[:40], "numbers") from error
+        values = _numbers(ratings)
         if values.shape != (count,):
             raise InputError("ratings", f"shape {values.shape}", f"({count},)")
     given = values[~np.isnan(values)]
@@ -320,6 +322,18 @@ def _read_ratings(ratings, known):
         got = f"{given.min():g} to {given.max():g}" if len(given) else "none"
         raise InputError("ratings", got, "some from 0 to 1, or from 0 to 5")
     return values / 5 if given.max() > 1 else values
+
+
+def _numbers(ratings):
+    """Read numbers, NaN where there is none."""
+    try:
+        values = np.ma.asarray(of_pandas(ratings))
+        if values.dtype.kind == "O":
+            values = [np.nan if is_nothing(one) else float(one) for one in values]
+        return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+    except (TypeError, ValueError) as error:
+        got = " ".join(repr(ratings).split())[:40]
+        raise InputTypeError("ratings", got, "numbers") from error
 
 
 def _interest(points, score, ratings):

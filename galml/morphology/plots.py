@@ -23,6 +23,7 @@ from galml.core.plots import (
 )
 from galml.imaging.plots import check_image, color_images, colors_of, read_single
 from galml.morphology.galleries import (
+    check_columns,
     draw_picture,
     plot_outliers,
     plot_pairs,
@@ -30,7 +31,13 @@ from galml.morphology.galleries import (
     plot_similar,
     plot_traversal,
 )
-from galml.morphology.tables import is_table, read_latents, read_matrix
+from galml.morphology.tables import (
+    is_nothing,
+    is_table,
+    of_pandas,
+    read_latents,
+    read_matrix,
+)
 
 __all__ = [
     "plot_adaptation",
@@ -328,7 +335,8 @@ def plot_galaxy(
     Raises
     ------
     galml.core.InputError
-        As `galml.latents` does for an image that cannot be used, and for a batch.
+        As `galml.latents` does for an image that cannot be used, and for a batch; for
+        a row without latents, and for many rows.
     """
     image = read_single(
         cutout,
@@ -341,6 +349,10 @@ def plot_galaxy(
         sizes=False,
     )
     check_image(image, sizes=False)
+    check_columns(row, ("latent", "flags"), "latents", "row")
+    if np.ndim(row["latent"]) != 1:
+        got = f"latents of shape {np.shape(row['latent'])}"
+        raise InputError("row", got, "one row of the table")
     right = ["latents", "pose"] if has_column(row, "pose") else ["latents"]
     figure = new_figure(figure, (8.8, 4.2))
     axes = new_mosaic(figure, [["image", key] for key in right], width_ratios=(1, 1.25))
@@ -472,7 +484,7 @@ def is_class(values):
 
 def _class_name(one):
     """Name of a class, empty where there is none."""
-    if one is None or np.ma.is_masked(one) or one != one:
+    if is_nothing(one):
         return ""
     if isinstance(one, bytes):
         return one.decode()
@@ -502,6 +514,7 @@ def _color_values(table, color, count, argument="color"):
         if not is_table(table) or not has_column(table, color):
             raise InputError(argument, f"{color!r}", "a column of the table")
         label, color = color, table[color]
+    color = of_pandas(color)
     unit = getattr(color, "unit", None)
     label += f" ({unit})" if label and unit not in (None, "") else ""
     values = getattr(color, "value", color)

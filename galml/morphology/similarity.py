@@ -242,6 +242,9 @@ def _read_query(query, known):
         place = np.full(len(asked.values), -1)
     else:
         values = np.asarray(getattr(query, "value", query))
+        if values.dtype.kind == "O":
+            # Text of pandas.
+            values = np.asarray(values.tolist())
         if values.dtype.kind in "iuUS" and values.ndim <= 1 and values.size:
             place = np.array([_row_of(one, known) for one in np.atleast_1d(values)])
             names = None if known.names is None else known.names[place]

@@ -18,7 +18,9 @@ __all__ = [
     "Latents",
     "Metric",
     "check_models",
+    "is_nothing",
     "is_table",
+    "of_pandas",
     "read_latents",
     "read_matrix",
     "result_table",
@@ -118,7 +120,42 @@ class Metric:
 
 def is_table(one):
     """Whether something has columns, and is not an array."""
-    return hasattr(one, "colnames") or hasattr(one, "keys")
+    # A series of pandas has keys, too.
+    keyed = hasattr(one, "keys") and getattr(one, "ndim", 2) == 2
+    return hasattr(one, "colnames") or keyed
+
+
+def of_pandas(values):
+    """Turn a series of pandas into an array, with NaN or None where it has nothing.
+
+    Parameters
+    ----------
+    values : object
+        Anything; what is not of pandas is given back as it is.
+
+    Returns
+    -------
+    object
+    """
+    kind = getattr(getattr(values, "dtype", None), "kind", None)
+    if kind is None or not hasattr(values, "to_numpy"):
+        return values
+    if kind != "O" and isinstance(values.dtype, np.dtype):
+        return values.to_numpy()
+    if kind in "iuf":
+        return values.to_numpy(dtype=float, na_value=np.nan)
+    return values.to_numpy(dtype=object, na_value=None)
+
+
+def is_nothing(one):
+    """Whether something stands for a value that is not known."""
+    if one is None or one is np.ma.masked:
+        return True
+    try:
+        return bool(one != one)
+    except TypeError:
+        # NA of pandas cannot tell whether it is equal to itself.
+        return True
 
 
 def read_latents(table, argument, *, least=1):

@@ -113,6 +113,25 @@ def test_labels_may_have_any_form():
     assert classify(table, flags)["label"].dtype == bool
 
 
+@pytest.mark.parametrize("dtype", ["object", "string", "category", "Int64", "boolean"])
+def test_labels_of_pandas(dtype):
+    pandas = pytest.importorskip("pandas")
+    table, truth, labels = galaxies(200, 100)
+    table["name"] = [f"g{i}" for i in range(200)]
+    kinds = truth == "spiral"
+    values = {"Int64": kinds.astype(int), "boolean": kinds}.get(dtype, truth)
+    series = pandas.Series(values).astype(dtype)
+    series[labels == ""] = pandas.NA
+    expected = classify(table, np.ma.masked_array(values, labels == ""))
+    forms = [series, series.array, series.tolist()]
+    forms.append(dict(zip(table["name"], series, strict=True)))
+    for form in forms:
+        found = classify(table, form)
+        assert found["label"].dtype.kind == expected["label"].dtype.kind
+        assert_array_equal(found["label"], expected["label"])
+        assert found.meta["NLABELS"] == expected.meta["NLABELS"]
+
+
 def test_rows_without_latents_are_nan():
     table, truth, labels = galaxies()
     table["latent"][[3, 500]] = np.nan
@@ -224,5 +243,10 @@ def test_votes_that_are_missing():
     for wrong in ({"z": [1]}, votes(smooth=2.0)):
         with pytest.raises(InputError, match="table"):
             votes_to_classes(wrong)
-    with pytest.raises(InputError, match="threshold"):
-        votes_to_classes(table, threshold=1)
+    for wrong in (["many"], [[0.9, 0.1]]):
+        text = votes(smooth=0.9) | {"smooth-or-featured_smooth_fraction": wrong}
+        with pytest.raises(InputError, match="smooth-or-featured_smooth"):
+            votes_to_classes(text)
+    for wrong in (1, "a", None, [0.5]):
+        with pytest.raises(InputError, match="threshold"):
+            votes_to_classes(table, threshold=wrong)

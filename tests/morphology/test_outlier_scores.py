@@ -165,6 +165,20 @@ def test_ratings_by_name_and_to_five():
     assert_allclose(named["interest"], expected["interest"])
 
 
+def test_classes_and_ratings_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    table, _ = two_groups()
+    ratings = pandas.Series(np.linspace(0, 1, 405), dtype="Float64")
+    ratings[5:] = pandas.NA
+    expected = outliers(table, ratings=np.where(np.arange(405) < 5, ratings, np.nan))
+    for form in (ratings, ratings.tolist(), ratings.astype(object)):
+        assert_allclose(outliers(table, ratings=form)["interest"], expected["interest"])
+    classes = pandas.Series(["a", "b", "a"] * 135, dtype="string")
+    expected = outliers(table, by=classes.tolist())
+    found = outliers(table, by=classes)
+    assert_allclose(found["outlier_score"], expected["outlier_score"])
+
+
 def test_many_galaxies_are_compared_with_some(monkeypatch):
     latent = np.random.default_rng(0).normal(size=(600, 4))
     latent[5] += 9
@@ -206,10 +220,15 @@ def test_galaxies_that_are_all_the_same():
         ({"ratings": [1.0]}, "ratings"),
         ({"ratings": ["good"] * 50}, "ratings"),
         ({"ratings": {"g1": 1}}, "ratings"),
+        ({"table": {"latent": [[0.0]] * 50, "name": ["g"] * 50}}, "ratings"),
+        ({"seed": "a"}, "seed"),
+        ({"seed": 1.5}, "seed"),
     ],
 )
 def test_bad_input_is_named(arguments, argument):
     table = {"latent": np.random.default_rng(0).normal(size=(50, 4))}
+    if argument == "ratings":
+        arguments = {"ratings": {"g": "good"}} | arguments
     with pytest.raises(InputError) as caught:
         outliers(**{"table": table} | arguments)
     assert caught.value.argument == argument

@@ -214,6 +214,30 @@ def test_galaxy_of_another_encoder_and_without_latents(table, images):
         plots.plot_galaxy(np.ones((3, 40, 40)), table[0], **GRZ)
 
 
+@pytest.mark.parametrize("row", [slice(None), slice(1), "pose", None])
+def test_what_is_no_row_of_a_table(table, images, row):
+    one = {"pose": table["pose"]} if row == "pose" else 0 if row is None else table[row]
+    with pytest.raises(InputError) as raised:
+        plots.plot_galaxy(images[0], one, **GRZ)
+    assert raised.value.argument == "row"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "classes"),
+    [("float64", False), ("Float64", False), ("string", True), ("category", True)],
+)
+def test_colors_of_pandas(table, dtype, classes):
+    pandas = pytest.importorskip("pandas")
+    values = np.arange(len(table)) / 7 if not classes else table["class"].tolist()
+    series = pandas.Series(values, dtype=dtype)
+    series[3] = pandas.NA if dtype != "float64" else np.nan
+    panels = plots.plot_latents(table, color=series).axes
+    assert (panels[0].get_legend() is not None) == classes
+    expected = "unlabeled" if classes else "<colorbar>"
+    shown = panels[0].get_legend().get_texts()[0].get_text() if classes else ""
+    assert (shown or panels[1].get_label()) == expected
+
+
 def test_table(table):
     table["latent"][7] = np.nan
     axes = panels(plots.plot_table(table))
