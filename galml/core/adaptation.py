@@ -275,7 +275,7 @@ def adapt_prepared(
     views = find_domain(model, **options).views or (View(),)
     pair = _Pair(model.network)
     if not any(weight.requires_grad for weight in pair.copy.parameters()):
-        raise ModelError(f"{model.name}: none of its weights may change")
+        raise ModelError(f"{model.name or 'the model'}: none of its weights may change")
     adaptation = _Adaptation(
         pair,
         recipe,
@@ -590,7 +590,8 @@ def _read(model, argument, data, options, truth):
     recipe = find_recipe(model, **asked)
     if truth is not None:
         if recipe is None:
-            raise ModelError(f"{model.name}: no recipe to learn from a truth")
+            name = model.name or "the model"
+            raise ModelError(f"{name}: no recipe to learn from a truth")
         if not recipe.needs_truth:
             expected = "None: this network learns without"
             raise InputError("truth", type(truth).__name__, expected)

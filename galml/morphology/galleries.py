@@ -5,6 +5,8 @@ All draw into a `~matplotlib.figure.Figure`, without the state of pyplot. Needs
 matplotlib, which is imported on first use.
 """
 
+import os
+
 import numpy as np
 
 from galml.core.exceptions import (
@@ -456,7 +458,8 @@ def _sequence(images):
     """Give images one by one."""
     from astropy.nddata import NDData
 
-    if isinstance(images, NDData | str) or getattr(images, "ndim", 4) < 4:
+    single = isinstance(images, NDData | str | os.PathLike)
+    if single or getattr(images, "ndim", 4) < 4:
         return [images]
     return images
 
@@ -495,8 +498,15 @@ def _fluxes(one, unit, hdu, argument):
     import astropy.units as u
 
     from galml.core.inputs import read
-    from galml.imaging.rgb import is_rgb, linear_images
+    from galml.imaging.rgb import (
+        is_color_file,
+        is_rgb,
+        linear_images,
+        read_color_file,
+    )
 
+    if isinstance(one, str | os.PathLike) and is_color_file(one):
+        one = read_color_file(one, argument=argument)
     if is_rgb(one):
         return linear_images(np.moveaxis(one, 2, 0) / 255), u.nJy
     found = read(one, argument=argument, unit=unit, hdu=hdu, ndim=(2, 3))

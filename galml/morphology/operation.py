@@ -5,12 +5,13 @@ import astropy.units as u
 import numpy as np
 import torch
 from astropy.nddata import CCDData
-from astropy.table import Table
+from astropy.table import Row
 
 from galml.core.domain import find_domain
 from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
 from galml.core.inference import infer, progress_updates
+from galml.core.plots import has_column
 from galml.core.results import failure_flags, warn_batch
 from galml.core.running import chunks, run
 from galml.core.weights import load_model
@@ -18,7 +19,13 @@ from galml.imaging import aligned
 from galml.imaging.domain import ImageDomain
 from galml.morphology.metrics import root_mean_square, structural_similarity
 from galml.morphology.preparation import drawn, known_cells, prepare, prepare_pairs
-from galml.morphology.tables import source_of
+from galml.morphology.tables import (
+    check_models,
+    is_table,
+    read_latents,
+    read_matrix,
+    source_of,
+)
 from galml.physics import generator_for
 
 __all__ = ["MorphologyDomain", "latents", "reconstruct"]
@@ -177,8 +184,8 @@ def reconstruct(
     Parameters
     ----------
     cutouts : object
-        Images, as `latents` takes them; or a table with the latents themselves,
-        ``latent``, and ``pose``, if any.
+        Images, as `latents` takes them; or a table, or a row of one, with the latents
+        themselves, ``latent``, and ``pose``, if any.
     r_eff, bands, pixel_scale, psf_fwhm, unit, model, device, dtype, batch_size, hdu, \
 progress
         As in `latents`.
@@ -187,18 +194,20 @@ progress
     -------
     `~astropy.nddata.CCDData` or list of them
         Of images, what their latents draw, in the shape, unit and WCS of each, its sky
-        included; a list unless there is one image. Beyond the square that the network
-        sees there is only sky. Bands that it does not see have the shape of the nearest
-        one that it sees. Color images are given as fluxes in nJy. Of latents, images of
-        shape (3, 64, 64), in the reference, the blue and the red band, aligned with the
-        major axis, in units of the mean brightness in the effective radius. None
-        stands in the list for what cannot be used, and one
+        included; a list unless there is one image. The network draws a square of four
+        effective radii to each side, at whose border a larger galaxy is cut off; beyond
+        is the sky, the median of the image there. Bands that it does not see have the
+        shape of the nearest one that it sees. Color images are given as fluxes in nJy.
+        Of latents, images of shape (3, 64, 64), in the reference, the blue and the red
+        band, aligned with the major axis, in units of the mean brightness in the
+        effective radius. None stands in the list for what cannot be used, and one
         `~galml.core.GalmlWarning` sums up.
 
     Raises
     ------
     galml.core.InputError
-        As `latents`; or if latents are not those of the model.
+        As `latents`; or if latents are not those of the model, or of one that was
+        adapted.
     galml.core.ModelError
         When there is no such model, or it draws no images.
 
@@ -217,10 +226,13 @@ progress
     model = load_model(model, "latents")
     domain = find_domain(model)
     if not hasattr(domain, "draw"):
-        raise ModelError(f"{model.name}: draws no images")
+        raise ModelError(f"{model.name or 'the model'}: draws no images")
     keywords = {"device": device, "dtype": dtype, "batch_size": batch_size}
-    if isinstance(cutouts, Table) and "latent" in cutouts.colnames:
-        return _drawn_latents(cutouts, domain, keywords)
+    if is_table(cutouts) and has_column(cutouts, "latent"):
+        images = _drawn_latents(cutouts, domain, keywords)
+        return images[0] if isinstance(cutouts, Row) else images
+    if isinstance(cutouts, Row):
+        cutouts = cutouts.table[cutouts.index : cutouts.index + 1]
     options = _reading(r_eff, bands, pixel_scale, psf_fwhm, unit, hdu)
     source = domain.read(cutouts, **options)
     rows, images = [], {}
@@ -252,19 +264,25 @@ def _reading(r_eff, bands, pixel_scale, psf_fwhm, unit, hdu):
 
 def _drawn_latents(table, domain, keywords):
     """Draw images from a table of latents."""
-    network = domain.model.network
+    model = domain.model
+    known = read_latents(table, "cutouts", least=int(isinstance(table, Row)))
+    own = {"MODEL": model.name, "MODELSHA": model.sha256}
+    own["ADAPTSHA"] = source_of(model) or model.sha256
+    check_models(own, known.table.meta, "cutouts")
+    count = len(known.values)
+    if not count:
+        return []
     inputs = {}
     for name, width in zip(("latent", "pose"), domain.widths, strict=True):
-        values = np.zeros((len(table), width))
-        if name in table.colnames:
-            column = table[name]
-            values = np.ma.filled(np.ma.asanyarray(column, dtype=float), np.nan)
-        if values.shape != (len(table), width):
+        values = np.zeros((count, width))
+        if name in known.table.colnames:
+            values = read_matrix(known.table[name], f"cutouts[{name!r}]")
+        if values.shape != (count, width):
             got = f"shape {values.shape}"
-            raise InputError(f"cutouts[{name!r}]", got, f"({len(table)}, {width})")
-        inputs[name] = torch.from_numpy(values).float()
+            raise InputError(f"cutouts[{name!r}]", got, f"({count}, {width})")
+        inputs[name] = torch.from_numpy(np.array(values)).float()
     good = torch.stack([one.isfinite().all(1) for one in inputs.values()]).all(0)
-    drawing = _Drawing(network)
+    drawing = _Drawing(model.network)
     some = {key: one.nan_to_num(0.0) for key, one in inputs.items()}
     (outputs,) = infer(drawing, [some], **keywords)
     values = domain.brightness(outputs["planes"]).numpy()
@@ -391,16 +409,17 @@ class MorphologyDomain(ImageDomain):
             rows = slice(start, start + len(member))
             start = rows.stop
             frame = prepared.frame[rows]
-            spread = _onto_pixels(light[rows], frame, member.values.shape[-2:])
+            shape = member.values.shape[-2:]
+            spread, seen = _onto_pixels(light[rows], frame, shape)
             unit, level = frame[:, 4:].unflatten(1, (2, 3)).unbind(1)
             drawn = spread * unit[..., None, None] + level[..., None, None]
             result += [
-                self._image(member[i : i + 1], one.numpy())
-                for i, one in enumerate(drawn)
+                self._image(member[i : i + 1], one.numpy(), inside.numpy())
+                for i, (one, inside) in enumerate(zip(drawn, seen, strict=True))
             ]
         return result
 
-    def _image(self, images, drawn):
+    def _image(self, images, drawn, seen):
         """Make an image in the unit of the original of three drawn bands."""
         shown = aligned.bands_shown(images.wavelengths, self.spec)
         values, original = np.empty_like(images.values[0]), images.originals[0]
@@ -413,10 +432,15 @@ class MorphologyDomain(ImageDomain):
                 abs(np.log(images.wavelengths[shown[k]] / wavelength)) for k in usable
             ]
             values[band] = _fitted(
-                drawn[usable[np.argmin(far)]], images.values[0, band]
+                drawn[usable[np.argmin(far)]], images.values[0, band], seen
             )
+        for plane, own in zip(values, images.values[0], strict=True):
+            beyond = own[~seen & np.isfinite(own)]
+            if len(beyond):
+                # What the network takes for sky holds the light of larger galaxies.
+                plane[~seen] = np.median(beyond)
         values = values / original.factors[:, None, None]
-        meta = {"MODEL": self.model.name, "MODELSHA": self.model.sha256[:12]}
+        meta = {"MODEL": self.model.name, "MODELSHA": self.model.sha256}
         if images.names[0] is not None:
             meta["OBJECT"] = images.names[0]
         meta["BANDS"] = ",".join(images.bands)
@@ -425,7 +449,11 @@ class MorphologyDomain(ImageDomain):
 
 
 def _onto_pixels(light, frame, shape):
-    """Turn aligned squares back onto the pixels of images, shape (n, 3, ny, nx)."""
+    """Turn aligned squares back onto the pixels of images.
+
+    Gives brightness, shape (n, 3, ny, nx), and whether pixels are in the square,
+    (n, ny, nx).
+    """
     ny, nx = shape
     x = torch.arange(nx, dtype=torch.float64) - frame[:, :1]
     y = torch.arange(ny, dtype=torch.float64) - frame[:, 1:2]
@@ -433,14 +461,15 @@ def _onto_pixels(light, frame, shape):
     x, y = x[:, None, :], y[:, :, None]
     places = torch.stack([x * cosine + y * sine, y * cosine - x * sine], -1)
     places = places / frame[:, 2, None, None, None]
-    return torch.nn.functional.grid_sample(
+    drawn = torch.nn.functional.grid_sample(
         light.double(), places, padding_mode="zeros", align_corners=False
     )
+    return drawn, (places.abs() <= 1).all(-1)
 
 
-def _fitted(drawn, values):
+def _fitted(drawn, values, seen):
     """Scale a drawn band, and add a level, so that it fits another one best."""
-    known = np.isfinite(values)
+    known = np.isfinite(values) & seen
     if not known.any() or np.ptp(drawn[known]) == 0:
         return np.full_like(values, np.nan)
     slope, level = np.polyfit(drawn[known], values[known], 1)

@@ -246,13 +246,15 @@ def check_models(ours, theirs, argument):
     """
     sources = [meta.get("ADAPTSHA", meta.get("MODELSHA")) for meta in (ours, theirs)]
     if None not in sources and sources[0] != sources[1]:
-        own, other = (
-            f"{meta.get('MODEL', 'without a name')} ({str(meta.get('MODELSHA'))[:12]})"
-            for meta in (ours, theirs)
-        )
-        raise InputError(
-            argument, f"latents of the model {other}", f"of {own} or an adapted one"
-        )
+        own, other = map(_model_of, (ours, theirs))
+        expected = f"those of {own}, or of one that was adapted from it"
+        raise InputError(argument, f"latents of {other}", expected)
+
+
+def _model_of(meta):
+    """Say of which model a table is."""
+    name = meta.get("MODEL") or "a model"
+    return f"{name} ({str(meta.get('MODELSHA'))[:12]})"
 
 
 def result_table(latents, operation, columns, flags, *, call, names, seed=None):

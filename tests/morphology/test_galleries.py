@@ -152,6 +152,20 @@ def test_reconstructions_of_one_band_and_of_color_images(images):
     assert figure.axes[0].images[0].get_array().shape == (40, 40, 3)
 
 
+def test_reconstructions_of_pictures_in_files(images, tmp_path):
+    picture = pytest.importorskip("PIL.Image")
+    colors = (255 * np.clip(np.moveaxis(images[:2], 1, -1), 0, 1)).astype(np.uint8)
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for path, one in zip(paths, colors, strict=True):
+        picture.fromarray(one[::-1]).save(path)
+    expected = galleries.plot_reconstructions(colors, colors).axes
+    found = galleries.plot_reconstructions(paths, colors).axes
+    for one, other in zip(found, expected, strict=True):
+        for image, same in zip(one.images, other.images, strict=True):
+            np.testing.assert_array_equal(image.get_array(), same.get_array())
+    assert galleries.plot_reconstructions(paths[0], colors[0]).axes
+
+
 def test_galaxies_without_reconstructions_are_left_out(images, table):
     data = [CCDData(one, unit="nJy", meta={"BANDS": "g,r,z"}) for one in images[:3]]
     figure = galleries.plot_reconstructions(data, [None, *data[1:]], table, n=1)

@@ -2,13 +2,21 @@
 import astropy.units as u
 import numpy as np
 import pytest
+import torch
 from astropy.nddata import CCDData
 from astropy.table import QTable
 from astropy.wcs import WCS
 
 import galml
-from galml.core import GalmlWarning, InputError, decode_flags
+from galml.core import (
+    GalmlWarning,
+    InputError,
+    InputSpec,
+    ModelError,
+    decode_flags,
+)
 from galml.cutouts import CutoutStack
+from galml.morphology import from_encoder
 
 KNOWN = {"r_eff": 10 * u.pix}
 
@@ -118,7 +126,18 @@ def test_reconstructions_are_on_the_pixels_of_the_images(noisy, untrained):
     assert again.shape == (90, 96) and again.unit == u.mJy
     assert again.wcs.wcs.compare(wcs.wcs)
     assert again.meta["OBJECT"] == "A" and again.meta["MODEL"] == "untrained"
+    assert again.meta["MODELSHA"] == untrained.sha256
     assert np.isfinite(again.data).all()
+
+
+def test_beyond_what_is_drawn_is_the_sky_of_the_image(noisy, untrained):
+    """A halo beyond the square counts as sky of the network, and of nothing else."""
+    y, x = np.indices((200, 200)) - 99.5
+    image = np.pad(noisy, 52) + 30 / (1 + np.hypot(x, y) / 20) ** 3
+    again = galml.reconstruct(image, model=untrained, r_eff=6 * u.pix)
+    far = np.hypot(x, y) > 40
+    assert (again.data[far] == again.data[0, 0]).all()
+    assert again.data[0, 0] == pytest.approx(np.median(image[far]), rel=0.1)
 
 
 def test_what_is_drawn_is_turned_back(untrained, monkeypatch, disk):
@@ -150,8 +169,26 @@ def test_latents_are_drawn(noisy, untrained):
     assert images[0].shape == (3, 64, 64) and images[1] is None
     alone = galml.reconstruct(QTable({"latent": table["latent"]}), model=untrained)
     assert not np.allclose(alone[0].data, images[0].data)
-    with pytest.raises(InputError, match="latent"):
-        galml.reconstruct(QTable({"latent": np.zeros((2, 5))}), model=untrained)
+    for wrong in (np.zeros((2, 5)), [["a", "b"]], table["latent"][0]):
+        with pytest.raises(InputError, match="latent"):
+            galml.reconstruct({"latent": wrong}, model=untrained)
+    row = galml.reconstruct(table[0], model=untrained)
+    np.testing.assert_allclose(row.data, images[0].data, atol=1e-6)
+    both = {"latent": table["latent"], "pose": table["pose"]}
+    assert galml.reconstruct(both, model=untrained)[1] is None
+    with pytest.raises(InputError, match="cutouts: got 0 rows with latents"):
+        galml.reconstruct(table[1], model=untrained)
+    assert galml.reconstruct(table[:0], model=untrained) == []
+    table.meta["MODELSHA"] = "0" * 64
+    with pytest.raises(InputError, match="adapted"):
+        galml.reconstruct(table, model=untrained)
+
+
+def test_models_that_draw_nothing(noisy):
+    spec = InputSpec(grid=(8, 8), bands=("r",))
+    model = from_encoder(torch.nn.Flatten(), spec)
+    with pytest.raises(ModelError, match="^the model: draws no images"):
+        galml.reconstruct(noisy, model=model)
 
 
 def test_lost_images_are_none(noisy, untrained):
