@@ -45,15 +45,35 @@ DESCRIPTIONS = {
     "n_unknown": "Number of galaxies without one",
     # Appearance
     "latent": "Latent variables, what the network keeps of the image",
-    "pose": "What the latents leave out: size, place and direction",
+    "pose": "What changes its sign in mirror images: sense of arms, asymmetries",
     "reconstruction_error": "Root mean square between image and reconstruction",
     "ssim": "Structural similarity of image and reconstruction",
-    "outlier_score": "How unusual the galaxy is",
+    "outlier_score": "How unusual the galaxy is; 1 is the median",
+    "false_alarm_rate": "Share of ordinary galaxies with a score as high",
+    "interest": "Expected rating, around 0 to 1",
+    "rank": "1 for the highest interest, where there are ratings, or score",
+    "label": "Class: yours where there is one, else the most probable",
+    "labeled": "Whether the class is yours",
+    "probability": "Probability of each class, in order of CLASS_1... of the metadata",
+    "entropy": "Entropy of the probabilities, 0 certain, 1 a guess",
+    "projection": "Place among the galaxies, by their latents",
     "query": "Row of the galaxy that was asked for",
     "query_name": "Name of the galaxy that was asked for",
     "neighbor": "Row of the similar galaxy",
     "neighbor_name": "Name of the similar galaxy",
     "distance": "Distance of the latents",
+    "index_a": "Row of the galaxy in the first survey",
+    "index_b": "Row of the galaxy in the second survey",
+    "name_a": "Name of the galaxy in the first survey",
+    "name_b": "Name of the galaxy in the second survey",
+    "separation": "Angle between the positions in both surveys",
+    "partner_rank": "Place of the partner among all of the second survey, by distance",
+    "shape": "Smooth galaxies: round, in-between or cigar-shaped",
+    "edge_on": "Whether a galaxy with features is a disk seen edge-on",
+    "bar": "Bar of a disk: none or strong",
+    "spiral_arms": "Whether a disk has spiral arms",
+    "winding": "How tight spiral arms wind",
+    "merger": "Whether the galaxy is disturbed or a merger",
     # Stars
     "galaxy_id": "Galaxy that the star belongs to",
     "x": "Position relative to the galaxy",
@@ -75,8 +95,21 @@ _ENDINGS = {
     "_hi": "Upper end of the 68 % interval of {}",
     "_samples": "Draws from the distribution of {}",
 }
-#: Operations whose columns of these names are something else.
-_OTHERS = {"detect": {"x", "y"}}
+#: Columns of an operation that are something else elsewhere, or that a user's table may
+#: have.
+_OTHERS = {
+    "detect": {
+        "id": "Number of the source",
+        "x": "Pixel x of the center, counted from 0",
+        "y": "Pixel y of the center, counted from 0",
+        "sky": "Position on the sky",
+        "flux": "Flux inside two Petrosian radii",
+        "flux_err": "1 sigma error of flux",
+        "r_eff": "Semi-major axis that holds half of the light",
+        "r_petro": "Petrosian radius, semi-major axis",
+        "snr": "Signal to noise of the flux",
+    }
+}
 
 
 def describe(table, operation):
@@ -93,8 +126,8 @@ def describe(table, operation):
     """
     for name in table.colnames:
         info = table[name].info
-        if name not in _OTHERS.get(operation, ()):
-            info.description = _description(name) or info.description
+        found = _OTHERS.get(operation, {}).get(name) or _description(name)
+        info.description = found or info.description
         if getattr(info.dtype, "kind", "O") == "f":
             unit = getattr(table[name], "unit", None)
             info.format = _digits(name, unit)

@@ -174,6 +174,9 @@ def test_columns_tell_what_they_are():
     assert table["spin_err"].info.description == "1 sigma error of spin"
     assert "1 - b/a" in table["ellipticity"].info.description
     assert table["mine"].info.description is None
+    columns = {"x": np.ones(3), "snr": np.ones(3)}
+    found = build_table(columns, operation="detect", flags=[0] * 3, **options)
+    assert found["x"].info.description.startswith("Pixel") and found["snr"].description
 
 
 def test_places_on_the_sky_stand_beside_the_names():
