@@ -107,7 +107,7 @@ _OTHERS = {
         "flux_err": "1 sigma error of flux",
         "r_eff": "Semi-major axis that holds half of the light",
         "r_petro": "Petrosian radius, semi-major axis",
-        "snr": "Signal to noise of the flux",
+        "snr": "Signal to noise inside r_eff",
     }
 }
 

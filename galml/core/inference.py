@@ -417,7 +417,7 @@ def _keys(inputs):
 
 
 @contextlib.contextmanager
-def progress_updates(progress, total, unit="object"):
+def progress_updates(progress, total, unit="object", name=None):
     """Show a progress bar, or report to a function.
 
     Parameters
@@ -428,6 +428,8 @@ def progress_updates(progress, total, unit="object"):
         Number of objects, where it is known.
     unit : str, optional
         What is counted.
+    name : str, optional
+        What is done.
 
     Yields
     ------
@@ -444,5 +446,6 @@ def progress_updates(progress, total, unit="object"):
 
         yield update
     else:
-        with tqdm(total=total, disable=not progress, file=sys.stderr, unit=unit) as bar:
+        style = {"disable": not progress, "file": sys.stderr, "unit": unit}
+        with tqdm(desc=name, total=total, **style) as bar:
             yield bar.update

@@ -127,7 +127,7 @@ def run(
         concurrent = device.type == "cpu" and getattr(domain, "concurrent", False)
         ask = _ask_together if concurrent else _ask_in_turn
         found = ask(domain, pieces, keywords, broken)
-    with progress_updates(progress, source.length) as update:
+    with progress_updates(progress, source.length, name=domain.operation) as update:
         for places, members, prepared, output in found:
             number = len(answers)
             with _noting(broken, places, members):

@@ -185,7 +185,7 @@ def classify(
         choices = [_forest(seed)]
     folds = _folds(truth, seed)
     total = len(choices) * (folds.max() + 1)
-    with progress_updates(progress, total, "fit") as update:
+    with progress_updates(progress, total, "fit", "classify") as update:
         held_out = [_held_out(one, examples, truth, folds, update) for one in choices]
     # Each class counts as much as any other.
     weight = 1 / counts[truth] / len(classes)

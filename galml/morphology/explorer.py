@@ -16,7 +16,13 @@ from astropy.table import Table
 from galml.core.exceptions import InputError, InputTypeError
 from galml.core.plots import has_column
 from galml.imaging.plots import color_images
-from galml.morphology.plots import UNLABELED, class_groups, is_class, plane_of
+from galml.morphology.plots import (
+    UNLABELED,
+    class_groups,
+    color_values,
+    is_class,
+    plane_of,
+)
 
 __all__ = ["explore"]
 
@@ -24,6 +30,8 @@ __all__ = ["explore"]
 LARGEST = 512
 #: Colors of an image, and the shares of numbers between which colors differ.
 COLORS, SHOWN = 128, (0.005, 0.995)
+#: What colors are called that are no column of the table.
+GIVEN = "color given"
 #: What a page looks like: sides of the plane and of the table in pixels.
 PLANE, LIST = 640, (560, 420)
 
@@ -100,8 +108,9 @@ def explore(
     columns : sequence of str, optional
         Columns of one number or text for each galaxy, which are shown, listed and saved
         beside the name and the number of the row.
-    color : str, optional
-        Which of the columns colors the points at first; by default the first.
+    color : str or array_like, optional
+        What colors the points at first, a column of the table or one value for each
+        galaxy, which is shown and listed, too; by default the first of the columns.
     side : int, optional
         Side of the images in pixels, at most 512; larger images are made smaller. The
         page holds them all, of 64 pixels in some 5 kB each.
@@ -121,8 +130,8 @@ def explore(
     ------
     galml.core.InputError
         For a table without latents, or with fewer than two galaxies that have them;
-        for columns that are not there, or hold more than one value; for cutouts of
-        another number.
+        for columns that are not there, or hold more than one value; for colors or
+        cutouts of another number.
     OSError
         For a file that is there already, or cannot be written.
     ImportError
@@ -145,8 +154,12 @@ def explore(
     if not 1 <= side <= LARGEST:
         raise InputError("side", f"{side}", f"1 to {LARGEST} pixels")
     columns = [columns] if isinstance(columns, str) else list(columns)
+    values, _ = color_values(table, color, len(table))
+    if values is not None and not isinstance(color, str):
+        table = table.copy(copy_data=False)
+        table[GIVEN], color = values, GIVEN
     if color is not None and color not in columns:
-        raise InputError("color", f"{color!r}", f"one of the columns, {columns}")
+        columns.append(color)
     plane, axes = plane_of(table, "table")
     rows = np.flatnonzero(np.isfinite(plane).all(axis=1))
     if len(rows) < 2:

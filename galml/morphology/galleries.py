@@ -248,9 +248,9 @@ def plot_outliers(
     titles = []
     for row in rows:
         chance = float(table["false_alarm_rate"][row])
-        name = name_of_row(table[row], "")
-        head = f"{int(table['rank'][row])}" + (f": {_short(name)}" if name else "")
-        titles.append(f"{head}\nscore {score[row]:.3g}, FAR {chance:.2g}")
+        name = _short(name_of_row(table[row], ""))
+        place = f"{int(table['rank'][row])}: score {score[row]:.3g}, FAR {chance:.2g}"
+        titles.append(f"{name}\n{place}".strip())
     options = {"bands": bands, "unit": unit, "hdu": hdu}
     pictures = color_images(cutouts, rows, len(table), **options)
     return _gallery(figure, pictures, titles, min(columns, len(rows)))

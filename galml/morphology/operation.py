@@ -236,7 +236,7 @@ progress
     options = _reading(r_eff, bands, pixel_scale, psf_fwhm, unit, hdu)
     source = domain.read(cutouts, **options)
     rows, images = [], {}
-    with progress_updates(progress, source.length) as update:
+    with progress_updates(progress, source.length, name="reconstruct") as update:
         for places, members, prepared in chunks(domain, source, rows):
             (outputs,) = infer(model.network, [prepared.inputs], **keywords)
             seen = domain.draw(outputs["planes"], prepared, members)

@@ -28,6 +28,8 @@ __all__ = ["outliers"]
 #: Nearest ordinary galaxies whose mean distance is the score, and the largest number
 #: of ordinary galaxies among which they are searched.
 NEIGHBORS, LARGEST = 10, 20_000
+#: What has a score of its own.
+PARTS = ("galaxies", "surroundings")
 #: Scatters from the mean beyond which a galaxy does not count for the center of its
 #: class (Xu et al. 2023).
 CUT = 8.0
@@ -259,10 +261,9 @@ def _density(points, others, parts, seed, progress):
     asked = points if own else np.concatenate([points, cloud])
     skip = inside if own else np.r_[np.full(len(points), -1), np.arange(len(rows))]
     square = np.zeros(len(asked))
-    for part in parts:
-        _, distance = nearest(
-            asked[:, part], cloud[:, part], NEIGHBORS, skip=skip, progress=progress
-        )
+    for part, name in zip(parts, PARTS, strict=False):
+        options = {"skip": skip, "progress": progress, "name": f"outliers: {name}"}
+        _, distance = nearest(asked[:, part], cloud[:, part], NEIGHBORS, **options)
         mean = distance.mean(axis=1)
         # Of galaxies that are all the same.
         typical = np.median(mean if own else mean[len(points) :]) or 1.0

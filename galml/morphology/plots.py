@@ -129,7 +129,7 @@ def plot_latents(
     known = np.isfinite(plane).all(axis=1)
     if known.sum() < 2:
         raise InputError("points", f"{known.sum()} rows to be drawn", "at least 2")
-    values, label = _color_values(points, color, len(plane))
+    values, label = color_values(points, color, len(plane))
     figure = new_figure(figure, (7.4 if color is not None else 6.4, 6.4))
     panel = figure.add_subplot(label="plane")
     limits = [_limits(plane[known, axis]) for axis in (0, 1)]
@@ -189,7 +189,7 @@ def plot_corner(table, labels=None, *, components=(0, 1, 2, 3), figure=None):
     if len(components) < 2 or not set(components) <= set(range(latent.shape[1])):
         expected = f"two or more out of 0 to {latent.shape[1] - 1}"
         raise InputError("components", f"{tuple(components)}", expected)
-    values, _ = _color_values(table, labels, len(latent), "labels")
+    values, _ = color_values(table, labels, len(latent), "labels")
     groups = {"": ("tab:blue", known)}
     if values is not None:
         groups = {name: (c, rows & known) for name, c, rows in class_groups(values)}
@@ -393,7 +393,7 @@ def plot_table(table, labels=None, *, figure=None):
     if labels is None and "ssim" in axes:
         values, label = np.asarray(table["ssim"], dtype=float), "SSIM"
     else:
-        values, label = _color_values(table, labels, len(latent), "labels")
+        values, label = color_values(table, labels, len(latent), "labels")
     panel = axes["plane"]
     panel.set(xlabel="principal component 1", ylabel="principal component 2")
     panel.set_title(count_title(known), fontsize=10)
@@ -505,8 +505,27 @@ def _latents(table, argument, least=0):
     return read.values, read.usable
 
 
-def _color_values(table, color, count, argument="color"):
-    """Read what gives colors, None where nothing does, and its name."""
+def color_values(table, color, count, argument="color"):
+    """Read what gives colors.
+
+    Parameters
+    ----------
+    table : object
+        Where a column may be.
+    color : str or array_like or None
+        The column, or a value for each row.
+    count : int
+        Number of rows.
+    argument : str
+        Name used in errors.
+
+    Returns
+    -------
+    values : `~numpy.ndarray` or None
+        Shape (n,); None where nothing gives colors.
+    label : str or None
+        What they are.
+    """
     if color is None:
         return None, None
     label = ""

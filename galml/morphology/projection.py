@@ -137,7 +137,7 @@ def _tsne(points, n_components, neighbors, seed, progress):
         message = "method='tsne' needs openTSNE: pip install 'galml[all]'"
         raise ImportError(message) from error
 
-    with progress_updates(progress, sum(STEPS), "step") as update:
+    with progress_updates(progress, sum(STEPS), "step", "t-SNE") as update:
 
         def report(iteration, error, embedding):
             update(EVERY)
@@ -171,7 +171,7 @@ def _umap(points, n_components, neighbors, seed, progress):
         random_state=seed,
         n_jobs=1,
     )
-    with progress_updates(progress, len(points)) as update:
+    with progress_updates(progress, len(points), name="UMAP") as update:
         found = machine.fit_transform(points)
         update(len(points))
     return found

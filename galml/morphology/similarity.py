@@ -132,7 +132,7 @@ def similar(table, query, k=10, *, approximate=None, progress=False):
     return result
 
 
-def nearest(queries, points, k, *, skip=None, progress=False):
+def nearest(queries, points, k, *, skip=None, progress=False, name="similar"):
     """Find the nearest of many points, exactly, block by block.
 
     Parameters
@@ -145,6 +145,8 @@ def nearest(queries, points, k, *, skip=None, progress=False):
         Shape (m,): for each query a point that is no neighbor of it, -1 for none.
     progress : bool or callable, optional
         Show a progress bar, or call ``progress(done, total)``.
+    name : str, optional
+        What the bar is called.
 
     Returns
     -------
@@ -156,7 +158,7 @@ def nearest(queries, points, k, *, skip=None, progress=False):
     skip = np.full(len(queries), -1) if skip is None else skip
     cloud = torch.from_numpy(np.ascontiguousarray(points))
     squares = cloud.square().sum(dim=1)
-    with progress_updates(progress, len(queries)) as update:
+    with progress_updates(progress, len(queries), name=name) as update:
         for start in range(0, len(queries), QUERIES):
             part = slice(start, start + QUERIES)
             places = _candidates(queries[part], cloud, squares, k, skip[part])
@@ -217,7 +219,8 @@ def _nearest_in_graph(queries, points, k, *, skip, progress):
     )
     count = min(k + 1 + SPARE, len(points))
     places = np.empty((len(queries), count), dtype=np.int64)
-    with progress_updates(progress, len(points) + len(queries)) as update:
+    total = len(points) + len(queries)
+    with progress_updates(progress, total, name="similar") as update:
         for start in range(0, len(points), ROWS):
             block = points[start : start + ROWS]
             index.add(np.arange(start, start + len(block)), block)

@@ -198,7 +198,7 @@ def _closer(points, others, own, progress):
     """Count the points that are closer than one's own, in double precision."""
     cloud, squares = torch.from_numpy(others), torch.from_numpy(others).square().sum(1)
     count = np.zeros(len(points), dtype=np.int64)
-    with progress_updates(progress, len(points)) as update:
+    with progress_updates(progress, len(points), name="pairs") as update:
         for start in range(0, len(points), BLOCK[0]):
             part = slice(start, start + BLOCK[0])
             queries, mine = torch.from_numpy(points[part]), own[part]

@@ -158,6 +158,23 @@ def test_files_are_not_replaced_unless_asked(galaxies, page):
     assert len(page.read_bytes()) == len(before)
 
 
+@pytest.mark.parametrize("kind", ["column", "array", "pandas"])
+def test_colors_need_not_be_among_the_columns(galaxies, tmp_path, kind):
+    images, table = galaxies
+    color, title = "size", "size (arcsec)"
+    if kind != "column":
+        color, title = np.linspace(1, 3, 12), "color given"
+    if kind == "pandas":
+        color = pytest.importorskip("pandas").Series(color)
+    path = tmp_path / "x.html"
+    names = list(table.colnames)
+    explore(table, images, path, columns="kind", color=color, **GRZ)
+    text = path.read_text()
+    assert f'"field":"column_1","title":"{title}"' in text
+    assert '"fill_color":{"type":"field","field":"color_2"}' in text
+    assert table.colnames == names
+
+
 def test_what_cannot_be_shown(galaxies, tmp_path):
     images, table = galaxies
     path = tmp_path / "x.html"
@@ -167,8 +184,10 @@ def test_what_cannot_be_shown(galaxies, tmp_path):
         explore(table, images, path, columns=["nothing"], **GRZ)
     with pytest.raises(InputError, match=r"columns: got pair of shape \(12, 2\)"):
         explore(table, images, path, columns=["pair"], **GRZ)
-    with pytest.raises(InputError, match="color: got 'size'"):
-        explore(table, images, path, columns=["kind"], color="size", **GRZ)
+    for wrong in ("nothing", np.zeros(11), table["pair"]):
+        with pytest.raises(InputError, match="^color: got") as raised:
+            explore(table, images, path, color=wrong, **GRZ)
+        assert len(str(raised.value)) < 80
     with pytest.raises(InputError, match="side: got 0"):
         explore(table, images, path, side=0, **GRZ)
     with pytest.raises(InputError, match="table: got the columns name, size"):

@@ -192,12 +192,22 @@ def test_outliers_by_rank(table, images):
     assert len(figure.axes) == 6
     assert [len(panel.images) for panel in figure.axes] == [1] * 5 + [0]
     titles = [panel.get_title() for panel in figure.axes]
-    assert titles[0] == f"2: J1058\nscore 5.8, FAR {1 - 58 / 59:.2g}"
-    assert titles[4].startswith("6: J1054")
+    assert titles[0] == f"J1058\n2: score 5.8, FAR {1 - 58 / 59:.2g}"
+    assert titles[4].startswith("J1054\n6: ")
     with pytest.raises(InputError, match="table: got no column outlier_score"):
         galleries.plot_outliers(table["name", "ssim"], images)
     with pytest.raises(InputError, match="n: got 0"):
         galleries.plot_outliers(table, images, n=0, **GRZ)
+
+
+def test_titles_of_neighbors_do_not_touch(table, images):
+    with_scores(table)
+    table["name"] = [f"{1237648720142401611 + row}" for row in range(len(table))]
+    figure = galleries.plot_outliers(table, images, n=24, **GRZ)
+    figure.draw_without_rendering()
+    boxes = [panel.title.get_window_extent() for panel in figure.axes]
+    for left, right in zip(boxes[:-1], boxes[1:], strict=True):
+        assert left.x1 + 3 < right.x0 or right.x1 < left.x0
 
 
 def test_images_that_cannot_be_read_are_named_so(table, images):

@@ -234,6 +234,14 @@ def test_bad_input_is_named(arguments, argument):
     assert caught.value.argument == argument
 
 
+def test_progress_bars_have_names(capsys):
+    latent = np.random.default_rng(0).normal(size=(50, 4))
+    outliers(QTable({"latent": latent}, meta={"NAROUND": 2}), progress=True)
+    told = capsys.readouterr().err
+    assert "outliers: galaxies: 100%" in told
+    assert "outliers: surroundings: 100%" in told
+
+
 def test_surroundings_have_a_score_of_their_own():
     """One of many latents that is strange is drowned, unless it counts by itself."""
     rng = np.random.default_rng(8)
