@@ -360,7 +360,31 @@ OPERATIONS = (
             lacks=("chunk",),
         ),
     ),
-    Operation(name="similar", function="galml.morphology.similarity:similar"),
+    Operation(
+        name="similar",
+        function="galml.morphology.similarity:similar",
+        command=Command(
+            name="similar",
+            summary="galaxies that look the most like others",
+            kind="catalog",
+            files=_LATENTS,
+            options={
+                "query": {
+                    "required": True,
+                    "nargs": "+",
+                    "metavar": "NAME",
+                    "help": "names of the galaxies to search for, separated by commas",
+                },
+                "k": {
+                    "type": "positive",
+                    "metavar": "K",
+                    "help": "number of neighbors of each (default: 10)",
+                },
+            },
+            named="query",
+            lacks=("chunk", "seed"),
+        ),
+    ),
     Operation(
         name="classify",
         function="galml.morphology.classification:classify",

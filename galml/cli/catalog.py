@@ -102,9 +102,10 @@ def run(args):
         reasons |= getattr(message, "reasons", {})
         if not getattr(message, "reasons", {}):
             print(f"galml: {message}", file=sys.stderr)
-    names = _names(catalog)
+    named = args.operation.command.named
+    names = _names(catalog) if named is None else keywords[named]
     told = [(names[row], reason) for row, reason in reasons.items()]
-    return report(args, told, (number, number), seconds, galaxies=len(catalog))
+    return report(args, told, (number, number), seconds, galaxies=len(names))
 
 
 def _write(args, catalog, keywords, table_format, journal):

@@ -130,6 +130,9 @@ class Command:
         for "catalog". By default it is written whole.
     drawn : mapping
         Keywords of the function that differ for what is drawn; for "catalog".
+    named : str, optional
+        Option with the names of the galaxies that are asked for; by default these are
+        all of the table; for "catalog".
     lacks : tuple of str
         Shared options that it does not have.
     """
@@ -143,6 +146,7 @@ class Command:
     examples: str = ""
     writer: str | None = None
     drawn: Mapping = field(default_factory=dict)
+    named: str | None = None
     lacks: tuple = ()
 
 

@@ -77,6 +77,21 @@ def test_project(latents, table, capsys):
     assert_allclose(found["projection"], galml.project(table)["projection"])
 
 
+def test_similar(latents, table, tmp_path, capsys):
+    output = tmp_path / "similar.ecsv"
+    options = ["--query", "J1042,J1003", "-k", 3, "-o", output]
+    assert run("similar", latents, *options) == 0
+    found = QTable.read(output)
+    expected = galml.similar(table, ["J1042", "J1003"], 3)
+    assert_array_equal(found["neighbor_name"], expected["neighbor_name"])
+    assert_allclose(found["distance"], expected["distance"])
+    assert "similar: 100%" in capsys.readouterr().err
+    table["latent"][3] = np.nan
+    table.write(latents, overwrite=True)
+    assert run("similar", latents, *options, "--overwrite", "--quiet") == 1
+    assert "1 of 2 failed:\n  J1003: query: got no" in capsys.readouterr().err
+
+
 def test_classify(latents, table, tmp_path):
     pytest.importorskip("sklearn")
     output = tmp_path / "classes.ecsv"
@@ -101,6 +116,7 @@ def test_galaxies_without_latents_are_named(latents, table, capsys):
         (["outliers", "--ratings", "nothing"], "ratings: got 'nothing'"),
         (["project", "--n-neighbors", "5"], "n_neighbors: got 5, expected None"),
         (["classify", "--labels", "nothing"], "labels: got 'nothing'"),
+        (["similar", "--query", "nothing"], "query: got 0 rows with the name"),
         (["project", "--method", "nothing"], "method: got 'nothing'"),
     ],
 )
