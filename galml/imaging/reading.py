@@ -338,8 +338,11 @@ def find_problems(images, reference=REFERENCE, *, sizes=True):
             got = f"{images.pixel_scale[row]:g} arcsec"
             errors[row] = InputError("pixel_scale", got, "an angle above zero")
         else:
-            got, expected = f"{images.r_eff[row]:g} pixels", f"at least {SMALLEST}"
-            errors[row] = InputError("r_eff", got, f"{expected} pixels")
+            size = images.r_eff[row]
+            got = (
+                "no size that can be measured" if np.isnan(size) else f"{size:g} pixels"
+            )
+            errors[row] = InputError("r_eff", got, f"at least {SMALLEST} pixels")
     return errors
 
 

@@ -307,7 +307,7 @@ def test_problems(data):
         None,
         None,
         "r_eff: got 0.1 pixels, expected at least 0.7 pixels",
-        "r_eff: got nan pixels, expected at least 0.7 pixels",
+        "r_eff: got no size that can be measured, expected at least 0.7 pixels",
     ]
     assert [e is None for e in find_problems(images, 0.47)][:4] == [
         False,
