@@ -25,27 +25,8 @@ SOLAR_MAGNITUDES = {
     "F606W": 4.72,
     "F814W": 4.52,
 }
-#: Pivot wavelengths in micron, by the filter's name.
-#:
-#: Letters: SDSS and LSST (u to y; those of other surveys lie within 5 % of them, and
-#: within 8 % in u), Bessell (U to I), DECam (Y, VR), 2MASS (J, H, Ks; Cohen et al.
-#: 2003, AJ 126, 1090), Euclid (Schirmer et al. 2022, A&A 662, A92), GALEX (FUV, NUV)
-#: and WISE (W1 to W4). Hubble: the instrument handbooks of ACS, WFC3, WFPC2, NICMOS and
-#: STIS, the first of them that has the filter; the others lie within 5 % of it, but for
-#: the F410M of Hubble, which is another filter than that of Webb, and the F165LP of
-#: WFPC2. Webb: the transmissions of NIRCam, NIRISS and MIRI. Roman: the effective areas
-#: of the WFI. Narrow bands of HSC and DECam: the wavelengths in their names, or
-#: transmissions.
-#:
-#: Compared with pivots of the transmissions in pyphot 2.1.1 and sedpy 0.4.1, all that
-#: these have are within 0.5 %, but for F218W (2 %) and F205W (1.6 %); those of WFC3
-#: that pyphot has without the detector, within their band. Not compared with another
-#: source: VR; Euclid and Roman; ACS/SBC (F115LP to F165LP); F200LP, F350LP and F600LP,
-#: which end with the detector; of WFPC2 F130LP, F160BW, F185W, F375N, F380W, F390N,
-#: F437N, F569W, F588N, F702W, F785LP and F1042M; of NICMOS F090M, F095N, F097N, F110M,
-#: F145M, F165M, F170M, F171M, F180M, F187W, F204M, F207M, F216N and F237M; STIS; the
-#: coronagraphs of MIRI; and the narrow and medium bands of DECam and HSC.
-PIVOT_WAVELENGTHS = {
+#: Pivot wavelengths of bands on the ground, of GALEX and of WISE.
+LETTERS = {
     "u": 0.356,
     "g": 0.470,
     "r": 0.617,
@@ -68,12 +49,15 @@ PIVOT_WAVELENGTHS = {
     "W2": 4.618,
     "W3": 12.073,
     "W4": 22.194,
-    # Euclid.
+}
+#: Of bands of space telescopes.
+EUCLID = {
     "VIS": 0.715,
     "Y_E": 1.081,
     "J_E": 1.367,
     "H_E": 1.771,
-    # Roman.
+}
+ROMAN = {
     "F062": 0.628,
     "F087": 0.872,
     "F106": 1.062,
@@ -82,7 +66,9 @@ PIVOT_WAVELENGTHS = {
     "F158": 1.580,
     "F184": 1.838,
     "F213": 2.131,
-    # Hubble, ACS.
+}
+HUBBLE = {
+    # ACS.
     "F115LP": 0.141,
     "F122M": 0.127,
     "F125LP": 0.144,
@@ -106,7 +92,7 @@ PIVOT_WAVELENGTHS = {
     "F814W": 0.804,
     "F850LP": 0.904,
     "F892N": 0.891,
-    # Hubble, WFC3.
+    # WFC3.
     "F200LP": 0.497,
     "F218W": 0.223,
     "F225W": 0.237,
@@ -173,9 +159,9 @@ PIVOT_WAVELENGTHS = {
     "F140W": 1.392,
     "F153M": 1.532,
     "F160W": 1.537,
-    "F164N": 1.645,
+    "HST_F164N": 1.645,
     "F167N": 1.667,
-    # Hubble, WFPC2.
+    # WFPC2.
     "F130LP": 0.268,
     "F160BW": 0.149,
     "F170W": 0.172,
@@ -196,7 +182,7 @@ PIVOT_WAVELENGTHS = {
     "F785LP": 0.871,
     "F791W": 0.788,
     "F1042M": 1.019,
-    # Hubble, NICMOS.
+    # NICMOS.
     "F090M": 0.904,
     "F095N": 0.954,
     "F097N": 0.972,
@@ -209,7 +195,7 @@ PIVOT_WAVELENGTHS = {
     "F170M": 1.706,
     "F171M": 1.721,
     "F180M": 1.797,
-    "F187N": 1.875,
+    "HST_F187N": 1.875,
     "F187W": 1.871,
     "F190N": 1.899,
     "F196N": 1.964,
@@ -217,7 +203,7 @@ PIVOT_WAVELENGTHS = {
     "F204M": 2.035,
     "F205W": 2.065,
     "F207M": 2.083,
-    "F212N": 2.121,
+    "HST_F212N": 2.121,
     "F215N": 2.149,
     "F216N": 2.164,
     "F222M": 2.218,
@@ -228,7 +214,9 @@ PIVOT_WAVELENGTHS = {
     "F28X50LP": 0.723,
     "F28X50OII": 0.374,
     "F28X50OIII": 0.501,
-    # Webb, NIRCam and NIRISS.
+}
+WEBB = {
+    # NIRCam and NIRISS.
     "F070W": 0.705,
     "F090W": 0.902,
     "F115W": 1.154,
@@ -237,9 +225,12 @@ PIVOT_WAVELENGTHS = {
     "F150W2": 1.672,
     "F158M": 1.585,
     "F162M": 1.627,
+    "F164N": 1.645,
     "F182M": 1.845,
+    "F187N": 1.875,
     "F200W": 1.990,
     "F210M": 2.096,
+    "F212N": 2.121,
     "F250M": 2.503,
     "F277W": 2.776,
     "F300M": 2.996,
@@ -257,7 +248,7 @@ PIVOT_WAVELENGTHS = {
     "F466N": 4.654,
     "F470N": 4.707,
     "F480M": 4.817,
-    # Webb, MIRI.
+    # MIRI.
     "F560W": 5.635,
     "F770W": 7.639,
     "F1000W": 9.953,
@@ -271,7 +262,9 @@ PIVOT_WAVELENGTHS = {
     "F2100W": 20.795,
     "F2300C": 22.640,
     "F2550W": 25.364,
-    # DECam and HSC.
+}
+#: Narrow and medium bands of DECam and HSC.
+NARROW = {
     "M411": 0.414,
     "M438": 0.440,
     "M464": 0.465,
@@ -298,6 +291,27 @@ PIVOT_WAVELENGTHS = {
     "NB1010": 1.010,
     "IB0945": 0.945,
 }
+#: Pivot wavelengths in micron, by the filter's name.
+#:
+#: Letters: SDSS and LSST (u to y; those of other surveys lie within 5 % of them, and
+#: within 8 % in u), Bessell (U to I), DECam (Y, VR), 2MASS (J, H, Ks; Cohen et al.
+#: 2003, AJ 126, 1090), Euclid (Schirmer et al. 2022, A&A 662, A92), GALEX (FUV, NUV)
+#: and WISE (W1 to W4). Hubble: the instrument handbooks of ACS, WFC3, WFPC2, NICMOS and
+#: STIS, the first of them that has the filter; the others lie within 5 % of it, but for
+#: the F410M of Hubble, which is another filter than that of Webb, and the F165LP of
+#: WFPC2. Webb: the transmissions of NIRCam, NIRISS and MIRI. Roman: the effective areas
+#: of the WFI. Narrow bands of HSC and DECam: the wavelengths in their names, or
+#: transmissions.
+#:
+#: Compared with pivots of the transmissions in pyphot 2.1.1 and sedpy 0.4.1, all that
+#: these have are within 0.5 %, but for F218W (2 %) and F205W (1.6 %); those of WFC3
+#: that pyphot has without the detector, within their band. Not compared with another
+#: source: VR; Euclid and Roman; ACS/SBC (F115LP to F165LP); F200LP, F350LP and F600LP,
+#: which end with the detector; of WFPC2 F130LP, F160BW, F185W, F375N, F380W, F390N,
+#: F437N, F569W, F588N, F702W, F785LP and F1042M; of NICMOS F090M, F095N, F097N, F110M,
+#: F145M, F165M, F170M, F171M, F180M, F187W, F204M, F207M, F216N and F237M; STIS; the
+#: coronagraphs of MIRI; and the narrow and medium bands of DECam and HSC.
+PIVOT_WAVELENGTHS = LETTERS | EUCLID | ROMAN | HUBBLE | WEBB | NARROW
 #: Other names, such as the small letters of 2MASS and Roman's letters with a number.
 ALIASES = {
     "G": "g",
@@ -327,11 +341,16 @@ NAMES = {n if len(n) == 1 else n.upper(): n for n in PIVOT_WAVELENGTHS} | ALIASE
 #: Words that stand behind a band and are none; those with digits are part numbers.
 BESIDE = {"BAND", "CLEAR", "DECAM", "FILTER", "SDSS"}
 #: Bands of an instrument that another has by the same name: how they are written
-#: together, and what is then meant. Y, J and H of Euclid are not those on the ground,
-#: and surveys in u to y write them with capitals, which are others' bands.
+#: together, and what is then meant. Hubble and Webb have narrow bands in common. Y, J
+#: and H of Euclid are not those on the ground, and surveys in u to y write them with
+#: capitals, which are others' bands.
 OF_INSTRUMENTS = (
     (r"\b(?:NIR|NISP|EUCLID)[ _-]*([YJH])\b", lambda found: f"{found[1]}_E"),
     (r"(?:WFC3|UVIS|WFPC2).*F410M\b", lambda found: "UVIS_F410M"),
+    (
+        r"(?:HST|WFC3|NICMOS).*(F164N|F187N|F212N)\b",
+        lambda found: f"HST_{found[1].upper()}",
+    ),
     (r"\bK_s\b", lambda found: "Ks"),
     # Photographic plates and Johnson's system, not the band J.
     (r"\b[UBVRI]_J\b", lambda found: ""),
@@ -364,7 +383,7 @@ def band_name(band):
     for written, meant in OF_INSTRUMENTS:
         text = re.sub(written, meant, text, flags=re.I)
     # Greek letters, too, are part of a word: Hα is not H.
-    words = re.findall(r"[IYJH]_E\b|UVIS_F410M|[^\W_]+", text, flags=re.I)
+    words = re.findall(r"[IYJH]_E\b|UVIS_F410M|HST_F\d+N|[^\W_]+", text, flags=re.I)
     for word in reversed(words):
         word = word if len(word) == 1 else word.upper()
         if word in NAMES:

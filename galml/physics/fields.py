@@ -1,16 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Deep fields, and what headers call them."""
 
+import re
+
 __all__ = ["FIELDS", "field_name"]
 
-#: How names of targets in each field begin, in capitals and without what stands between
-#: letters.
+#: How names of targets in each field are written, as words of their own.
 FIELDS = {
-    "COSMOS": ("COSMOS",),
-    "EGS": ("EGS", "AEGIS", "CEERS"),
-    "GOODS-N": ("GOODSN",),
-    "GOODS-S": ("GOODSS", "ECDFS"),
-    "UDS": ("UDS", "XMMUDS"),
+    "COSMOS": "COSMOS",
+    "EGS": "EGS|AEGIS|CEERS",
+    "GOODS-N": "(?:GOODS|HDF)[^A-Z0-9]*N(?:ORTH)?",
+    "GOODS-S": "(?:GOODS|E?[^A-Z0-9]*CDF)[^A-Z0-9]*S(?:OUTH)?|H?UDF|XDF",
+    "UDS": "(?:XMM)?UDS",
 }
 
 
@@ -20,7 +21,7 @@ def field_name(text):
     Parameters
     ----------
     text : object
-        Such as ``"COSMOS-V12"``, ``"GOODS-SOUTH"`` or ``"ceers_p1"``.
+        Such as ``"COSMOS-V12"``, ``"jades-goods-s"`` or ``"ceers_p1"``.
 
     Returns
     -------
@@ -33,6 +34,12 @@ def field_name(text):
     >>> field_name("GOODS-SOUTH-WIDE")
     'GOODS-S'
     """
-    letters = "".join(one for one in str(text).upper() if one.isalnum())
-    found = [name for name, starts in FIELDS.items() if letters.startswith(starts)]
-    return found[0] if found else None
+    text = str(text).upper()
+    return next(
+        (
+            name
+            for name, written in FIELDS.items()
+            if re.search(f"(?<![A-Z])(?:{written})(?![A-Z])", text)
+        ),
+        None,
+    )
