@@ -14,6 +14,7 @@ from galml.core.domain import find_architecture, find_domain, find_object
 from galml.core.exceptions import (
     GalmlWarning,
     InputError,
+    InputTypeError,
     InputUnitError,
     ModelError,
 )
@@ -36,9 +37,11 @@ __all__ = [
     "fit_prepared",
     "new_network",
     "read_truth",
+    "recipe_of",
     "select",
     "split_rows",
     "trained_model",
+    "truth_names",
     "untrained_model",
     "valid_range",
 ]
@@ -472,6 +475,38 @@ def _rows_of(known, places):
     return result
 
 
+def recipe_of(recipes, network, model):
+    """Choose how to train a network of an architecture, or that of a model.
+
+    Parameters
+    ----------
+    recipes : dict of str to type
+        Recipes by the names of the architectures, that of new networks first.
+    network : str or None
+        Which one the user wants.
+    model : `~galml.core.model.GalaxyModel` or None
+        Whose weights to start from.
+
+    Returns
+    -------
+    type
+        The recipe.
+
+    Raises
+    ------
+    galml.core.InputError
+        If there is none, or the model has another architecture.
+    """
+    own = None if model is None else model.architecture
+    if network is None:
+        network = own or next(iter(recipes))
+    if network not in list(recipes):
+        raise InputError("network", repr(network), f"one of {sorted(recipes)}")
+    if own not in (None, network):
+        raise InputError("network", repr(network), f"{own!r}, as the model has it")
+    return recipes[network]
+
+
 def check_number(argument, count, kind):
     """Raise where there are too few objects to train on.
 
@@ -587,6 +622,30 @@ def column_numbers(values, argument, unit=None):
         raise InputError(argument, repr(values), "numbers") from error
 
 
+def truth_names(truth):
+    """Give the names of the columns of a truth.
+
+    Parameters
+    ----------
+    truth : `~astropy.table.QTable` or mapping
+        What the user gave.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        If it has no columns.
+    """
+    if isinstance(truth, Mapping):
+        return list(truth)
+    if not hasattr(truth, "colnames"):
+        raise InputTypeError("truth", type(truth).__name__, "a table or mapping")
+    return truth.colnames
+
+
 def read_truth(truth, kinds):
     """Read the columns of a truth.
 
@@ -610,7 +669,7 @@ def read_truth(truth, kinds):
         If a column is missing, has a wrong unit or shape, or values out of range.
     """
     result, (needed, *_) = {}, kinds
-    names = truth.keys() if isinstance(truth, Mapping) else truth.colnames
+    names = truth_names(truth)
     if needed not in names:
         raise InputError("truth", f"no {needed}", f"a column {needed}")
     for key, (unit, upper) in kinds.items():

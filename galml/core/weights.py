@@ -113,7 +113,8 @@ def load_model(model, operation=None):
         raise InputTypeError("model", type(model).__name__, expected)
     if operation is not None and find_operation(operation) != found.operation:
         raise ModelError(
-            f"{found.name}: a model for {found.operation!r}, not for {operation!r}"
+            f"{found.name or 'the model'}: one for {found.operation!r}, "
+            f"not for {operation!r}"
         )
     return found
 

@@ -15,7 +15,6 @@ from galml.core.distributions import (
     ranked_score,
     widening,
 )
-from galml.core.exceptions import InputError
 from galml.core.geometry import pixel_angle
 from galml.core.networks import standardize
 from galml.core.weights import load_model
@@ -75,7 +74,7 @@ def fit(
     hdu=None,
     dispersion_hdu=None,
     model=None,
-    network="kinematic",
+    network=None,
     validation=0.15,
     calibration=0.15,
     name=None,
@@ -106,9 +105,9 @@ convention, unit, hdu, dispersion_hdu
         As in `galml.circularity`.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Start from the weights of this model instead of new ones. It is not changed.
-    network : {"kinematic", "merlin"}
-        Architecture of a new model: the default one, or the published autoencoder
-        of Dawson et al. (2020), MNRAS 491, 2506.
+    network : {"kinematic", "merlin"}, optional
+        Architecture: by default that of ``model``, and of a new one "kinematic"; or the
+        published autoencoder of Dawson et al. (2020), MNRAS 491, 2506.
     validation, calibration : float
         Shares of the maps that choose the best epoch, and that make the errors
         right; training sees neither. The autoencoder needs no calibration.
@@ -152,10 +151,7 @@ convention, unit, hdu, dispersion_hdu
     16
     """
     start = None if model is None else load_model(model, "circularity")
-    architecture = network if start is None else start.architecture
-    if architecture not in RECIPES:
-        raise InputError("network", repr(architecture), "'kinematic' or 'merlin'")
-    recipe = RECIPES[architecture]()
+    recipe = fitting.recipe_of(RECIPES, network, start)()
     if start is not None:
         recipe.input_spec = start.input_spec
     options = {

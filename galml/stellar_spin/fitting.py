@@ -8,7 +8,6 @@ import torch
 
 from galml.core import fitting as shared
 from galml.core.distributions import bin_centers, ranked_score
-from galml.core.exceptions import InputError
 from galml.core.fitting import evaluate, valid_range
 from galml.core.metrics import coverage
 from galml.core.networks import standardize
@@ -61,7 +60,7 @@ def fit(
     unit=None,
     hdu=None,
     model=None,
-    network="spin",
+    network=None,
     validation=0.15,
     calibration=0.15,
     name=None,
@@ -89,9 +88,9 @@ def fit(
         As in `galml.spin`.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Start from the weights of this model instead of new ones. It is not changed.
-    network : {"spin", "duckworth2020"}
-        Architecture of a new model: the default one, or the published one of
-        Duckworth et al. (2020), with its own training.
+    network : {"spin", "duckworth2020"}, optional
+        Architecture: by default that of ``model``, and of a new one "spin"; or the
+        published one of Duckworth et al. (2020), with its own training.
     validation, calibration : float
         Shares of the galaxies that choose the best epoch, and that make the errors
         right; training sees neither.
@@ -133,10 +132,9 @@ progress, log_dir
     22
     """
     start = None if model is None else load_model(model, "spin")
-    architecture = network if start is None else start.architecture
-    if architecture not in RECIPES:
-        raise InputError("network", repr(architecture), f"one of {sorted(RECIPES)}")
-    recipe = RECIPES[architecture](None if start is None else start.input_spec)
+    recipe = shared.recipe_of(RECIPES, network, start)(
+        None if start is None else start.input_spec
+    )
     options = {
         "r_eff": r_eff,
         "bands": bands,

@@ -1,5 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import warnings
+from types import SimpleNamespace
 
 import astropy.units as u
 import numpy as np
@@ -9,11 +10,18 @@ from astropy.table import QTable
 from astropy.utils.masked import Masked
 
 from galml.core.distributions import histogram_log_density
-from galml.core.exceptions import GalmlWarning, InputError, InputUnitError, ModelError
+from galml.core.exceptions import (
+    GalmlWarning,
+    InputError,
+    InputTypeError,
+    InputUnitError,
+    ModelError,
+)
 from galml.core.fitting import (
     fit,
     fit_prepared,
     read_truth,
+    recipe_of,
     split_rows,
     valid_range,
 )
@@ -174,6 +182,25 @@ def test_units_and_masks_of_truths():
     assert np.isnan(read_truth({"weight": [0.1]}, kinds)["price"]).all()
     with pytest.raises(InputUnitError, match="price"):
         read_truth({"weight": [0.1], "price": [1] * u.s}, kinds)
+
+
+@pytest.mark.parametrize("truth", [np.zeros(3), [0.1, 0.2], 3])
+def test_truths_have_columns(recipe, truth):
+    with pytest.raises(InputTypeError, match="truth: got"):
+        read_truth(truth, recipe.truth)
+
+
+def test_networks_are_those_of_models():
+    recipes = {"new": int, "old": str}
+    model = SimpleNamespace(architecture="old")
+    assert recipe_of(recipes, None, None) is int
+    assert recipe_of(recipes, "old", None) is str
+    assert recipe_of(recipes, None, model) is recipe_of(recipes, "old", model) is str
+    for network, start in (("new", model), ("other", None), (["new"], None)):
+        with pytest.raises(InputError, match="network: got"):
+            recipe_of(recipes, network, start)
+    with pytest.raises(InputError, match="network: got 'third'"):
+        recipe_of(recipes, None, SimpleNamespace(architecture="third"))
 
 
 def test_prepared_objects(recipe):
