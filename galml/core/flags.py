@@ -35,6 +35,7 @@ class Flag(enum.IntFlag):
     POINT_SOURCE = 524288
     NO_SOURCE_AT_CENTER = 1048576
     PRIOR_DOMINATED = 2097152
+    BAND_ASSUMED = 4194304
 
 
 #: One sentence for each bit.
@@ -61,6 +62,7 @@ DESCRIPTIONS = {
     Flag.POINT_SOURCE: "The source is as narrow as the PSF: a star, or unresolved.",
     Flag.NO_SOURCE_AT_CENTER: "Nothing stands out of the noise at the center.",
     Flag.PRIOR_DOMINATED: "The answer is as wide as that of any galaxy at all.",
+    Flag.BAND_ASSUMED: "Nobody tells the band of the image; one was assumed.",
 }
 
 

@@ -27,13 +27,15 @@ class ImageDomain:
         Whether effective radii are needed.
     flag_units : bool
         Whether images without a unit are flagged.
+    flag_bands : bool
+        Whether images without a band are flagged.
     least : mapping of `~galml.core.Flag` to tuple
         For each bit, the number about the images by which it is judged and the least
         one that is without it.
     """
 
     views = ()
-    sizes, flag_units = True, False
+    sizes, flag_units, flag_bands = True, False, False
     least = {}
 
     def __init__(self, model):
@@ -47,6 +49,7 @@ class ImageDomain:
             sizes=self.sizes,
             reference=self.reference,
             flag_units=self.flag_units,
+            flag_bands=self.flag_bands,
             **options,
         )
 

@@ -24,9 +24,11 @@ class Given:
         Wavelength of the band on which radii are measured that are missing.
     flag_units : bool
         Whether images without a unit are flagged.
+    flag_bands : bool
+        Whether images without a band are flagged.
     """
 
-    reference, flag_units = None, False
+    reference, flag_units, flag_bands = None, False, False
 
     def __init__(self, r_eff, bands, pixel_scale, psf_fwhm):
         self.bands = None if bands is None else split_bands(bands)

@@ -76,13 +76,14 @@ def checked_bands(bands, count):
     Parameters
     ----------
     bands : tuple of str or None
-        Names; None for a single band is r.
+        Names.
     count : int
         Number of images.
 
     Returns
     -------
-    tuple of str
+    tuple of str or None
+        None for a single band without a name.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def checked_bands(bands, count):
         For another number of names.
     """
     if bands is None and count == 1:
-        bands = ("r",)
+        return None
     if bands is None:
         expected = "bands, or BANDS in the metadata"
         raise InputError("bands", f"no names of {count} bands", expected)
@@ -115,12 +116,13 @@ def band_names(meta, bands, count, colored):
 
     Returns
     -------
-    tuple of str
+    tuple of str or None
+        None for a single band of which nobody tells.
 
     Raises
     ------
     galml.core.InputError
-        If nobody tells, or another number.
+        If nobody tells of several, or another number.
     """
     if bands is None and colored:
         bands = RGB_BANDS

@@ -74,7 +74,9 @@ NAME_COLUMNS, FILE_COLUMNS = ("name", "id"), ("file", "filename", "path")
 GAUSSIAN = 1.4826
 #: Key of the metadata by which a color image is known after it has been read.
 COLORS = "RGB_IMAGE"
-#: Wavelength (micron) of the band in which sizes are measured and images judged.
+#: Band of an image of which nobody tells it, and wavelength (micron) of that in which
+#: sizes are measured and images judged.
+ASSUMED = ("r",)
 REFERENCE = PIVOT_WAVELENGTHS["r"]
 
 
@@ -224,6 +226,7 @@ def read_images(
     sizes=True,
     reference=REFERENCE,
     flag_units=False,
+    flag_bands=False,
 ):
     """Read images of galaxies.
 
@@ -237,6 +240,8 @@ def read_images(
         Wavelength (micron) of the band on which they are measured: the nearest one.
     flag_units : bool
         Whether images get the flag ``NO_UNIT`` whose unit nobody tells.
+    flag_bands : bool
+        Whether images get the flag ``BAND_ASSUMED`` whose band nobody tells.
 
     Returns
     -------
@@ -255,6 +260,7 @@ def read_images(
     known = Given(r_eff, bands, pixel_scale, psf_fwhm)
     known.reference = reference if sizes else None
     known.flag_units = flag_units and unit is None
+    known.flag_bands = flag_bands
     unit = u.dimensionless_unscaled if unit is None else parse_unit(unit, "unit")
     if is_tensor(cutouts):
         cutouts = cutouts.numpy(force=True)
@@ -569,6 +575,9 @@ def _images(
     wcs=None,
 ):
     """Scale images of one shape to fluxes, and measure radii that are missing."""
+    if bands is None:
+        bands = ASSUMED
+        flags = np.array(flags) | int(Flag.BAND_ASSUMED if known.flag_bands else 0)
     wavelengths, colors, calibrated = wavelengths_of(bands), None, True
     noise = np.full(values.shape[:2], np.nan)
     if colored:

@@ -543,6 +543,20 @@ def test_data_without_a_unit(data):
     assert not (images.flags & bit).any()
 
 
+def test_data_without_a_band(data):
+    bit, known = int(Flag.BAND_ASSUMED), {"r_eff": 4 * u.pix}
+    for cutouts in (data[:, :1], list(data[:, 0]), [NDData(one) for one in data[:, 0]]):
+        images = joined(members(cutouts, flag_bands=True, **known))
+        assert images.bands == ("r",) and (images.flags & bit).all()
+        assert not (joined(members(cutouts, **known)).flags & bit).any()
+        images = joined(members(cutouts, flag_bands=True, bands=("g",), **known))
+        assert not (images.flags & bit).any()
+    named = [NDData(one, meta={"FILTER": "i"}) for one in data[:, 0]]
+    assert not (joined(members(named, flag_bands=True, **known)).flags & bit).any()
+    stack = CutoutStack(data * u.nJy, bands=BANDS, pixel_scale=1 * u.arcsec)
+    assert not (joined(members(stack, flag_bands=True, **known)).flags & bit).any()
+
+
 def test_fields(data):
     cards = [{"FIELD": "GOODS-S"}, {"TARGNAME": "EGS-V23"}, {"FIELD": 7}, {}]
     cards += [{"FIELD": "", "TARGNAME": "cosmos"}, {"TARGNAME": "ANY"}]
