@@ -18,7 +18,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord, SpectralQuantity
 from astropy.io import fits
 from astropy.nddata import Cutout2D, NDData, StdDevUncertainty
-from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Row, Table
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import IMAGE_HDUS, file_stem, parse_unit, read_fits, read_hdu
@@ -213,6 +213,35 @@ def as_table(table, argument):
             argument, f"columns ({error})", "columns of equal length"
         ) from error
     raise InputTypeError(argument, type(table).__name__, "a QTable")
+
+
+def check_columns(table, names, expected, argument="table"):
+    """Raise where something is no table, row or mapping, or lacks columns.
+
+    Parameters
+    ----------
+    table : object
+        What was passed.
+    names : sequence of str
+        Columns that it must have.
+    expected : str
+        What has them.
+    argument : str
+        Name used in errors.
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        For what has no columns.
+    galml.core.InputError
+        For the first one that is missing.
+    """
+    if not isinstance(table, Table | Row | Mapping):
+        raise InputTypeError(argument, type(table).__name__, expected)
+    known = table if isinstance(table, Mapping) else table.colnames
+    for name in names:
+        if name not in known:
+            raise InputError(argument, f"no column {name}", expected)
 
 
 def is_tensor(data):

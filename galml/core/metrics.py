@@ -7,13 +7,14 @@ Plain arrays in, plain numbers out. What is NaN has no result and does not count
 import numpy as np
 from astropy.table import QTable
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, InputTypeError, check_whole
 
 __all__ = [
     "area_under_curve",
     "binned",
     "c2st",
     "calibration_curve",
+    "checked",
     "conformal_quantile",
     "coverage",
     "known",
@@ -125,7 +126,10 @@ def reliability(probability, outcome, bins=10):
         For each bin ``low``, ``high``, ``count``, the mean ``probability`` and the
         share ``outcome`` of what was true.
     """
-    edges = np.linspace(0, 1, bins + 1) if np.ndim(bins) == 0 else bins
+    if np.ndim(bins) == 0:
+        check_whole("bins", bins)
+        bins = np.linspace(0, 1, bins + 1)
+    edges = bins
     table = binned(mean, probability, edges, np.asarray(probability, dtype=float))
     table.rename_column("value", "probability")
     share = binned(mean, probability, edges, np.asarray(outcome, dtype=float))
@@ -317,6 +321,40 @@ def known(*arrays):
     arrays = [np.asarray(array, dtype=float) for array in arrays]
     inside = np.logical_and.reduce([~np.isnan(array) for array in arrays])
     return [array[inside] for array in arrays]
+
+
+def checked(**arrays):
+    """Read arrays of users as numbers, one for each object.
+
+    Parameters
+    ----------
+    **arrays : array_like
+        Shape (n,), by the names of the arguments.
+
+    Returns
+    -------
+    list of `~numpy.ndarray`
+        NaN where masked.
+
+    Raises
+    ------
+    galml.core.InputError
+        If one holds other things than numbers, or their lengths differ.
+    """
+    result = []
+    for argument, values in arrays.items():
+        try:
+            values = np.ma.asanyarray(values, dtype=float).filled(np.nan)
+        except (TypeError, ValueError) as error:
+            raise InputTypeError(argument, type(values).__name__, "numbers") from error
+        if values.ndim != 1:
+            expected = "one number for each object"
+            raise InputError(argument, f"shape {values.shape}", expected)
+        if result and len(values) != len(result[0]):
+            expected = f"{len(result[0])}, as many as of {next(iter(arrays))}"
+            raise InputError(argument, f"{len(values)} numbers", expected)
+        result.append(values)
+    return result
 
 
 def mean(values):

@@ -1,8 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Train or fine-tune a model on one's own images of mergers and other galaxies."""
 
-from collections.abc import Mapping
-
 import astropy.units as u
 import numpy as np
 import torch
@@ -49,12 +47,13 @@ __all__ = [
     "merger_loss",
 ]
 
-#: Columns of a truth: unit and largest value.
+#: Columns of a truth, and what may stand for its stage: unit and largest value.
 TRUTH = {
     "stage": (None, float(len(STAGES) - 1)),
     "time": (u.Gyr, None),
     "contamination": (None, 1.0),
 }
+MERGER = {"merger": (None, 1.0)}
 #: Random passes from which calibrations are made.
 PASSES = 50
 #: Shares of images that training shows without PSF and without scale.
@@ -82,7 +81,7 @@ def fit(
     unit=None,
     hdu=None,
     model=None,
-    network="merger",
+    network=None,
     validation=0.15,
     calibration=0.15,
     name=None,
@@ -107,14 +106,15 @@ def fit(
         One row per galaxy: ``stage``, an index into `galml.mergers.STAGES`; or
         ``merger``, 1 for what has merged and 0 for what has not; and, if known,
         ``time`` since coalescence (Gyr, or with a unit) and ``contamination`` (0 to
-        1). NaN is unknown.
+        1). NaN is unknown; of what is unknown everywhere the model tells nothing, even
+        where ``model`` did.
     field, filter, bands, pixel_scale, psf_fwhm, unit, hdu
         As in `galml.merger`.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Start from the weights of this model instead of new ones. It is not changed.
-    network : {"merger", "ferreira2022"}
-        Architecture of a new model: the default one, or the published one of Ferreira
-        et al. (2022), which tells the two classes alone.
+    network : {"merger", "ferreira2022"}, optional
+        Architecture: by default that of ``model``, and of a new one "merger"; or the
+        published one of Ferreira et al. (2022), which tells the two classes alone.
     validation, calibration : float
         Shares of the galaxies that choose the best epoch, and that make the
         probabilities right; training sees neither.
@@ -136,7 +136,8 @@ progress, log_dir
     Raises
     ------
     galml.core.InputError
-        If there are too few usable galaxies, or truths that do not fit them.
+        If there are too few usable galaxies, truths that do not fit them or are of one
+        class alone, or a network that is not that of the model.
 
     Examples
     --------
@@ -152,12 +153,10 @@ progress, log_dir
     22
     """
     start = None if model is None else load_model(model, "merger")
-    architecture = network if start is None else start.architecture
-    if architecture not in RECIPES:
-        raise InputError("network", repr(architecture), f"one of {sorted(RECIPES)}")
-    recipe = RECIPES[architecture](
+    recipe = shared.recipe_of(RECIPES, network, start)(
         None if start is None else start.input_spec, field=field, filter=filter
     )
+    recipe.truth = _columns_of(truth, recipe)
     options = {
         "bands": bands,
         "pixel_scale": pixel_scale,
@@ -168,7 +167,7 @@ progress, log_dir
     return shared.fit(
         recipe,
         cutouts,
-        _with_stages(truth),
+        truth,
         options,
         model=start,
         validation=validation,
@@ -187,14 +186,22 @@ progress, log_dir
     )
 
 
-def _with_stages(truth):
-    """Turn the column ``merger`` of a truth into stages, where these are missing."""
-    keys = truth.keys() if isinstance(truth, Mapping) else truth.colnames
-    if "stage" in keys or "merger" not in keys:
-        return truth
-    merged = shared.column_numbers(truth["merger"], "truth['merger']")
-    rest = {key: truth[key] for key in keys if key in TRUTH}
-    return {"stage": merged * POST_MERGER} | rest
+def _columns_of(truth, recipe):
+    """Give the columns of a truth, once the classes are such that can be learned."""
+    names = shared.truth_names(truth)
+    column = next((key for key in ("stage", "merger") if key in names), None)
+    if column is None:
+        raise InputError("truth", f"columns {names}", "a column 'stage' or 'merger'")
+    columns = TRUTH if column == "stage" else MERGER | {k: TRUTH[k] for k in UPPER}
+    values = shared.read_truth(truth, {column: columns[column]})[column]
+    known, argument = values[np.isfinite(values)], f"truth[{column!r}]"
+    if (known % 1).any():
+        got, upper = f"{known[known % 1 != 0][0]:g}", columns[column][1]
+        raise InputError(argument, got, f"whole numbers from 0 to {upper:g}, or NaN")
+    classes = set((known if column == "stage" else POST_MERGER * known).tolist())
+    if known.size and len(classes & recipe.classes) < 2:
+        raise InputError(argument, "one class alone", "at least two that can be told")
+    return columns
 
 
 class MergerRecipe:
@@ -210,6 +217,7 @@ class MergerRecipe:
 
     operation, architecture, kind = "merger", "merger", "images"
     truth, needs_truth, needs_calibration = TRUTH, True, True
+    classes = set(range(len(STAGES)))
 
     def __init__(self, input_spec=None, *, field=None, filter=None):
         self.input_spec = preparation.INPUT if input_spec is None else input_spec
@@ -228,6 +236,8 @@ class MergerRecipe:
     def targets(self, truth, prepared, members):
         """Give the truths as tensors, and of which filter and field each row is."""
         result = {key: torch.from_numpy(value).float() for key, value in truth.items()}
+        if "merger" in result:
+            result["stage"] = POST_MERGER * result.pop("merger")
         groups = [group_of(one, **self.asked) for one in members]
         return result | {"group": torch.from_numpy(np.concatenate(groups)).float()}
 
@@ -245,7 +255,10 @@ class MergerRecipe:
         outputs = shared.evaluate(
             model.network, calibration, DIHEDRAL, device=device, n_samples=PASSES
         )
-        config = calibrate(outputs, calibration)
+        # None is what training was not told: the network knows it not, or no longer.
+        told = [key for key in UPPER if key in data and data[key].isfinite().any()]
+        known = {key: outputs[key] for key in ("stage", *told)}
+        config = dict.fromkeys(UPPER) | calibrate(known, calibration)
         config["domain"] = valid_range(data["scalars"].float())
         config["common"] = common_shares(outputs, calibration)
         return config, judge(outputs, config, calibration)
@@ -271,6 +284,7 @@ class FerreiraRecipe:
 
     operation, architecture, kind = "merger", "ferreira2022", "images"
     truth, needs_truth, needs_calibration = TRUTH, True, True
+    classes = {NON_MERGER, POST_MERGER}
 
     def __init__(self, input_spec=None, *, field=None, filter=None):
         self.input_spec = published.INPUT if input_spec is None else input_spec
@@ -402,7 +416,7 @@ def judge(outputs, config, data):
             "upsilon": upsilon(truth, chance > 0.5),
             "calibration_error": expected_calibration_error(chance, truth),
         }
-    if "contamination" in outputs and "contamination" in data:
+    if config.get("contamination") is not None:
         low, found, high = (
             histogram_quantiles(
                 "contamination", outputs["contamination"], config["contamination"]

@@ -3,7 +3,7 @@
 
 import math
 from bisect import bisect_left
-from numbers import Real
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import astropy.units as u
@@ -28,6 +28,7 @@ CHUNK = 1024
 #: Columns of a result.
 MEASURED = ("fraction", "fraction_err", "fraction_lo", "fraction_hi")
 COUNTED = ("n_galaxies", "n_unknown")
+TAKEN = (*MEASURED, "rate", "rate_err", *COUNTED, "flags")
 #: Fractions, galaxies of a sample, samples, and shares of what passes have in common,
 #: among which that is found with which intervals hold as many truths as they should.
 TRIED, COUNT, DRAWS, SHARES = (0.01, 0.05, 0.2), 2000, 60, np.arange(21) / 20
@@ -55,7 +56,9 @@ def fraction(table, prior=None, *, timescale=None, by=None):
         without a probability, NaN or masked, are left out.
         ``merger_probability_samples``, if there, are taken as the answers of several
         networks, one for each column; of what they have in common in all galaxies
-        counts the share ``COMMON`` of the metadata, by default all.
+        counts the share ``COMMON`` of the metadata, by default all: a number, or one
+        for each value of the column ``filter``, as text such as ``"F814W 0.1, r 1"``;
+        of a sample with several filters, the largest of theirs.
     prior : (float, float), optional
         Numbers :math:`\alpha` and :math:`\beta`, at least 1/2, of the beta distribution
         that the fraction is expected to have. By default both are 1/2, Jeffreys' prior
@@ -142,11 +145,12 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     density = JEFFREYS if prior is None else _checked_prior(prior)
     time = None if timescale is None else _checked_timescale(timescale)
     by = _checked_columns(table, by)
-    groups = table.group_by(by).groups if by else (table,)
-    rows = [_measure(part, prevalence, density, common) for part in groups]
+    first, number = _groups(table, by)
+    groups = table.group_by(number).groups if by else (table,)
+    rows = [_measure(part, prevalence, density, common(part)) for part in groups]
     if not by and not rows[0]["n_galaxies"]:
         raise InputError("table", "no galaxy with a probability", "at least one")
-    columns = {key: groups.keys[key] for key in by}
+    columns = {key: table[key][first] for key in by}
     columns |= {key: np.array([row[key] for row in rows]) for key in MEASURED}
     if time is not None:
         columns["rate"] = columns["fraction"] / time[0]
@@ -169,7 +173,7 @@ def fraction(table, prior=None, *, timescale=None, by=None):
         seed=None,
         call={key: value for key, value in call.items() if value is not None},
     )
-    result.meta |= {"PREVALEN": prevalence, "COMMON": common}
+    result.meta |= {"PREVALEN": prevalence, "COMMON": table.meta.get("COMMON", 1.0)}
     warn_batch(flags, InputError("table", "no probability", "at least one"))
     return result
 
@@ -312,7 +316,15 @@ def _probabilities(table, name):
     if name not in table.colnames:
         raise InputError("table", f"no column {name}", "what galml.merger gave")
     column = table[name]
-    values = np.ma.filled(np.ma.asanyarray(column, dtype=float), np.nan)
+    axes = "rows" if name == "merger_probability" else "rows and passes"
+    try:
+        values = np.ma.filled(np.ma.asanyarray(column, dtype=float), np.nan)
+    except (TypeError, ValueError) as error:
+        got = f"a {name} of type {column.dtype}"
+        raise InputError("table", got, "numbers") from error
+    if values.ndim != (1 if axes == "rows" else 2):
+        got = f"a {name} of shape {values.shape}"
+        raise InputError("table", got, f"one number for each of its {axes}")
     with np.errstate(invalid="ignore"):
         wrong = values[(values < 0) | (values > 1)]
     if wrong.size:
@@ -337,11 +349,27 @@ def _checked_prevalence(table):
 
 
 def _checked_share(table):
-    """Read the share of what passes have in common that counts."""
-    share = table.meta.get("COMMON", 1.0)
-    if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share <= 1:
-        raise InputError("table", f"a COMMON of {share!r}", "a share from 0 to 1")
-    return float(share)
+    """Read which share of what passes have in common counts in a part of a table."""
+    given = table.meta.get("COMMON", 1.0)
+    parts = [("", given)]
+    if isinstance(given, str):
+        parts = [one.strip().rpartition(" ")[::2] for one in given.split(",")]
+    try:
+        shares = {name: float(share) for name, share in parts}
+    except (TypeError, ValueError):
+        shares = {"": math.nan}
+    if isinstance(given, bool) or not all(0 <= one <= 1 for one in shares.values()):
+        expected = "a share from 0 to 1, or one for each filter"
+        raise InputError("table", f"a COMMON of {given!r}", expected)
+    if "" in shares or "filter" not in table.colnames:
+        return lambda part: max(shares.values())
+
+    def largest(part):
+        known = np.isfinite(_probabilities(part, "merger_probability"))
+        filters = {str(name) for name in part["filter"][known]}
+        return max((shares.get(name, 1.0) for name in filters), default=1.0)
+
+    return largest
 
 
 def _checked_prior(prior):
@@ -373,8 +401,29 @@ def _checked_timescale(timescale):
 
 def _checked_columns(table, by):
     """Read names of columns."""
+    if not isinstance(by, Iterable | None):
+        raise InputTypeError("by", repr(by), "names of columns")
     by = [by] if isinstance(by, str) else list(by or ())
     for name in by:
         if name not in table.colnames or table[name].ndim != 1:
             raise InputError("by", repr(name), f"a column of {table.colnames}")
+        if name in TAKEN:
+            expected = "a column with another name than those of the result"
+            raise InputError("by", repr(name), expected)
     return by
+
+
+def _groups(table, by):
+    """Give the first row of each group, and of each row the number of its group.
+
+    What is NaN or masked is one group.
+    """
+    numbers = np.zeros((len(table), len(by)), dtype=int)
+    for place, name in enumerate(by):
+        column = table[name]
+        _, found = np.unique(np.asarray(column), return_inverse=True)
+        numbers[:, place] = np.where(getattr(column, "mask", False), -1, found)
+    _, first, number = np.unique(
+        numbers, axis=0, return_index=True, return_inverse=True
+    )
+    return first, number.ravel()

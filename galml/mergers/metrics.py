@@ -9,18 +9,23 @@ import numpy as np
 from astropy.table import QTable
 
 from galml.core.exceptions import InputError
+from galml.core.fitting import column_numbers
+from galml.core.inputs import as_table, check_columns
 from galml.core.metrics import (
     area_under_curve,
+    checked,
     coverage,
     known,
     mean,
     reliability,
     scatter68,
 )
+from galml.mergers.posterior import fit_temperature
 
 __all__ = [
     "confusion_matrix",
     "expected_calibration_error",
+    "fit_temperature",
     "purity_completeness",
     "recall_at",
     "roc_curve",
@@ -59,7 +64,7 @@ def confusion_matrix(truth, predicted, n_classes):
     >>> confusion_matrix([0, 0, 1, 1], [0, 1, 1, 1], 2).tolist()
     [[1, 1], [0, 2]]
     """
-    truth, predicted = known(truth, predicted)
+    truth, predicted = known(*checked(truth=truth, predicted=predicted))
     for argument, values in (("truth", truth), ("predicted", predicted)):
         wrong = values[~np.isin(values, np.arange(n_classes))]
         if wrong.size:
@@ -101,7 +106,7 @@ def upsilon(truth, predicted):
     >>> upsilon([0, 0, 1, 1], [0, 1, 1, 1])
     0.5
     """
-    truth, predicted = known(truth, predicted)
+    truth, predicted = known(*checked(truth=truth, predicted=predicted))
     if not truth.size:
         return np.nan
     n_classes = int(max(truth.max(), predicted.max())) + 1
@@ -128,7 +133,7 @@ def roc_curve(score, outcome):
         false and of true objects whose score is not below it: the
         ``false_positive_rate`` and the ``recall``, NaN where there are no such objects.
     """
-    score, outcome = known(score, outcome)
+    score, outcome = known(*checked(score=score, outcome=outcome))
     order = np.argsort(-score)
     score, outcome = score[order], outcome[order].astype(bool)
     # Objects of one score pass the threshold together.
@@ -187,7 +192,7 @@ def purity_completeness(score, outcome, prevalence=None):
     >>> round(float(purity_completeness(score, merger, 0.1)["purity"][2]), 3)
     0.182
     """
-    score, outcome = known(score, outcome)
+    score, outcome = known(*checked(score=score, outcome=outcome))
     if prevalence is None:
         prevalence = mean(outcome)
     elif not 0 <= prevalence <= 1:
@@ -257,7 +262,8 @@ def expected_calibration_error(probability, outcome, bins=10):
     ----------
     .. [1] Naeini, Cooper & Hauskrecht (2015), Proc. 29th AAAI Conf., 2901.
     """
-    table = reliability(*known(probability, outcome), bins)
+    given = checked(probability=probability, outcome=outcome)
+    table = reliability(*known(*given), bins)
     table = table[table["count"] > 0]
     if not len(table):
         return np.nan
@@ -286,17 +292,31 @@ def summarize(table, truth):
         and ``calibration_error`` of the probabilities. Of all: ``stage_accuracy`` and
         ``stage_upsilon``; ``time_scatter`` (68 %, in Gyr) and ``time_coverage`` of the
         1 sigma intervals.
+
+    Raises
+    ------
+    galml.core.InputError
+        For a table or a truth that lacks a column, and a truth of other rows than those
+        of the table.
     """
-    probability = np.asarray(table["merger_probability"], dtype=float)
-    merger = np.asarray(truth["merger"], dtype=float)
+    table, truth = as_table(table, "table"), as_table(truth, "truth")
+    check_columns(table, ("merger_probability", "merger_class"), "that of galml.merger")
+    check_columns(truth, ("merger",), "1 or 0 for each row", "truth")
+    probability, merger = checked(
+        **{
+            "table['merger_probability']": table["merger_probability"],
+            "truth['merger']": truth["merger"],
+        }
+    )
     predicted = np.asarray(table["merger_class"]) == "post-merger"
     predicted = np.where(np.isnan(probability), np.nan, predicted)
     unknown = np.full(len(merger), np.nan)
-    stage = np.asarray(_column(truth, "stage", unknown), dtype=float)
+    (stage,) = checked(**{"truth['stage']": _column(truth, "stage", unknown)})
     shares = np.asarray(_column(table, "stage_probability", unknown[:, None]))
     found = np.where(np.isnan(shares).any(axis=1), np.nan, shares.argmax(axis=1))
     right = np.where(np.isnan(found) | np.isnan(stage), np.nan, found == stage)
-    age = _gyr(_column(truth, "time_since_merger", unknown))
+    age = _column(truth, "time_since_merger", unknown)
+    age = column_numbers(age, "truth['time_since_merger']", u.Gyr)
     time = _gyr(_column(table, "time_since_merger", unknown))
     error = _gyr(_column(table, "time_since_merger_err", unknown))
     judged, true = known(predicted, merger)
@@ -316,8 +336,7 @@ def summarize(table, truth):
 
 def _column(columns, key, default):
     """Give a column of a table or mapping, or a default where there is none."""
-    keys = columns.colnames if hasattr(columns, "colnames") else columns
-    return columns[key] if key in keys else default
+    return columns[key] if key in columns.colnames else default
 
 
 def _gyr(time):

@@ -2,6 +2,7 @@
 """The operations `merger` and `contamination`."""
 
 from dataclasses import replace
+from itertools import pairwise
 from numbers import Real
 
 import astropy.units as u
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 
 from galml.core.domain import find_domain
-from galml.core.exceptions import InputError, ModelError
+from galml.core.exceptions import InputError, InputTypeError, ModelError
 from galml.core.flags import Flag
+from galml.core.inputs import Failure
 from galml.core.running import run
 from galml.core.weights import load_model
 from galml.imaging import DIHEDRAL, find_problems
@@ -46,9 +48,13 @@ LEAST = {
 }
 #: The probability of having merged from which a time since then is told.
 MERGED = 0.5
-#: Bands of the training, and the factor by which pixels may be larger or smaller.
+#: Side of a pixel in arcsec below which an image of which nobody tells the filter is
+#: taken for one of a telescope in space, and its filter then.
+FINE, FINE_FILTER = 0.1, "F814W"
+#: Bands of the training, and the factor by which pixels may be larger or smaller; and
+#: that from which they do not fit to a filter that was assumed.
 TRAINED = (*FILTERS, "F125W")
-LARGER = 2.0
+LARGER, MISFIT = 2.0, 3.0
 
 
 def merger(
@@ -89,12 +95,13 @@ def merger(
         5.76 arcsec for WFC3 in the infrared, and 50.7 arcsec for bands of telescopes
         on the ground; of images without a pixel scale, all.
     field : str, optional
-        Deep field that the images are of: "COSMOS", "EGS", "GOODS-N", "GOODS-S" or
+        Deep field that all images are of: "COSMOS", "EGS", "GOODS-N", "GOODS-S" or
         "UDS", whose own calibration is used where there is one. By default ``FIELD``
         or ``TARGNAME`` of the metadata.
     filter : str, optional
         Filter of the images, or of several bands the one to be seen. By default
-        ``BANDS``, ``BAND`` or ``FILTER`` of the metadata; r where nothing is known.
+        ``BANDS``, ``BAND`` or ``FILTER`` of the metadata. Where nothing is known it is
+        r, or F814W of pixels below 0.1 arcsec, and ``flags`` tell ``band_assumed``.
     bands : sequence of str, optional
         Names of the bands, where there are several and the metadata do not know them.
     pixel_scale : `~astropy.units.Quantity`, optional
@@ -131,15 +138,15 @@ def merger(
         One row per galaxy, in order: ``filter``, the one of the training that stands
         for the band, and ``field``; ``merger_probability``, that of a post-merger if
         it is either one or does not merge, calibrated for as many of both (see
-        `galml.mergers.fraction` for other samples), and its scatter over the passes,
-        ``merger_probability_err``, and ``merger_probability_samples``, shape
+        `galml.mergers.fraction` for other samples), and its scatter over two passes or
+        more, ``merger_probability_err``, and ``merger_probability_samples``, shape
         (n, n_samples); ``merger_class``, "post-merger" or "non-merger";
         ``stage_probability``, shape (n, 5), in the order of `galml.mergers.STAGES`;
         ``entropy_data`` and ``entropy_model``, in bits: what images like this leave
         open, and what the model does not know; ``time_since_merger`` (Gyr, the median
         of its distribution) with its error where a galaxy has more likely merged than
         not, else NaN; and ``flags``, see `~galml.core.decode_flags`. The published
-        model tells the two classes alone.
+        model tells the two classes alone, and one that was taught no times none.
 
     Raises
     ------
@@ -204,9 +211,11 @@ def merger(
     )
     table.meta["PREVALEN"] = PREVALENCE
     shares = model.config.get("common", {})
-    numbers = [n for n, name in enumerate(FILTERS) if name in table["filter"]]
-    counted = [shares.get(f"filter {number}", 1.0) for number in numbers]
-    table.meta["COMMON"] = round(max(counted, default=1.0), 3)
+    # Of all filters, so that it also holds for parts of the table, and with others.
+    table.meta["COMMON"] = ", ".join(
+        f"{name} {shares.get(f'filter {number}', 1.0):.3g}"
+        for number, name in enumerate(FILTERS)
+    )
     return table
 
 
@@ -334,17 +343,34 @@ def group_of(images, field=None, filter=None):
 def _fields(images, field):
     """Give the deep field of each image, or None."""
     if field is not None:
-        return [field] * len(images)
+        return [field_name(field)] * len(images)
     return images.fields
 
 
 def _seen(images, filter):
     """Give images, the place of the band that is seen, and its filter of training."""
     if filter is not None and len(images.bands) == 1:
-        wavelengths = pivot_wavelengths((filter,))
-        images = replace(images, bands=(filter,), wavelengths=wavelengths)
+        images = _renamed(images, filter)
     wanted = None if filter is None else pivot_wavelengths((filter,))[0]
     return images, *choose_band(images.bands, images.wavelengths, wanted)
+
+
+def _with_filters(members):
+    """Pass members on, with filters that fit their pixels where nobody tells any."""
+    for member in members:
+        if isinstance(member, Failure) or not (member.flags & Flag.BAND_ASSUMED).any():
+            yield member
+            continue
+        fine = member.pixel_scale < FINE
+        ends = [*(np.flatnonzero(np.diff(fine)) + 1), len(member)]
+        for start, end in pairwise([0, *ends]):
+            part = member[start:end]
+            yield _renamed(part, FINE_FILTER) if fine[start] else part
+
+
+def _renamed(images, band):
+    """Give images of one band another name of it."""
+    return replace(images, bands=(band,), wavelengths=pivot_wavelengths((band,)))
 
 
 class MergerDomain(ImageDomain):
@@ -369,14 +395,17 @@ class MergerDomain(ImageDomain):
 
     def __init__(self, model, *, field=None, filter=None):
         super().__init__(model)
-        self.filter = filter
+        for argument, value in (("field", field), ("filter", filter)):
+            if not isinstance(value, str | None):
+                raise InputTypeError(argument, type(value).__name__, "one name for all")
+        self.filter, self.flag_bands = filter, filter is None
         self.field = None if field is None else field_name(field)
         if field is not None and self.field is None:
             raise InputError("field", repr(field), f"one of {', '.join(FIELDS)}")
         if filter is not None:
             try:
                 pivot_wavelengths((filter,))
-            except (TypeError, ValueError) as error:
+            except ValueError as error:
                 raise InputError("filter", repr(filter), "a known band") from error
 
     def fixed_width(self, bands):
@@ -384,6 +413,11 @@ class MergerDomain(ImageDomain):
         wanted = None if self.filter is None else pivot_wavelengths((self.filter,))[0]
         _, name = choose_band(bands, pivot_wavelengths(bands), wanted)
         return 2 * FILTERS[name][0] * u.arcsec
+
+    def read(self, data, **options):
+        """Read images of galaxies, and assume filters of which nobody tells."""
+        source = super().read(data, **options)
+        return source._replace(members=_with_filters(source.members))
 
     def problem(self, member):
         """Give for each galaxy the error why it cannot be used, or None."""
@@ -426,9 +460,12 @@ class MergerDomain(ImageDomain):
         each = stages if stages.dim() == 3 else stages[:, None]
         mean = each.mean(1)
         data, model = entropies(each)
-        quantiles = histogram_quantiles("time", outputs["time"], config["time"])
-        low, time, high = quantiles.unbind(1)
         told = mean[:, [POST_MERGER, REMNANT]].sum(1) > MERGED
+        # Models that were taught no times tell none.
+        low, time, high = torch.full((3, len(mean)), torch.nan)
+        if config.get("time") is not None:
+            quantiles = histogram_quantiles("time", outputs["time"], config["time"])
+            low, time, high = quantiles.unbind(1)
         numbers = {
             "stage_probability": mean,
             "entropy_data": data,
@@ -461,6 +498,7 @@ class MergerDomain(ImageDomain):
         }
         if chance.dim() == 2:
             values["merger_probability_samples"] = chance.numpy()
+        if chance.dim() == 2 and chance.shape[1] > 1:
             values["merger_probability_err"] = chance.std(1, correction=0).numpy()
         return values
 
@@ -492,7 +530,10 @@ class MergerDomain(ImageDomain):
             if images.colors is not None:
                 fits |= np.isnan(ratio)
             resampled = np.where(fits, 0, int(Flag.RESAMPLED))
-            parts.append(images.flags | resampled)
+            assumed = images.flags & int(Flag.BAND_ASSUMED) != 0
+            misfit = assumed & ((ratio <= 1 / MISFIT) | (ratio >= MISFIT))
+            outside = np.where(misfit, int(Flag.OUT_OF_DOMAIN), 0)
+            parts.append(images.flags | resampled | outside)
         return np.concatenate(parts)
 
 
@@ -557,8 +598,8 @@ class ContaminationDomain(MergerDomain):
     def __init__(self, model, *, filter=None, limit):
         super().__init__(model, filter=filter)
         self.limit = limit
-        if "contamination" not in model.config:
-            raise ModelError(f"{model.name}: knows no contaminations")
+        if model.config.get("contamination") is None:
+            raise ModelError(f"{model.name or 'the model'}: knows no contaminations")
 
     def columns(self, n_samples):
         """Give trailing shape and unit, or type, of each column."""

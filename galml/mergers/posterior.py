@@ -12,6 +12,7 @@ from galml.core.distributions import (
     interpolate,
     widening,
 )
+from galml.core.exceptions import InputError
 
 __all__ = [
     "LATEST",
@@ -161,18 +162,44 @@ def fit_temperature(logits, outcome):
 
     Parameters
     ----------
-    logits : `torch.Tensor`
-        Shape (n, passes, k).
-    outcome : `torch.Tensor`
-        Shape (n,): the classes.
+    logits : array_like
+        Shape (n, k), of k classes, or of several passes (n, passes, k).
+    outcome : array_like
+        Shape (n,): the classes that came true, from 0 on.
 
     Returns
     -------
     float
-        By which to divide the logits (Guo et al. 2017, arXiv:1706.04599).
+        By which to divide the logits, from 0.2 to 5 (Guo et al. 2017,
+        arXiv:1706.04599).
+
+    Raises
+    ------
+    galml.core.InputError
+        If these are none of some objects and classes.
+
+    Examples
+    --------
+    Logits that are twice as large as the odds of what came true have them:
+
+    >>> import numpy as np
+    >>> from galml.mergers.metrics import fit_temperature
+    >>> outcome = np.arange(100) % 4 == 0
+    >>> logits = np.full((100, 2), np.log([0.75, 0.25]))
+    >>> print(f"{fit_temperature(2 * logits, outcome):.2f}")
+    2.00
     """
     from scipy.optimize import minimize_scalar
 
+    logits, outcome = torch.as_tensor(logits), torch.as_tensor(outcome).double()
+    if logits.dim() == 2:
+        logits = logits[:, None]
+    if logits.dim() != 3 or outcome.shape != logits.shape[:1] or not len(outcome):
+        expected = "shape (n, k) or (n, passes, k), and n outcomes"
+        got = f"shapes {tuple(logits.shape)} and {tuple(outcome.shape)}"
+        raise InputError("logits, outcome", got, expected)
+    if not bool(torch.isin(outcome, torch.arange(logits.shape[-1])).all()):
+        raise InputError("outcome", "other numbers", f"0 to {logits.shape[-1] - 1}")
     rows = torch.arange(len(logits))
 
     def cost(logarithm):
@@ -201,7 +228,7 @@ def calibrate(outputs, data):
     dict
         ``temperature``: of "all", and of each "filter 0" and group "1" that is large
         enough, the temperatures of ``stage`` and ``merger``, and ``offset`` of the
-        latter; ``time`` and ``contamination``: tables of
+        latter; ``time`` and ``contamination``, where any truth is known: tables of
         `~galml.core.distributions.widening`.
     """
     stage, group = data["stage"], data["group"]
@@ -223,13 +250,14 @@ def calibrate(outputs, data):
     for name in UPPER:
         if name not in outputs:
             continue
-        result[name] = []
         truth = data.get(name, torch.full_like(stage, torch.nan))
         rows = torch.isfinite(truth)
         if name == "time":
             rows &= stage >= POST_MERGER
         if rows.sum() >= FEWEST:
             result[name] = _factors(name, outputs[name][rows], truth[rows].numpy())
+        elif rows.any():
+            result[name] = []
     return result
 
 

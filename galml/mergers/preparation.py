@@ -24,6 +24,7 @@ from galml.imaging.stamps import (
 )
 from galml.imaging.stretch import asinh_stretch, box_mean
 from galml.physics import PIVOT_WAVELENGTHS, band_name
+from galml.physics.bands import EUCLID, HUBBLE, ROMAN, WEBB
 
 __all__ = [
     "FILTERS",
@@ -44,10 +45,10 @@ FILTERS = {
     "F200W": (1.92, 0.03, (0.5, 3.0)),
     "r": (25.344, 0.396, (0.01, 0.2)),
 }
-#: Longest wavelength (micron) at which space telescopes see as F814W does; and filters
-#: of Hubble beyond.
-OPTICAL = 1.0
-HUBBLE_INFRARED = ("F098M", "F105W", "F110W", "F125W", "F140W", "F160W")
+#: Filters of space telescopes, and the longest wavelength (micron) at which they see as
+#: F814W does.
+SPACE = EUCLID | HUBBLE | ROMAN | WEBB
+OPTICAL = 0.98
 
 #: What a new network is shown. Radii are in halves of the field's side.
 INPUT = InputSpec(
@@ -144,18 +145,18 @@ def filter_of(band):
     Returns
     -------
     str
-        One of `FILTERS`: in space, that of ACS in the optical, of WFC3 in the infrared
-        of Hubble, Euclid and Roman, and of NIRCam in that of Webb; r on the ground.
+        One of `FILTERS`: that of ACS in the optical of Hubble, Webb, Euclid and Roman,
+        of NIRCam in the infrared of Webb, and of WFC3 in that of the others; r for all
+        other telescopes.
     """
-    name = band_name(band) or ""
+    name = band_name(band)
     if name in FILTERS:
         return name
-    if not (name.startswith("F") or name.endswith("_E") or name == "VIS"):
+    if name not in SPACE:
         return "r"
-    if PIVOT_WAVELENGTHS[name] < OPTICAL and name not in HUBBLE_INFRARED:
+    if SPACE[name] < OPTICAL:
         return "F814W"
-    is_webb = name[-1] in "WM" and name not in HUBBLE_INFRARED
-    return "F200W" if is_webb else "F160W"
+    return "F200W" if name in WEBB else "F160W"
 
 
 def choose_band(bands, wavelengths, wanted=None):

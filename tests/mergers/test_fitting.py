@@ -6,7 +6,7 @@ import torch
 from astropy.table import QTable
 
 import galml
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, InputTypeError, ModelError
 from galml.core.fitting import untrained_model
 from galml.mergers import fit
 from galml.mergers.fitting import (
@@ -80,6 +80,70 @@ def test_truths(few, truth):
         fit(few, truth, network="resnet", **options)
     with pytest.raises(InputError, match="at least 20"):
         fit(few[:5], {"merger": truth["merger"][:5]}, **options)
+
+
+@pytest.mark.parametrize("start", [None, "default"])
+def test_what_was_not_taught_is_not_known(few, truth, start):
+    """Also where it was known before: weights that all heads share have changed."""
+    options = {"model": start, "epochs": 1, "seed": 1, **ACS}
+    known = {"contamination": np.linspace(0, 0.5, 40), "time": np.full(40, 0.2)}
+    untaught = fit(few, truth, **options)
+    taught = fit(few, truth | known, **options)
+    with pytest.raises(ModelError, match="the model: knows no contaminations"):
+        galml.contamination(few, model=untaught, **ACS)
+    found = galml.contamination(few, model=taught, **ACS)["contamination"]
+    assert np.isfinite(found).all()
+    first, second = (galml.merger(few, model=m, **ACS) for m in (untaught, taught))
+    for key in ("time_since_merger", "time_since_merger_err"):
+        assert np.isnan(first[key]).all()
+        merged = second["stage_probability"][:, 3:].sum(1) > 0.5
+        np.testing.assert_array_equal(np.isfinite(second[key]), merged)
+    assert np.isfinite(first["merger_probability"]).all()
+    assert "contamination_error" not in untaught.card["figures"]
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"merger": np.full(40, 0.5)}, r"truth\['merger'\]: got 0.5"),
+        ({"merger": np.full(40, 2)}, r"truth\['merger'\]: got a value beyond 0 to 1"),
+        ({"merger": np.arange(39) % 2}, r"truth\['merger'\]: got shape \(39,\)"),
+        ({"merger": np.zeros(40)}, r"truth\['merger'\]: got one class"),
+        ({"merger": np.full(40, np.nan)}, r"truth\['merger'\]: got no number"),
+        ({"stage": np.arange(40) % 5 / 3}, r"truth\['stage'\]: got 0.3"),
+        ({"stage": np.full(40, 3)}, r"truth\['stage'\]: got one class"),
+        ({}, "truth: got columns .* expected a column 'stage' or 'merger'"),
+        ({"time": np.zeros(40)}, "expected a column 'stage' or 'merger'"),
+    ],
+)
+def test_truths_that_are_none(few, given, match):
+    with pytest.raises(InputError, match=match):
+        fit(few, given, epochs=1, **ACS)
+
+
+@pytest.mark.parametrize("given", [None, np.arange(40) % 2, "merger"])
+def test_truths_have_columns(few, given):
+    with pytest.raises(InputTypeError, match="truth: got"):
+        fit(few, given, epochs=1, **ACS)
+
+
+def test_published_network_needs_its_two_classes(few):
+    stages = {"stage": np.arange(40) % 2 * 4}
+    with pytest.raises(InputError, match=r"truth\['stage'\]: got one class"):
+        fit(few, stages, network="ferreira2022", epochs=1, **ACS)
+
+
+def test_networks_are_those_of_models(few, truth, model, published_model):
+    for start, network in ((model, "ferreira2022"), (published_model, "merger")):
+        with pytest.raises(InputError, match=f"network: got '{network}'"):
+            fit(few, truth, model=start, network=network, epochs=1, **ACS)
+    options = {"model": model, "network": "merger", "epochs": 1, **ACS}
+    assert fit(few, truth, **options).architecture == "merger"
+
+
+def test_fields_are_spelled_as_in_the_operation(few, truth):
+    model = fit(few, truth, field="goods-south", epochs=1, **ACS)
+    assert set(model.config["temperature"]) == {"all"}
 
 
 def batch(count=8, seed=0):

@@ -2,7 +2,7 @@
 import astropy.units as u
 import numpy as np
 import pytest
-from astropy.table import MaskedColumn, QTable, Table
+from astropy.table import MaskedColumn, QTable, Table, vstack
 from numpy.testing import assert_allclose
 from scipy.special import expit, logit
 from scipy.stats import beta, norm
@@ -141,7 +141,49 @@ def test_common_part_counts_by_its_share():
     assert_allclose(found[0], alone, rtol=1e-3)
 
 
-@pytest.mark.parametrize("share", ["much", -0.1, 1.5, np.nan, True])
+def test_common_part_is_that_of_the_filters_in_a_sample():
+    rng = np.random.default_rng(5)
+    ratios = log_ratios(rng, 600, 0.2)
+    passes = expit(ratios[:, None] + rng.normal(0, 0.4, 30))
+    band = np.repeat(["F814W", "F160W"], 300)
+    table = as_given(expit(ratios), passes, filter=band)
+
+    def error(common, rows, **options):
+        part = table[rows]
+        part.meta["COMMON"] = common
+        return fraction(part, **options)["fraction_err"]
+
+    text, whole = "F814W 0.1, F160W 0.5, r 1", slice(None)
+    for rows, share in ((slice(300), 0.1), (slice(300, None), 0.5), (whole, 0.5)):
+        assert error(text, rows) == error(share, rows)
+    reverse = slice(None, None, -1)
+    assert_allclose(error(text, reverse), error(text, whole), rtol=1e-12)
+    each = [error(0.5, slice(300, None))[0], error(0.1, slice(300))[0]]
+    assert error(text, whole, by="filter").tolist() == each
+    # What is not in the list counts whole, and one number holds for all.
+    assert error("F814W 0.1", whole) == error(1.0, whole)
+    assert error("0.5", whole) == error(0.5, whole)
+    table.remove_column("filter")
+    assert error(text, whole) == error(1.0, whole)
+
+
+def test_stacked_tables_have_the_same_fraction_in_any_order(tmp_path):
+    rng = np.random.default_rng(6)
+    parts = []
+    for number, band in enumerate(("F814W", "r")):
+        ratios = log_ratios(rng, 200, 0.2)
+        passes = expit(ratios[:, None] + rng.normal(0, 0.4, 20))
+        parts.append(as_given(expit(ratios), passes, filter=[band] * 200))
+        parts[-1].meta["COMMON"] = "F814W 0.05, r 1"
+        parts[-1].write(tmp_path / f"{number}.fits")
+        parts[-1] = QTable.read(tmp_path / f"{number}.fits")
+    found = [fraction(vstack(pair)) for pair in (parts, parts[::-1])]
+    for key in ("fraction", "fraction_err"):
+        assert_allclose(found[0][key], found[1][key], rtol=1e-12)
+    assert found[0].meta["COMMON"] == "F814W 0.05, r 1"
+
+
+@pytest.mark.parametrize("share", ["much", "r 2", "r", -0.1, 1.5, np.nan, True, [0.1]])
 def test_shares_of_the_common_part(share):
     table = as_given(np.full(5, 0.4))
     table.meta["COMMON"] = share
@@ -306,6 +348,29 @@ def test_probabilities_lie_between_0_and_1(values):
         fraction(as_given([0.1, 0.2], [values, values]))
 
 
+@pytest.mark.parametrize("values", [["a", "b"], [[0.1], [0.2]]])
+def test_probabilities_are_a_column_of_numbers(values):
+    with pytest.raises(InputError, match="table: got a merger_probability of"):
+        fraction(as_given(values))
+    with pytest.raises(InputError, match="table: got a merger_probability_samples of"):
+        fraction(as_given([0.1, 0.2], ["a", "b"]))
+    with pytest.raises(InputError, match="table: got a merger_probability_samples of"):
+        fraction(as_given([0.1, 0.2], [0.1, 0.2]))
+
+
+def test_what_is_unknown_is_one_part():
+    nan = np.nan
+    table = as_given(np.full(5, 0.4), redshift=[nan, 2.0, nan, 1.0, 2.0])
+    found = fraction(table, by="redshift")
+    assert_allclose(found["redshift"], [1, 2, nan])
+    assert found["n_galaxies"].tolist() == [1, 2, 2]
+    mask = [True, False, True, False, False]
+    table["bin"] = MaskedColumn([1, 2, 3, 4, 4], mask=mask)
+    found = fraction(table, by="bin")
+    assert found["bin"].tolist() == [None, 2, 4]
+    assert found["n_galaxies"].tolist() == [2, 1, 2]
+
+
 def test_samples_without_galaxies():
     for values in ([np.nan, np.nan], []):
         with pytest.raises(InputError, match="table: got no galaxy"):
@@ -340,9 +405,9 @@ def test_timescales_are_times(timescale, kind):
 
 
 @pytest.mark.parametrize(
-    "by", ["band", ("filter", "band"), "merger_probability_samples"]
+    "by", ["band", ("filter", "band"), "merger_probability_samples", 3, "flags", [3]]
 )
 def test_parts_are_columns(by):
-    table = as_given([0.1], [[0.1, 0.2]], filter=["r"])
+    table = as_given([0.1], [[0.1, 0.2]], filter=["r"], flags=[0])
     with pytest.raises(InputError, match="by: got"):
         fraction(table, by=by)

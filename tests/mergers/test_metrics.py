@@ -6,7 +6,7 @@ from astropy.table import QTable
 from numpy.testing import assert_allclose
 from scipy.special import expit
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.metrics import area_under_curve
 from galml.mergers import metrics
 
@@ -40,6 +40,54 @@ def test_confusion_matrix_keeps_empty_classes():
 def test_confusion_matrix_of_no_classes(truth, predicted, argument):
     with pytest.raises(InputError, match=f"{argument}: .* from 0 to 2"):
         metrics.confusion_matrix(truth, predicted, 3)
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        lambda first, second: metrics.confusion_matrix(first, second, 2),
+        metrics.upsilon,
+        metrics.roc_curve,
+        metrics.purity_completeness,
+        metrics.recall_at,
+        metrics.expected_calibration_error,
+    ],
+)
+def test_arrays_that_cannot_be_judged(judge):
+    for first, second in (
+        ([0, 1], [0, 1, 1]),
+        ([[0], [1]], [0, 1]),
+        (0, 1),
+    ):
+        with pytest.raises(InputError, match="got"):
+            judge(first, second)
+    for second in (["a", "b"], [None, {}], [0, [1, 2]]):
+        with pytest.raises(InputTypeError, match="expected numbers"):
+            judge([0, 1], second)
+
+
+def test_what_is_masked_is_unknown():
+    masked = np.ma.array([0, 1, 1], mask=[False, False, True])
+    assert metrics.upsilon([0, 1, 0], masked) == 1
+
+
+@pytest.mark.parametrize("bins", [0, -1, 2.5, "ten"])
+def test_numbers_of_bins(bins):
+    with pytest.raises(InputError, match="bins: got"):
+        metrics.expected_calibration_error([0.1], [1], bins)
+
+
+def test_temperatures_are_those_of_logits():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 3))
+    chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    outcome = (chance.cumsum(1) < rng.uniform(size=(4000, 1))).sum(1)
+    for shape in ((4000, 3), (4000, 1, 3)):
+        found = metrics.fit_temperature(2.5 * logits.reshape(shape), outcome)
+        assert found == pytest.approx(2.5, rel=0.1)
+    for wrong in (outcome[1:], outcome + 1, outcome - 0.5):
+        with pytest.raises(InputError, match="outcome: got"):
+            metrics.fit_temperature(logits, wrong)
 
 
 def test_upsilon_is_of_the_worse_class():
@@ -173,6 +221,24 @@ def test_summary(table):
     assert result["time_coverage"] == 0.75
     assert 0.05 <= result["time_scatter"] <= 0.2
     assert 0 < result["calibration_error"] < 0.5
+
+
+def test_tables_that_cannot_be_judged(table):
+    for wrong, truth, match in (
+        (table, {}, "truth: got no column merger"),
+        (table, {"merger": [1, 0]}, r"truth\['merger'\]: got 2 numbers"),
+        (table, {"merger": ["yes"] * 10}, r"truth\['merger'\]: got"),
+        (table, {"merger": [1] * 10, "stage": ["a"] * 10}, r"truth\['stage'\]: got"),
+        (table["merger_class",], {"merger": [1] * 10}, "table: got no column merger_p"),
+    ):
+        with pytest.raises(InputError, match=match):
+            metrics.summarize(wrong, truth)
+    for wrong, truth in ((3, {"merger": [1] * 10}), (table, [1] * 10)):
+        with pytest.raises(InputTypeError, match="got"):
+            metrics.summarize(wrong, truth)
+    age = {"merger": [1] * 10, "time_since_merger": [1] * 10 * u.kpc}
+    with pytest.raises(InputUnitError, match="time_since_merger"):
+        metrics.summarize(table, age)
 
 
 def test_summary_of_what_is_not_known(table):

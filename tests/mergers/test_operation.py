@@ -130,7 +130,11 @@ def test_passes(scenes, model):
     assert np.isnan(none["merger_probability_err"]).all()
     assert np.isfinite(none["merger_probability"]).all()
     assert (none["entropy_model"] < 1e-6).all()
+    one = galml.merger(scenes[:2, None], n_samples=1, **options)
+    assert np.isnan(one["merger_probability_err"]).all()
+    assert one["merger_probability_samples"].shape == (2, 1)
     few = galml.merger(scenes[:2, None], n_samples=3, **options)
+    assert np.isfinite(few["merger_probability_err"]).all()
     assert few["merger_probability_samples"].shape == (2, 3)
     with pytest.raises(InputError, match="n_samples"):
         galml.merger(scenes[:2, None], n_samples=-1, **options)
@@ -215,18 +219,62 @@ def test_fields(scenes, model):
         galml.merger(scenes[:1, None], filter="F999X", model=model)
 
 
-def test_common_part_is_that_of_the_filters_in_the_table(scenes, model):
+def test_common_part_is_that_of_all_filters_of_the_model(scenes, model):
+    """So that it stays right for parts of a table, and for tables that are stacked."""
     described = {key: getattr(model, key) for key in DESCRIBED}
-    config = model.config | {"common": {"filter 0": 0.1, "filter 1": 0.4}}
+    config = model.config | {"common": {"filter 0": 0.1, "filter 1": 0.425}}
     model = GalaxyModel(model.network, config=config, **described)
-    for filters, share in {
-        ("F814W",): 0.1,
-        ("F160W",): 0.4,
-        ("F814W", "F160W"): 0.4,
-        ("F814W", "F200W"): 1.0,
-    }.items():
-        images = [ccd(scenes[0], FILTER=name) for name in filters]
-        assert galml.merger(images, model=model, seed=1).meta["COMMON"] == share
+    for name in ("F814W", "F160W"):
+        found = galml.merger(ccd(scenes[0], FILTER=name), model=model, seed=1)
+        assert found.meta["COMMON"] == "F814W 0.1, F160W 0.425, F200W 1, r 1"
+
+
+@pytest.mark.parametrize(
+    ("pixel", "name"),
+    [(np.nan, "r"), (0.396, "r"), (0.2, "r"), (0.06, "F814W"), (0.03, "F814W")],
+)
+def test_filters_that_nobody_tells_are_assumed(scenes, model, pixel, name):
+    """As the pixels have it: no telescope on the ground has such small ones."""
+    options = {"model": model, "seed": 1, "unit": u.nJy}
+    meta = {} if np.isnan(pixel) else {"PIXSCALE": pixel}
+    found = galml.merger(CCDData(scenes[0], unit=u.nJy, meta=meta), **options)
+    assert found["filter"].tolist() == [name]
+    assert "band_assumed" in decode_flags(found["flags"][0])
+    told = galml.merger(
+        CCDData(scenes[0], unit=u.nJy, meta=meta), filter=name, **options
+    )
+    assert "band_assumed" not in decode_flags(told["flags"][0])
+    assert_same(found, told)
+    clean = galml.contamination(CCDData(scenes[0], unit=u.nJy, meta=meta), **options)
+    assert clean["filter"].tolist() == [name]
+
+
+def test_filters_are_assumed_one_by_one(scenes, model):
+    scale = [0.396, 0.03, 0.03, np.nan] * u.arcsec
+    options = {"model": model, "seed": 1, "unit": u.nJy}
+    found = galml.merger(scenes[:4, None], pixel_scale=scale, **options)
+    assert found["filter"].tolist() == ["r", "F814W", "F814W", "r"]
+    alone = galml.merger(scenes[2:3, None], pixel_scale=scale[2:3], **options)
+    assert_same(found[2:3], alone)
+    named = galml.merger(scenes[:1, None], bands=["F160W"], **options)
+    assert "band_assumed" not in decode_flags(named["flags"][0])
+
+
+def test_assumed_filters_that_do_not_fit_are_out_of_domain(scenes, model):
+    for pixel in (0.002, 3.0):
+        data = CCDData(scenes[0], unit=u.nJy, meta={"PIXSCALE": pixel})
+        found = galml.merger(data, model=model, seed=1)
+        flags = decode_flags(found["flags"][0])
+        assert {"band_assumed", "resampled", "out_of_domain"} <= set(flags)
+
+
+@pytest.mark.parametrize(
+    ("camera", "name"), [("WFC3", "F160W"), ("NIRCAM", "F200W"), (None, "F200W")]
+)
+def test_cameras_tell_filters_of_one_name_apart(scenes, model, camera, name):
+    data = ccd(scenes[0], FILTER="F164N", INSTRUME=camera)
+    found = galml.merger(data, model=model, seed=1)
+    assert found["filter"].tolist() == [name]
 
 
 def test_bad_members_are_flagged_rows(scenes, model):
@@ -335,7 +383,14 @@ def test_pixels_of_no_size(scenes, model):
 
 @pytest.mark.parametrize(
     ("call", "argument"),
-    [(galml.contamination, {"limit": "a"}), (galml.merger, {"filter": ["r"]})],
+    [
+        (galml.contamination, {"limit": "a"}),
+        (galml.merger, {"filter": ["r"]}),
+        (galml.merger, {"filter": ("r",)}),
+        (galml.merger, {"field": ["COSMOS", "EGS"]}),
+        (galml.merger, {"field": ("UDS",)}),
+        (galml.merger, {"field": 3}),
+    ],
 )
 def test_arguments_of_a_wrong_type_are_named(scenes, model, call, argument):
     with pytest.raises(InputError, match=next(iter(argument))):

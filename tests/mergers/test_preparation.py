@@ -14,7 +14,7 @@ from galml.mergers.preparation import (
     filter_of,
     prepare,
 )
-from galml.physics import pivot_wavelengths
+from galml.physics import PIVOT_WAVELENGTHS, pivot_wavelengths
 
 
 def scene(size=128, seed=0, noise=0.02, tail=True):
@@ -78,10 +78,43 @@ def plane(result, name):
         ("r", "r"),
         ("SDSS_i", "r"),
         ("z", "r"),
+        ("F150W2", "F200W"),
+        ("F322W2", "F200W"),
+        ("F323N", "F200W"),
+        ("F405N", "F200W"),
+        ("F466N", "F200W"),
+        ("F470N", "F200W"),
+        ("F164N", "F200W"),
+        ("NIRCAM F187N", "F200W"),
+        ("F212N", "F200W"),
+        ("F1550C", "F200W"),
+        ("F090W", "F814W"),
+        ("WFC3_F164N", "F160W"),
+        ("NICMOS F187N", "F160W"),
+        ("HST_F212N", "F160W"),
+        ("F098M", "F160W"),
+        ("F127M", "F160W"),
+        ("F139M", "F160W"),
+        ("F153M", "F160W"),
+        ("F110M", "F160W"),
+        ("F110W", "F160W"),
+        ("F240M", "F160W"),
+        ("F1042M", "F160W"),
+        ("F953N", "F814W"),
+        ("F062", "F814W"),
+        ("FUV", "r"),
+        ("NUV", "r"),
+        ("W1", "r"),
+        ("NB0816", "r"),
+        ("M411", "r"),
     ],
 )
 def test_bands_stand_for_filters_of_the_training(band, name):
     assert filter_of(band) == name
+
+
+def test_every_band_stands_for_a_filter():
+    assert {filter_of(band) for band in PIVOT_WAVELENGTHS} == set(FILTERS)
 
 
 @pytest.mark.parametrize(
