@@ -9,7 +9,8 @@ import astropy.units as u
 import numpy as np
 
 from galml.core.exceptions import InputError
-from galml.core.metrics import area_under_curve, reliability
+from galml.core.inputs import check_columns
+from galml.core.metrics import area_under_curve, checked, known, reliability
 from galml.core.plots import (
     count_numbers,
     count_title,
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 LIMITS = {"xlim": (0, 1), "ylim": (0, 1)}
+#: Columns that figures need, and whose they are.
+DRAWN, GIVEN = ("filter", "merger_probability"), "what galml.merger gave"
 #: Classes of which the probability is, and the color of the first one in figures.
 CLASSES, COLOR = ("non-merger", "post-merger"), "tab:red"
 #: Colors of the filters of the training.
@@ -47,6 +50,8 @@ FILTER_COLORS = {
     "F160W": "tab:red",
     "F200W": "tab:purple",
 }
+#: How much higher than its bars a histogram is that has a legend.
+HEADROOM = 1.12
 #: Of an image, what is shown as linear and what as white, in errors of a pixel, and the
 #: share of pixels that are not brighter than black.
 LINEAR, WHITE, BLACK = 3.0, -2.0, 0.998
@@ -91,8 +96,12 @@ def plot_galaxy(
     Raises
     ------
     galml.core.InputError
-        As `galml.merger` does for an image that cannot be used, and for a batch.
+        As `galml.merger` does for an image that cannot be used, and for a batch; and
+        for what is no row of its results.
     """
+    check_columns(row, (*DRAWN, "field", "merger_class", "flags"), GIVEN, "row")
+    if np.ndim(row["merger_probability"]):
+        raise InputError("row", f"{len(row['merger_probability'])} rows", "one row")
     image, band = _single(
         cutout,
         filter,
@@ -135,7 +144,15 @@ def plot_table(table, truth=None, *, figure=None):
     `~matplotlib.figure.Figure`
         With the axes labeled ``histogram`` and ``entropy``, and with a truth ``roc``
         and ``calibration``.
+
+    Raises
+    ------
+    galml.core.InputError
+        For a table or a truth that lacks a column, and a truth of other rows.
     """
+    check_columns(table, DRAWN, GIVEN)
+    if truth is not None:
+        check_columns(truth, ("merger",), "1 or 0 for each row", "truth")
     rows = [["histogram", "entropy"]]
     if truth is not None:
         rows.append(["roc", "calibration"])
@@ -144,7 +161,7 @@ def plot_table(table, truth=None, *, figure=None):
     _draw_histogram(axes["histogram"], table)
     _draw_entropy(figure, axes["entropy"], table)
     if truth is not None:
-        merger = np.asarray(truth["merger"], dtype=float)
+        merger = truth["merger"]
         _draw_roc(axes["roc"], {"": (table["merger_probability"], merger)})
         _draw_calibration(axes["calibration"], table["merger_probability"], merger, 10)
     return figure
@@ -395,7 +412,10 @@ def _draw_histogram(panel, table):
             color=[FILTER_COLORS[name] for name in names],
             label=names,
         )
-        panel.legend(frameon=False, loc="upper center")
+        # Above the bars, wherever these are high.
+        panel.set_ylim(top=HEADROOM * panel.get_ylim()[1])
+        style = {"ncols": len(names), "fontsize": 8, "columnspacing": 1.0}
+        panel.legend(frameon=False, loc="upper center", handlelength=1.2, **style)
     panel.set_title(count_title(known), fontsize=10)
     panel.axvline(0.5, color="0.4", lw=0.8, ls="--")
     panel.set(xlabel="P(post-merger) of two classes", ylabel="galaxies", xlim=(0, 1))
@@ -435,7 +455,8 @@ def _draw_roc(panel, curves):
 
 def _draw_calibration(panel, probability, outcome, bins):
     """Share of what is true against the probability, with errors of counting."""
-    table = reliability(probability, outcome, bins)
+    given = checked(probability=probability, outcome=outcome)
+    table = reliability(*known(*given), bins)
     count = np.maximum(table["count"], 1)
     error = np.sqrt(table["outcome"] * (1 - table["outcome"]) / count)
     panel.plot((0, 1), (0, 1), color="0.2", lw=0.8)

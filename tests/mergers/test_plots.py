@@ -10,7 +10,7 @@ from astropy.table import QTable
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, InputTypeError
 from galml.core.metrics import area_under_curve, reliability
 from galml.mergers import STAGES, metrics, plots
 
@@ -175,6 +175,46 @@ def test_batches_are_no_galaxy(row):
         plots.plot_galaxy(np.stack([scene()[None]] * 2), row, **ACS)
     with pytest.raises(InputError, match="everywhere"):
         plots.plot_galaxy(np.ones((64, 64)), row, **ACS)
+
+
+def test_what_is_no_row_of_a_result(row, results):
+    table, _ = results
+    clean = {"filter": "F814W", "contamination": 0.1, "flags": 0}
+    for wrong in (clean, table):
+        with pytest.raises(InputError, match="row: got"):
+            plots.plot_galaxy(scene(), wrong, **ACS)
+    with pytest.raises(InputTypeError, match="row: got int"):
+        plots.plot_galaxy(scene(), 0, **ACS)
+
+
+def test_what_is_no_table_of_results(results):
+    table, merger = results
+    clean = QTable({"filter": ["r"], "contamination": [0.1], "flags": [0]})
+    with pytest.raises(InputError, match="table: got no column merger_probability"):
+        plots.plot_table(clean)
+    with pytest.raises(InputTypeError, match="truth: got ndarray"):
+        plots.plot_table(table, merger)
+    with pytest.raises(InputError, match="truth: got no column merger"):
+        plots.plot_table(table, {"stage": merger})
+    with pytest.raises(InputError, match="outcome: got 299 numbers"):
+        plots.plot_table(table, {"merger": merger[1:]})
+    with pytest.raises(InputError, match="bins: got 0"):
+        plots.plot_calibration([0.1], [1], bins=0)
+
+
+def test_names_of_filters_stand_above_the_bars(results):
+    table, _ = results
+    table = table.copy()
+    table["merger_probability"] = 0.5
+    figure = plots.plot_table(table)
+    panel = panels(figure)["histogram"]
+    legend = panel.get_legend().get_window_extent()
+    assert not any(
+        legend.overlaps(bar.get_window_extent())
+        for bar in panel.patches
+        if bar.get_height()
+    )
+    assert panel.bbox.x0 < legend.x0 and legend.x1 < panel.bbox.x1
 
 
 def test_table(results):
