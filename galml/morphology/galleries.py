@@ -15,10 +15,16 @@ from galml.core.exceptions import (
     InputUnitError,
     check_whole,
 )
+from galml.core.model import GalaxyModel
 from galml.core.plots import has_column, name_of_row, new_grid
 from galml.imaging.plots import color_images, read_single, shown_bands, sky_level
 from galml.morphology.preparation import pixel_noise
-from galml.morphology.tables import is_table, read_latents
+from galml.morphology.tables import (
+    check_models,
+    is_table,
+    model_meta,
+    read_latents,
+)
 
 __all__ = [
     "check_columns",
@@ -81,13 +87,15 @@ def plot_traversal(
     Raises
     ------
     galml.core.InputError
-        For a table without latents, a model that cannot decode, and numbers out of
-        range.
+        For a table without latents, or of another model, a model that cannot decode,
+        and numbers out of range.
     """
     import torch
 
     read = read_latents(table, "table", least=2)
     latent, known = read.values, read.usable
+    if isinstance(model, GalaxyModel):
+        check_models(model_meta(model), read.table.meta, "table")
     check_whole("steps", steps, 2)
     if not width > 0:
         raise InputError("width", f"{width}", "a number above 0")

@@ -22,6 +22,7 @@ from galml.morphology.preparation import drawn, known_cells, prepare, prepare_pa
 from galml.morphology.tables import (
     check_models,
     is_table,
+    model_meta,
     read_latents,
     read_matrix,
     source_of,
@@ -266,9 +267,7 @@ def _drawn_latents(table, domain, keywords):
     """Draw images from a table of latents."""
     model = domain.model
     known = read_latents(table, "cutouts", least=int(isinstance(table, Row)))
-    own = {"MODEL": model.name, "MODELSHA": model.sha256}
-    own["ADAPTSHA"] = source_of(model) or model.sha256
-    check_models(own, known.table.meta, "cutouts")
+    check_models(model_meta(model), known.table.meta, "cutouts")
     count = len(known.values)
     if not count:
         return []

@@ -32,6 +32,7 @@ from galml.morphology.galleries import (
     plot_traversal,
 )
 from galml.morphology.tables import (
+    check_models,
     is_nothing,
     is_table,
     of_pandas,
@@ -257,11 +258,13 @@ def plot_adaptation(
     Raises
     ------
     galml.core.InputError
-        For tables without latents, or latents of different numbers.
+        For tables without latents, or latents of different numbers or models.
     """
     given = {"source": source, "target": target, "adapted": adapted}
     read = {key: _latents(one, key, least=2) for key, one in given.items()}
     for key, (values, _) in read.items():
+        metas = [getattr(one, "meta", {}) for one in (source, given[key])]
+        check_models(*metas, key)
         width = read["source"][0].shape[1]
         if values.shape[1] != width:
             raise InputError(key, f"{values.shape[1]} latents", f"{width}")

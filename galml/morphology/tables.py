@@ -20,6 +20,7 @@ __all__ = [
     "check_models",
     "is_nothing",
     "is_table",
+    "model_meta",
     "of_pandas",
     "read_latents",
     "read_matrix",
@@ -225,6 +226,23 @@ def source_of(model):
         card = card["adapted_from"]
         found = card["sha256"]
     return found
+
+
+def model_meta(model):
+    """Give what a table of latents says of its model.
+
+    Parameters
+    ----------
+    model : `~galml.core.model.GalaxyModel`
+        Any model.
+
+    Returns
+    -------
+    dict of str to str
+        As `check_models` takes it.
+    """
+    source = source_of(model) or model.sha256
+    return {"MODEL": model.name, "MODELSHA": model.sha256, "ADAPTSHA": source}
 
 
 def check_models(ours, theirs, argument):

@@ -95,6 +95,15 @@ def test_traversal_follows_one_latent_at_a_time(table):
     assert [figure.axes[i].get_title() for i in (0, 2, 4)] == ["−3 σ", "0", "+3 σ"]
 
 
+def test_traversal_by_another_model(untrained):
+    latent, pose = (np.random.default_rng(0).normal(size=(9, k)) for k in (32, 8))
+    table = QTable({"latent": latent, "pose": pose}, meta={"MODELSHA": "a" * 64})
+    with pytest.raises(InputError, match=r"table: got .*, expected those of untrained"):
+        galleries.plot_traversal(untrained, table)
+    table.meta["MODELSHA"] = untrained.sha256
+    assert galleries.plot_traversal(untrained, table, components=[0], steps=2).axes
+
+
 def test_traversal_from_a_galaxy_by_a_model(table):
     class Network(torch.nn.Linear):
         def decode(self, latent, pose):

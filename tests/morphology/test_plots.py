@@ -186,6 +186,12 @@ def test_adaptation(table):
     with pytest.raises(InputError, match="target: got 10 galaxies, expected 60"):
         plots.plot_adaptation(table, target[:10], latent, paired=True)
     assert plots.plot_adaptation(table, target[:10], latent[:10]).axes
+    tables = [QTable({"latent": latent}, meta={"MODELSHA": one * 64}) for one in "abb"]
+    with pytest.raises(InputError, match="target: got latents of a model"):
+        plots.plot_adaptation(*tables)
+    for one in tables[1:]:
+        one.meta["ADAPTSHA"] = tables[0].meta["MODELSHA"]
+    assert plots.plot_adaptation(*tables).axes
 
 
 def test_galaxy(table, images):
