@@ -4,11 +4,13 @@
 Plain arrays in, plain numbers out. What is NaN has no result and does not count.
 """
 
+from numbers import Real
+
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, check_whole
 from galml.core.fitting import column_numbers
 from galml.core.inputs import as_table, check_columns
 from galml.core.metrics import (
@@ -64,6 +66,7 @@ def confusion_matrix(truth, predicted, n_classes):
     >>> confusion_matrix([0, 0, 1, 1], [0, 1, 1, 1], 2).tolist()
     [[1, 1], [0, 2]]
     """
+    check_whole("n_classes", n_classes)
     truth, predicted = known(*checked(truth=truth, predicted=predicted))
     for argument, values in (("truth", truth), ("predicted", predicted)):
         wrong = values[~np.isin(values, np.arange(n_classes))]
@@ -195,8 +198,8 @@ def purity_completeness(score, outcome, prevalence=None):
     score, outcome = known(*checked(score=score, outcome=outcome))
     if prevalence is None:
         prevalence = mean(outcome)
-    elif not 0 <= prevalence <= 1:
-        raise InputError("prevalence", f"{prevalence}", "a share between 0 and 1")
+    elif not isinstance(prevalence, Real) or not 0 <= prevalence <= 1:
+        raise InputError("prevalence", repr(prevalence), "a share between 0 and 1")
     curve = roc_curve(score, outcome)[1:]
     true = prevalence * curve["recall"]
     false = (1 - prevalence) * curve["false_positive_rate"]

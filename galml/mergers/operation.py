@@ -38,7 +38,14 @@ from galml.mergers.preparation import (
 from galml.physics import band_name, field_name, pivot_wavelengths
 from galml.physics.fields import FIELDS
 
-__all__ = ["ContaminationDomain", "MergerDomain", "contamination", "group_of", "merger"]
+__all__ = [
+    "ContaminationDomain",
+    "MergerDomain",
+    "contamination",
+    "filter_wavelength",
+    "group_of",
+    "merger",
+]
 
 #: Signal to noise of a cell of the brightest part below which little can be told, and
 #: the part of the field that must be known.
@@ -351,8 +358,35 @@ def _seen(images, filter):
     """Give images, the place of the band that is seen, and its filter of training."""
     if filter is not None and len(images.bands) == 1:
         images = _renamed(images, filter)
-    wanted = None if filter is None else pivot_wavelengths((filter,))[0]
+    wanted = filter_wavelength(filter)
     return images, *choose_band(images.bands, images.wavelengths, wanted)
+
+
+def filter_wavelength(filter):
+    """Give the wavelength (micron) of the filter that a user asks for, if any.
+
+    Parameters
+    ----------
+    filter : str or None
+        As in `merger`.
+
+    Returns
+    -------
+    float or None
+
+    Raises
+    ------
+    galml.core.InputError
+        If it is no known band.
+    """
+    if filter is None:
+        return None
+    if not isinstance(filter, str):
+        raise InputTypeError("filter", type(filter).__name__, "one name for all")
+    try:
+        return pivot_wavelengths((filter,))[0]
+    except ValueError as error:
+        raise InputError("filter", repr(filter), "a known band") from error
 
 
 def _with_filters(members):
@@ -395,22 +429,17 @@ class MergerDomain(ImageDomain):
 
     def __init__(self, model, *, field=None, filter=None):
         super().__init__(model)
-        for argument, value in (("field", field), ("filter", filter)):
-            if not isinstance(value, str | None):
-                raise InputTypeError(argument, type(value).__name__, "one name for all")
+        filter_wavelength(filter)
         self.filter, self.flag_bands = filter, filter is None
+        if not isinstance(field, str | None):
+            raise InputTypeError("field", type(field).__name__, "one name for all")
         self.field = None if field is None else field_name(field)
         if field is not None and self.field is None:
             raise InputError("field", repr(field), f"one of {', '.join(FIELDS)}")
-        if filter is not None:
-            try:
-                pivot_wavelengths((filter,))
-            except ValueError as error:
-                raise InputError("filter", repr(filter), "a known band") from error
 
     def fixed_width(self, bands):
         """Give the side of the square that is seen of images in some bands."""
-        wanted = None if self.filter is None else pivot_wavelengths((self.filter,))[0]
+        wanted = filter_wavelength(self.filter)
         _, name = choose_band(bands, pivot_wavelengths(bands), wanted)
         return 2 * FILTERS[name][0] * u.arcsec
 

@@ -295,11 +295,11 @@ def plot_calibration(probability, outcome, bins=10, *, figure=None):
 
 def _single(cutout, filter, **options):
     """Read one image that can be used, and find the band that is seen."""
+    from galml.mergers.operation import filter_wavelength
     from galml.mergers.preparation import choose_band
-    from galml.physics import pivot_wavelengths
 
     image = read_single(cutout, sizes=False, **options)
-    wanted = None if filter is None else pivot_wavelengths((filter,))[0]
+    wanted = filter_wavelength(filter)
     band, _ = choose_band(image.bands, image.wavelengths, wanted)
     check_image(image, image.wavelengths[band], sizes=False)
     return image, band

@@ -66,6 +66,11 @@ def test_arrays_that_cannot_be_judged(judge):
             judge([0, 1], second)
 
 
+def test_numbers_of_classes():
+    with pytest.raises(InputError, match="n_classes: got 'a'"):
+        metrics.confusion_matrix([0], [0], "a")
+
+
 def test_what_is_masked_is_unknown():
     masked = np.ma.array([0, 1, 1], mask=[False, False, True])
     assert metrics.upsilon([0, 1, 0], masked) == 1
@@ -143,7 +148,7 @@ def test_purity_where_mergers_are_rare(scored):
     assert curve["purity"][-1] == pytest.approx(rare.mean())
 
 
-@pytest.mark.parametrize("prevalence", [-0.1, 1.5, np.nan])
+@pytest.mark.parametrize("prevalence", [-0.1, 1.5, np.nan, "few"])
 def test_prevalence_is_a_share(scored, prevalence):
     with pytest.raises(InputError, match="prevalence: got"):
         metrics.purity_completeness(*scored, prevalence)

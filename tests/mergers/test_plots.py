@@ -183,6 +183,9 @@ def test_what_is_no_row_of_a_result(row, results):
     for wrong in (clean, table):
         with pytest.raises(InputError, match="row: got"):
             plots.plot_galaxy(scene(), wrong, **ACS)
+    for filter in ("F999X", ["r"]):
+        with pytest.raises(InputError, match="filter: got"):
+            plots.plot_galaxy(scene(), row, **ACS | {"filter": filter})
     with pytest.raises(InputTypeError, match="row: got int"):
         plots.plot_galaxy(scene(), 0, **ACS)
 
