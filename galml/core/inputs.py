@@ -18,7 +18,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord, SpectralQuantity
 from astropy.io import fits
 from astropy.nddata import Cutout2D, NDData, StdDevUncertainty
-from astropy.table import Column, MaskedColumn, QTable, Row, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import IMAGE_HDUS, file_stem, parse_unit, read_fits, read_hdu
@@ -216,7 +216,7 @@ def as_table(table, argument):
 
 
 def check_columns(table, names, expected, argument="table"):
-    """Raise where something is no table, row or mapping, or lacks columns.
+    """Raise where something is no table, row, data frame or mapping, or lacks columns.
 
     Parameters
     ----------
@@ -236,9 +236,11 @@ def check_columns(table, names, expected, argument="table"):
     galml.core.InputError
         For the first one that is missing.
     """
-    if not isinstance(table, Table | Row | Mapping):
+    # A series of pandas has keys, too.
+    keyed = hasattr(table, "keys") and getattr(table, "ndim", 2) == 2
+    if not keyed and not hasattr(table, "colnames"):
         raise InputTypeError(argument, type(table).__name__, expected)
-    known = table if isinstance(table, Mapping) else table.colnames
+    known = getattr(table, "colnames", table)
     for name in names:
         if name not in known:
             raise InputError(argument, f"no column {name}", expected)

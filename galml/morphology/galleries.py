@@ -15,19 +15,18 @@ from galml.core.exceptions import (
     InputUnitError,
     check_whole,
 )
+from galml.core.inputs import check_columns
 from galml.core.model import GalaxyModel
 from galml.core.plots import has_column, name_of_row, new_grid
 from galml.imaging.plots import color_images, read_single, shown_bands, sky_level
 from galml.morphology.preparation import pixel_noise
 from galml.morphology.tables import (
     check_models,
-    is_table,
     model_meta,
     read_latents,
 )
 
 __all__ = [
-    "check_columns",
     "draw_picture",
     "plot_outliers",
     "plot_pairs",
@@ -245,7 +244,9 @@ def plot_outliers(
     galml.core.InputError
         For a table without scores, cutouts of another number, and numbers below 1.
     """
-    check_columns(table, ("outlier_score", "false_alarm_rate", "rank"), "outliers")
+    check_columns(
+        table, ("outlier_score", "false_alarm_rate", "rank"), "that of outliers"
+    )
     check_whole("n", n, 1)
     check_whole("columns", columns, 1)
     score = np.asarray(table["outlier_score"], dtype=float)
@@ -302,7 +303,7 @@ def plot_similar(
     galml.core.InputError
         For a table without neighbors, and rows for which there are no cutouts.
     """
-    check_columns(table, ("query", "neighbor", "distance"), "similar")
+    check_columns(table, ("query", "neighbor", "distance"), "that of similar")
     check_whole("n", n, 1)
     table = table[np.isfinite(np.asarray(table["distance"], dtype=float))]
     _check_some("table", len(table))
@@ -373,7 +374,9 @@ def plot_pairs(
     galml.core.InputError
         For a table without pairs, and rows for which there are no cutouts.
     """
-    check_columns(pairs, ("index_a", "index_b", "distance"), "pair_distances", "pairs")
+    check_columns(
+        pairs, ("index_a", "index_b", "distance"), "those of pair_distances", "pairs"
+    )
     check_whole("n", n, 1)
     distance = np.asarray(pairs["distance"], dtype=float)
     order = np.argsort(distance, kind="stable")[: int(np.isfinite(distance).sum())]
@@ -396,29 +399,6 @@ def plot_pairs(
         for kind, name in enumerate(("like", "dislike")):
             _name_left(panels[kind, side, 0], f"{name}: {surveys[side]}")
     return figure
-
-
-def check_columns(table, keys, operation, argument="table"):
-    """Raise where a table, or a row, is not what an operation gives.
-
-    Parameters
-    ----------
-    table : object
-        What was passed.
-    keys : sequence of str
-        Columns that it must have.
-    operation : str
-        Name of the operation.
-    argument : str
-        Name used in errors.
-    """
-    if not is_table(table):
-        got = f"an object of type {type(table).__name__}"
-        raise InputTypeError(argument, got, f"the {argument} of {operation}")
-    for key in keys:
-        if not has_column(table, key):
-            got, expected = f"no column {key}", f"the {argument} of {operation}"
-            raise InputError(argument, got, expected)
 
 
 def _check_some(argument, count):

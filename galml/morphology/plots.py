@@ -9,6 +9,7 @@ planes, and counted in a title.
 import numpy as np
 
 from galml.core.exceptions import InputError, InputTypeError, check_whole
+from galml.core.inputs import check_columns
 from galml.core.plots import (
     count_numbers,
     count_title,
@@ -23,7 +24,6 @@ from galml.core.plots import (
 )
 from galml.imaging.plots import check_image, color_images, colors_of, read_single
 from galml.morphology.galleries import (
-    check_columns,
     draw_picture,
     plot_outliers,
     plot_pairs,
@@ -352,7 +352,7 @@ def plot_galaxy(
         sizes=False,
     )
     check_image(image, sizes=False)
-    check_columns(row, ("latent", "flags"), "latents", "row")
+    check_columns(row, ("latent", "flags"), "one of latents", "row")
     if np.ndim(row["latent"]) != 1:
         got = f"latents of shape {np.shape(row['latent'])}"
         raise InputError("row", got, "one row of the table")
