@@ -518,7 +518,11 @@ def stream(
             options["channels"] = partial(channels, 0)
         return Source(True, 1, iter((read(one, **options),)))
     elif isinstance(data, Iterable) and not isinstance(data, Mapping):
-        length = len(data) if isinstance(data, Sized) else None
+        try:
+            length = len(data) if isinstance(data, Sized) else None
+        except TypeError as error:  # scalars of classes that also hold arrays
+            got = f"an object of type {type(data).__name__}"
+            raise InputTypeError(argument, got, EXPECTED) from error
         items, names = data, repeat(None)
         own = _column_unit(data)
     else:

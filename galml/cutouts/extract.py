@@ -9,7 +9,12 @@ import numpy as np
 from astropy.table import vstack
 from tqdm import tqdm
 
-from galml.core.exceptions import InputError, InputUnitError, check_whole
+from galml.core.exceptions import (
+    InputError,
+    InputTypeError,
+    InputUnitError,
+    check_whole,
+)
 from galml.core.files import check_size
 from galml.core.flags import Flag
 from galml.core.results import warn_batch
@@ -249,6 +254,9 @@ def iter_cutouts(
     _check_choice("coadd", coadd, ("seams", "all"))
     _check_choice("dtype", dtype, ("float32", "float64"))
     check_whole("chunk", chunk)
+    _check_bool("match_background", match_background)
+    if per_pixel is not None:
+        _check_bool("per_pixel", per_pixel)
     with OpenFiles() as files:
         bands = open_images(images, files, psf=psf, unit=unit, hdu=hdu)
         first = bands[0].tiles[0]
@@ -297,6 +305,12 @@ def iter_cutouts(
                 errors.append(part.explain(failed[0], start + failed[0]))
             yield stack
         warn_batch(all_flags, errors, stacklevel=3)
+
+
+def _check_bool(argument, value):
+    """Raise where something is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputTypeError(argument, repr(value), "True or False")
 
 
 def _check_choice(argument, value, known):

@@ -74,6 +74,7 @@ def test_single_path(paths):
         (CCDData(STACK, unit=KMS), InputError),
         ("nothing.fits", FileNotFoundError),
         (3.0, InputTypeError),
+        (SkyCoord(1 * u.deg, 2 * u.deg), InputTypeError),
         ({"NGC 1": STACK[0] * KMS}, InputTypeError),
         (None, InputTypeError),
     ],

@@ -124,6 +124,8 @@ def test_effective_radii_reach_other_processes():
         ({"size": 20, "coadd": "none"}, InputError, "coadd"),
         ({"size": 20, "dtype": "int"}, InputError, "dtype"),
         ({"size": 20, "chunk": 0}, InputError, "chunk"),
+        ({"size": 20, "per_pixel": 3 * u.m}, InputTypeError, "per_pixel"),
+        ({"size": 20, "match_background": "x"}, InputTypeError, "match_background"),
         ({"size": 20, "target_psf": 2 * u.arcsec}, InputError, "psf"),
         (
             {"size": 20, "psf": 3 * u.arcsec, "target_psf": 2 * u.arcsec},
