@@ -41,7 +41,9 @@ __all__ = [
     "Source",
     "as_nddata",
     "as_table",
+    "check_columns",
     "convert_each",
+    "is_table",
     "is_tensor",
     "name_of",
     "read",
@@ -215,6 +217,13 @@ def as_table(table, argument):
     raise InputTypeError(argument, type(table).__name__, "a QTable")
 
 
+def is_table(one):
+    """Whether something has columns, and is not an array."""
+    # A series of pandas has keys, too.
+    keyed = hasattr(one, "keys") and getattr(one, "ndim", 2) == 2
+    return hasattr(one, "colnames") or keyed
+
+
 def check_columns(table, names, expected, argument="table"):
     """Raise where something is no table, row, data frame or mapping, or lacks columns.
 
@@ -236,9 +245,7 @@ def check_columns(table, names, expected, argument="table"):
     galml.core.InputError
         For the first one that is missing.
     """
-    # A series of pandas has keys, too.
-    keyed = hasattr(table, "keys") and getattr(table, "ndim", 2) == 2
-    if not keyed and not hasattr(table, "colnames"):
+    if not is_table(table):
         raise InputTypeError(argument, type(table).__name__, expected)
     known = getattr(table, "colnames", table)
     for name in names:

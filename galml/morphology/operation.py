@@ -11,6 +11,7 @@ from galml.core.domain import find_domain
 from galml.core.exceptions import InputError, ModelError
 from galml.core.flags import Flag
 from galml.core.inference import infer, progress_updates
+from galml.core.inputs import is_table
 from galml.core.plots import has_column
 from galml.core.results import failure_flags, warn_batch
 from galml.core.running import chunks, run
@@ -21,7 +22,6 @@ from galml.morphology.metrics import root_mean_square, structural_similarity
 from galml.morphology.preparation import drawn, known_cells, prepare, prepare_pairs
 from galml.morphology.tables import (
     check_models,
-    is_table,
     model_meta,
     read_latents,
     read_matrix,

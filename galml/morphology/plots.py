@@ -9,7 +9,7 @@ planes, and counted in a title.
 import numpy as np
 
 from galml.core.exceptions import InputError, InputTypeError, check_whole
-from galml.core.inputs import check_columns
+from galml.core.inputs import check_columns, is_table
 from galml.core.plots import (
     count_numbers,
     count_title,
@@ -34,7 +34,6 @@ from galml.morphology.galleries import (
 from galml.morphology.tables import (
     check_models,
     is_nothing,
-    is_table,
     of_pandas,
     read_latents,
     read_matrix,

@@ -9,12 +9,12 @@ from astropy.table import MaskedColumn, Row
 
 from galml.core.exceptions import InputError, InputTypeError, check_whole
 from galml.core.inference import progress_updates
+from galml.core.inputs import is_table
 from galml.core.results import warn_batch
 from galml.morphology.tables import (
     Latents,
     Metric,
     check_models,
-    is_table,
     read_latents,
     result_table,
 )

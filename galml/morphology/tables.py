@@ -19,7 +19,6 @@ __all__ = [
     "Metric",
     "check_models",
     "is_nothing",
-    "is_table",
     "model_meta",
     "of_pandas",
     "read_latents",
@@ -117,13 +116,6 @@ class Metric:
         """Standardize latents, shape (n, k), to single precision."""
         scaled = (values - self.center) / self.scale
         return np.clip(scaled, -FARTHEST, FARTHEST).astype(np.float32)
-
-
-def is_table(one):
-    """Whether something has columns, and is not an array."""
-    # A series of pandas has keys, too.
-    keyed = hasattr(one, "keys") and getattr(one, "ndim", 2) == 2
-    return hasattr(one, "colnames") or keyed
 
 
 def of_pandas(values):

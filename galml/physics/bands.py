@@ -209,7 +209,7 @@ HUBBLE = {
     "F222M": 2.218,
     "F237M": 2.369,
     "F240M": 2.396,
-    # Hubble, STIS with its CCD.
+    # STIS with its CCD.
     "50CCD": 0.585,
     "F28X50LP": 0.723,
     "F28X50OII": 0.374,
