@@ -11,9 +11,11 @@ from astropy.table import QTable
 from galml.core.exceptions import InputError, InputUnitError
 from galml.cutouts.extract import flag_neighbors
 from galml.cutouts.targets import SKY_NAMES, plan_sizes, read_catalog
+from galml.physics import CONDITIONS, OPTIONAL_CONDITIONS
 
 __all__ = [
     "Plan",
+    "count_equal",
     "grid_of",
     "near_others",
     "plan_order",
@@ -92,6 +94,40 @@ def plan_order(source, survey, cutting):
     order = np.argsort(np.concatenate(firsts), kind="stable")
     flags = near_others(galaxies, np.concatenate(reaches))
     return Plan(galaxies, flags, order, reasons)
+
+
+def count_equal(source):
+    """Count the galaxies with the same conditions that come before each one.
+
+    Parameters
+    ----------
+    source : object
+        From `galml.catalogs.sources.open_source`.
+
+    Returns
+    -------
+    `~numpy.ndarray` of int
+        Shape (n,).
+    """
+    known = {name.removeprefix("log_") for name in CONDITIONS + OPTIONAL_CONDITIONS}
+    names = [name for name in source.names if name.removeprefix("log_") in known]
+    if not names:
+        return np.arange(source.length)
+    # Eight bytes for each galaxy, however many columns there are.
+    digests = [np.empty(0, np.int64)]
+    for batch in source.batches(STRIP, names):
+        columns = [np.asarray(getattr(batch[k], "unmasked", batch[k])) for k in names]
+        numbers = [one for one in columns if one.dtype.kind in "iuf"]
+        rows = np.column_stack([np.zeros(len(batch)), *numbers])
+        digests.append(np.array([hash(row.tobytes()) for row in rows], np.int64))
+    digests = np.concatenate(digests)
+    order = np.argsort(digests, kind="stable")
+    places = np.arange(len(order))
+    first = np.diff(digests[order], prepend=0) != 0
+    first[:1] = True
+    before = np.empty(len(order), np.int64)
+    before[order] = places - np.maximum.accumulate(np.where(first, places, 0))
+    return before
 
 
 def positions_of(catalog):

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import QTable
 
 from galml.catalogs.dataset import Dataset
-from galml.catalogs.plan import plan_order
+from galml.catalogs.plan import count_equal, plan_order
 from galml.catalogs.tiles import Survey
 from galml.catalogs.work import (
     IDS,
@@ -76,12 +76,17 @@ def row_stages(job, source, missing, there, size):
     tuple
         The stages.
     """
-    numbered = job["operation"] == "sample_stars" and not set(IDS) & set(source.names)
+    stars = job["operation"] == "sample_stars"
+    numbered = stars and not set(IDS) & set(source.names)
+    counted = stars and "realization" not in source.names
 
     def tasks():
+        equal = count_equal(source) if counted else None
         for number, batch in enumerate(islice(source.batches(size), max(missing) + 1)):
             if numbered:
                 batch["galaxy_id"] = number * size + np.arange(len(batch))
+            if counted:
+                batch["realization"] = equal[number * size :][: len(batch)]
             if number in missing:
                 yield compute_rows, job, number, missing[number], batch
 

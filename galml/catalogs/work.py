@@ -107,6 +107,9 @@ def compute_pixel(job, number, name, frames):
         key = next((key for key in IDS if key in catalog.colnames), None)
         known = cells if key is None else catalog[key]
         catalog["galaxy_id"] = rows
+        # Other partitions may have galaxies with the same conditions.
+        if "realization" not in catalog.colnames:
+            catalog["realization"] = cells
         table, reasons = _call(job, catalog)
         rows = np.asarray(table["galaxy_id"]).astype(int)
         table["galaxy_id"] = known[rows]

@@ -35,7 +35,7 @@ class ImageDomain:
     """
 
     views = ()
-    sizes, flag_units, flag_bands = True, False, False
+    sizes, flag_units, flag_bands = True, False, True
     least = {}
 
     def __init__(self, model):

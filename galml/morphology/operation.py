@@ -84,7 +84,7 @@ def latents(
         image.
     bands : sequence of str, optional
         Names of the bands, such as ``("g", "r", "z")``, by default ``BANDS``, ``BAND``
-        or ``FILTER`` of the metadata; a single band is r.
+        or ``FILTER`` of the metadata; a single band is else r, as ``flags`` tell.
     pixel_scale : `~astropy.units.Quantity`, optional
         Side of a pixel; or one for each galaxy. By default ``PIXSCALE`` (arcsec) of
         the metadata, else that of the WCS.

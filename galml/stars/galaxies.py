@@ -36,6 +36,9 @@ class Galaxies:
         Stellar masses in solar masses, shape (n,), where they are given.
     n_stars : `~numpy.ndarray` or None
         Stars that are wanted of each, where the table says so.
+    realization : `~numpy.ndarray` or None
+        Which of the galaxies with equal conditions each one is, where the table says
+        so.
     flags : `~numpy.ndarray`
         Bits of `galml.core.Flag`.
     errors : list of `~galml.core.InputError`
@@ -48,6 +51,7 @@ class Galaxies:
     scatter: np.ndarray
     mass: np.ndarray | None
     n_stars: np.ndarray | None
+    realization: np.ndarray | None
     flags: np.ndarray
     errors: list
 
@@ -128,6 +132,7 @@ def read_galaxies(conditions, model, *, device="cpu", refuse=True):
         scatter=scatter,
         mass=mass,
         n_stars=read.n_stars,
+        realization=read.realization,
         flags=flags,
         errors=[read.errors[row] for row in sorted(read.errors)],
     )

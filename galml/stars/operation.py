@@ -64,12 +64,13 @@ def sample_stars(
         One row for each galaxy: ``stellar_mass`` (a unit of mass), ``median_age`` and
         ``age_percentile_10`` (units of time), ``metallicity`` (a mass fraction without
         unit, or [M/H] in dex, relative to a solar mass fraction of 0.0134). Optional
-        are ``galaxy_id`` (or ``name``, ``id``), ``n_stars``, and, for models that know
-        them, ``r_eff`` (half-mass radius about the spin axis, a length) and ``latent``
-        or ``image`` (what `galml.spin` takes, in three bands); where both are there the
-        latent counts, rows of NaN are galaxies without. A galaxy without ``r_eff`` gets
-        one of the sizes that such galaxies have, the same for all of its stars. None
-        for a model without conditions.
+        are ``galaxy_id`` (or ``name``, ``id``), ``n_stars``, ``realization`` (a whole
+        number, by which galaxies with equal conditions differ), and, for models that
+        know them, ``r_eff`` (half-mass radius about the spin axis, a length) and
+        ``latent`` or ``image`` (what `galml.spin` takes, in three bands); where both
+        are there the latent counts, rows of NaN are galaxies without. A galaxy without
+        ``r_eff`` gets one of the sizes that such galaxies have, the same for all of its
+        stars. None for a model without conditions.
     n : number, array, str or `~astropy.units.Quantity`, optional
         Number of stars: one for all galaxies, one for each, or the name of a column;
         or the mass of a star, of which each galaxy gets as many as it holds, at least
@@ -78,8 +79,8 @@ def sample_stars(
         Seed; None draws a fresh one, which is noted in the metadata as ``SEED``. The
         stars depend on it and on the conditions of their galaxy alone, not on other
         galaxies or their order, on ``n`` or on ``batch_size``, up to rounding in single
-        precision. Galaxies with equal conditions get different stars, in the order of
-        their rows.
+        precision. Galaxies with equal conditions get different stars, by their
+        ``realization``, or in the order of their rows.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Name of a model, file of a model, or model.
     components : sequence of str, optional
@@ -354,7 +355,7 @@ def _plan(conditions, n, seed, model, components, device, batch_size):
     counts = np.where(galaxies.failed, 1, counts)
     call = {"n": n, "components": None if set(components) == set(axes) else components}
     call = {key: value for key, value in call.items() if value is not None}
-    keys = galaxy_keys(galaxies.values)
+    keys = galaxy_keys(galaxies.values, galaxies.realization)
     # One size for each galaxy.
     sizes = [
         torch.randn(1, generator=generator_for(seed, "size of a galaxy", key)).item()

@@ -27,24 +27,29 @@ SMALL = 1024
 RESOLUTION = 1e-6
 
 
-def galaxy_keys(values):
+def galaxy_keys(values, realization=None):
     """Make the key of the noise of each galaxy.
 
     Parameters
     ----------
     values : `~numpy.ndarray`
         Conditions, shape (n, c).
+    realization : `~numpy.ndarray` of int, optional
+        Shape (n,): which of the galaxies with equal conditions each one is. By default
+        how many of them come before it.
 
     Returns
     -------
     list of `torch.Tensor`
-        What is the same wherever the galaxy stands: its rounded conditions, and how
-        many galaxies with the same ones come before it.
+        What is the same wherever the galaxy stands: its rounded conditions, and its
+        realization.
     """
     rounded = np.nan_to_num(np.round(values / RESOLUTION)).astype(np.int64)
     seen, keys = {}, []
-    for row in rounded:
+    for place, row in enumerate(rounded):
         number = seen[row.tobytes()] = seen.get(row.tobytes(), -1) + 1
+        if realization is not None:
+            number = realization[place]
         keys.append(torch.from_numpy(np.append(row, number)))
     return keys
 

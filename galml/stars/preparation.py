@@ -134,6 +134,8 @@ class Conditions:
         One image for each galaxy, as they came.
     n_stars : `~numpy.ndarray` or None
         int64, shape (n,): how many stars are wanted.
+    realization : `~numpy.ndarray` or None
+        int64, shape (n,): which of the galaxies with equal conditions each one is.
     errors : dict of int to `~galml.core.InputError`
         What is wrong with the rows that cannot be used.
     flags : `~numpy.ndarray`
@@ -145,6 +147,7 @@ class Conditions:
     latent: np.ndarray | None
     images: object
     n_stars: np.ndarray | None
+    realization: np.ndarray | None
     errors: dict
     flags: np.ndarray
 
@@ -164,7 +167,7 @@ def read_conditions(
         ``age_percentile_10`` (units of time), ``metallicity`` (a mass fraction without
         unit, or [M/H] in dex, relative to a solar mass fraction of 0.0134); and where
         they are there ``r_eff`` (a length), ``latent`` (k numbers), ``image``,
-        ``n_stars``, and ``galaxy_id``, ``name`` or ``id``.
+        ``n_stars``, ``realization``, and ``galaxy_id``, ``name`` or ``id``.
     needed : sequence of str
         Those of `~galml.physics.CONDITIONS` that must be there; the others are NaN
         where they are not.
@@ -191,30 +194,40 @@ def read_conditions(
     table = as_table(table, argument)
     reader = _standard_columns if standardized else _columns
     columns = reader(table, needed, argument)
-    n_stars = None
-    if "n_stars" in table.colnames:
-        n_stars = read_column(
-            table, "n_stars", u.dimensionless_unscaled, argument=argument
-        )
+    counts = {
+        name: _read_counts(table, name, argument)
+        for name in ("n_stars", "realization")
+        if name in table.colnames
+    }
     rules = dict.fromkeys(needed, ANY) if standardized else _rules(columns)
     rules = {name: rules[name] for name in needed}
-    errors = _errors(table, columns, rules, n_stars, argument)
+    errors = _errors(table, columns, rules, counts, argument)
     if len(table) == 1 and errors:
         raise errors[0]
     failed = np.isin(np.arange(len(table)), list(errors))
     values = np.stack([columns[name] for name in ALL_CONDITIONS], 1)
     values[failed] = np.nan
-    if n_stars is not None:
-        n_stars = np.where(failed, 0, n_stars).astype(np.int64)
+    for name, values_of in counts.items():
+        counts[name] = np.where(failed, 0, values_of).astype(np.int64)
     return Conditions(
         values=values,
         names=_names(table),
         latent=_read_latents(table, argument),
         images=table["image"] if "image" in table.colnames else None,
-        n_stars=n_stars,
+        n_stars=counts.get("n_stars"),
+        realization=counts.get("realization"),
         errors=errors,
         flags=np.where(failed, int(Flag.FAILED), 0).astype(np.int32),
     )
+
+
+def _read_counts(table, name, argument):
+    """Read whole numbers as they are: floats do not hold those above 2^53."""
+    column = table[name]
+    plain = getattr(column, "mask", None) is None and column.ndim == 1
+    if plain and np.asarray(column).dtype.kind in "iu":
+        return np.asarray(column)
+    return read_column(table, name, u.dimensionless_unscaled, argument=argument)
 
 
 def _columns(table, needed, argument):
@@ -293,7 +306,7 @@ def _rules(columns):
     }
 
 
-def _errors(table, columns, rules, n_stars, argument):
+def _errors(table, columns, rules, counts, argument):
     """Collect what is wrong with the galaxies that cannot be used."""
     errors = {}
 
@@ -308,9 +321,9 @@ def _errors(table, columns, rules, n_stars, argument):
     if "r_eff" in table.colnames:
         known = ~np.isinf(columns["log_r_eff"])
         note("r_eff", known, "a positive length, or none")
-    if n_stars is not None:
-        whole = (n_stars >= 0) & (n_stars % 1 == 0)
-        note("n_stars", whole, "a whole number")
+    for name, values in counts.items():
+        whole = (values >= 0) & (values % 1 == 0) & (values < 2**63)
+        note(name, whole, "a whole number")
     return errors
 
 

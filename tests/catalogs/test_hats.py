@@ -161,9 +161,21 @@ def test_stars_are_where_their_galaxies_are(galaxies, tmp_path):
     assert len(stars) == 120 == len(lsdb.open_catalog(tmp_path / "out"))
     number = [int(str(name)[1:]) for name in stars["galaxy_id"]]
     np.testing.assert_allclose(stars["ra"].value, frame["ra"].to_numpy()[number])
-    plain = galml.sample_stars(QTable(galaxies), n=10, seed=1)
+    plain = QTable(galaxies)
+    plain["realization"] = stars["_healpix_29"][np.argsort(number, kind="stable")][::10]
+    plain = galml.sample_stars(plain, n=10, seed=1)
     mine = stars["x"][np.array(number) == 7]
     np.testing.assert_allclose(mine, plain["x"][70:80], rtol=1e-4, atol=1e-5 * u.kpc)
+
+
+def test_equal_galaxies_have_other_stars(galaxies, tmp_path):
+    frame = galaxies[[0] * 12].to_pandas()
+    frame["ra"], frame["dec"] = np.linspace(10, 12, 12), np.linspace(0, 2, 12)
+    made = lsdb.from_dataframe(frame, partition_rows=4)
+    units = {name: galaxies[name].unit for name in galaxies.colnames[:3]}
+    options = {"units": units, "n": 3, "seed": 1}
+    catalogs.run("sample_stars", made, output=tmp_path / "out", **options)
+    assert len(np.unique(catalogs.read(tmp_path / "out")["x"])) == 36
 
 
 def test_a_killed_run_goes_on(galaxies, tmp_path):

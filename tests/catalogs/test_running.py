@@ -276,6 +276,37 @@ def test_a_single_bad_galaxy_in_a_partition(galaxies, tmp_path):
     np.testing.assert_allclose(table["x"], plain["x"], rtol=1e-4, atol=1e-5 * u.kpc)
 
 
+@pytest.mark.parametrize("kind", ["table", "parquet", "dask"])
+def test_equal_galaxies_in_other_partitions(galaxies, tmp_path, kind):
+    galaxies = galaxies[[0, 1, 0, 2, 0, 1, 1, 0, 0]]
+    galaxies["name"] = [f"g{row}" for row in range(len(galaxies))]
+    options = {"n": 3, "seed": 1, "partition_size": 2}
+    catalog = galaxies
+    if kind != "table":
+        catalog = tmp_path / "galaxies.parquet"
+        galaxies.write(catalog)
+    if kind == "dask":
+        frame = pytest.importorskip("dask.dataframe")
+        catalog = frame.from_pandas(galaxies.to_pandas(), npartitions=2)
+        names = galaxies.colnames[:3]
+        options["units"] = {name: str(galaxies[name].unit) for name in names}
+    catalogs.run("sample_stars", catalog, output=tmp_path / "out", **options)
+    table = catalogs.read(tmp_path / "out")
+    assert len(np.unique(table["x"])) == 27
+    plain = galml.sample_stars(galaxies, n=3, seed=1)
+    np.testing.assert_allclose(table["x"], plain["x"], rtol=1e-4, atol=1e-5 * u.kpc)
+
+
+def test_realizations_are_as_the_catalog_tells(galaxies, tmp_path):
+    galaxies = galaxies[[0, 0, 0, 0]]
+    galaxies["realization"] = [5, 2**62 + 1, 2**62, 5]
+    output = tmp_path / "out"
+    catalogs.run("sample_stars", galaxies, output=output, n=1, seed=1, partition_size=3)
+    first, second, third, last = catalogs.read(output)["x"].value
+    assert abs(last / first - 1) < 1e-4
+    assert len({first, second, third}) == 3
+
+
 def test_progress_tells_the_failed(galaxies, tmp_path, capsys):
     galaxies["median_age"][4] = np.nan
     with pytest.warns(GalmlWarning):

@@ -9,6 +9,7 @@ from astropy.wcs import WCS
 
 import galml
 from galml.core import (
+    Flag,
     GalmlWarning,
     InputError,
     InputSpec,
@@ -89,6 +90,12 @@ def test_units_do_not_count_in_one_band(noisy):
         False,
         True,
     ]
+
+
+def test_a_band_that_nobody_tells_is_assumed(noisy):
+    tables = [galml.latents(noisy, bands=bands, **KNOWN) for bands in (None, ["r"])]
+    np.testing.assert_array_equal(tables[0]["latent"], tables[1]["latent"])
+    assert tables[0]["flags"][0] - tables[1]["flags"][0] == Flag.BAND_ASSUMED
 
 
 def test_usual_colors_in_unknown_units(noisy, disk):

@@ -136,6 +136,14 @@ def test_seed(galaxies, model):
     assert 0.5 < np.median(apart) < 1
 
 
+def test_realizations_of_equal_galaxies(galaxies, model):
+    twins = galaxies[[1, 1, 1]]
+    plain = numbers(sample(twins, 4, model=model, seed=1))
+    twins["realization"] = [2, 0, 2]
+    chosen = numbers(sample(twins, 4, model=model, seed=1))
+    assert_array_equal(chosen, plain[[8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11]])
+
+
 def test_fresh_seed_is_noted(galaxies, model):
     fresh, other = (sample(galaxies, 50, model=model, seed=None) for _ in range(2))
     assert fresh.meta["SEED"] != other.meta["SEED"]

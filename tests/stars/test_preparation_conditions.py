@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from galml.core.exceptions import InputError, InputUnitError
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.flags import Flag
 from galml.physics import CONDITIONS, SOLAR_METALLICITY
 from galml.stars.preparation import read_conditions
@@ -100,6 +100,9 @@ def test_equal_ages(galaxies):
         ("median_age", [4, 6, 9] * u.kpc, InputUnitError),
         ("metallicity", [4, 6, 9] * u.kpc, InputUnitError),
         ("n_stars", [1, 2, 3] * u.kpc, InputUnitError),
+        ("realization", [1, 2, 3] * u.kpc, InputUnitError),
+        ("realization", np.zeros((3, 2), int), InputError),
+        ("realization", ["a", "b", "c"], InputTypeError),
         ("latent", [1.0, 2, 3], InputError),
         ("latent", np.ones((3, 2)) * u.kpc, InputUnitError),
         ("latent", [["a"], ["b"], ["c"]], InputError),
@@ -136,11 +139,13 @@ def test_names(galaxies):
 def test_latent_and_numbers(galaxies):
     galaxies["latent"] = [[1.0, 2], [3, np.nan], [5, 6]]
     galaxies["n_stars"] = [1.0, 2.5, 3]
+    galaxies["realization"] = np.array([2**63 - 1, 1, 2])
     galaxies["image"] = [None, "a.fits", None]
     read = read_conditions(galaxies)
     assert np.isnan(read.latent[1]).all()
     assert read.latent[2].tolist() == [5, 6]
     assert read.n_stars.tolist() == [1, 0, 3]
+    assert read.realization.tolist() == [2**63 - 1, 0, 2]
     assert list(read.errors) == [1]
     assert read.images[1] == "a.fits"
 
