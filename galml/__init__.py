@@ -10,7 +10,7 @@ import lazy_loader as lazy
 from galml.registry import MODELS, OPERATIONS
 
 _functions = {}
-for _place in [row.function for row in OPERATIONS] + list(MODELS):
+for _place in [row.function for row in OPERATIONS if row.public] + list(MODELS):
     _module, _, _name = _place.removeprefix("galml.").partition(":")
     _functions.setdefault(_module, []).append(_name)
 

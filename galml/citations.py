@@ -68,6 +68,17 @@ PAPERS = {
   year = {2022},
   doi = {10.3847/1538-4357/ac66ea},
 }""",
+    "Saerens2002": """\
+@article{Saerens2002,
+  author = {Saerens, Marco and Latinne, Patrice and Decaestecker, Christine},
+  title = {Adjusting the Outputs of a Classifier to New a Priori Probabilities: A Simple
+           Procedure},
+  journal = {Neural Computation},
+  volume = {14},
+  pages = {21},
+  year = {2002},
+  doi = {10.1162/089976602753284446},
+}""",
     "Xu2023": """\
 @article{Xu2023,
   author = {Xu, Quanfeng and others},
@@ -98,6 +109,7 @@ METHODS = {
     "lambda_r": ("Emsellem2007", "Graham2018"),
     "merger": ("Ferreira2022",),
     "contamination": ("Ferreira2022",),
+    "fraction": ("Saerens2002",),
     "latents": ("Xu2023",),
     "reconstruct": ("Xu2023",),
     "outliers": ("Xu2023",),

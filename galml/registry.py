@@ -296,6 +296,40 @@ OPERATIONS = (
         ),
     ),
     Operation(
+        name="fraction",
+        function="galml.mergers.fractions:fraction",
+        command=Command(
+            name="merger-fraction",
+            summary="how many of the galaxies of a sample have merged, and how often",
+            kind="catalog",
+            files="table with probabilities of mergers, as galml merger writes it",
+            options={
+                "by": {
+                    "nargs": "+",
+                    "metavar": "COLUMN",
+                    "help": "columns that divide the sample, such as filter,field",
+                },
+                "prior": {
+                    "type": float,
+                    "nargs": "+",
+                    "metavar": "ALPHA,BETA",
+                    "help": "beta distribution that the fraction is expected to have "
+                    "(default: 0.5,0.5)",
+                },
+                "timescale": {
+                    "type": "value",
+                    "nargs": "+",
+                    "metavar": "TIME",
+                    "help": "for how long a merger is recognized, such as 0.5Gyr, or "
+                    "0.5Gyr,0.1Gyr with its error, for rates",
+                },
+            },
+            rows="sample",
+            lacks=("chunk", "seed"),
+        ),
+        public=False,
+    ),
+    Operation(
         name="latents",
         function="galml.morphology.operation:latents",
         architectures={

@@ -34,7 +34,7 @@ __all__ = ["run"]
 #: Rows from which on the processors of this machine share the work.
 SMALL = 20_000
 #: Operations that look at all galaxies of a table together, or give no table.
-OF_TABLES = ("reconstruct", "outliers", "similar", "classify", "project")
+OF_TABLES = ("reconstruct", "outliers", "similar", "classify", "project", "fraction")
 
 
 def run(

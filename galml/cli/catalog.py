@@ -4,8 +4,8 @@
 import sys
 import time
 import warnings
+from inspect import signature
 
-import galml
 from galml.cli.journal import open_journal
 from galml.cli.options import FORMATS, add_options, keywords_of
 from galml.cli.output import (
@@ -72,14 +72,17 @@ def run(args):
     int
         Exit code.
     """
+    from galml.core.domain import find_object
     from galml.core.exceptions import GalmlWarning
     from galml.core.table_files import read_table
 
     table_format = table_format_of(args, [args.catalog])
     check_figures(args)
     catalog = read_table(args.catalog, argument="FILE")
-    function = getattr(galml, args.operation.name)
-    keywords = keywords_of(args) | {"progress": not args.quiet}
+    function = find_object(args.operation.function)
+    keywords = keywords_of(args)
+    if "progress" in signature(function).parameters:
+        keywords["progress"] = not args.quiet
     if hasattr(args, "model"):
         keywords["model"] = args.model
     start = time.perf_counter()
@@ -102,8 +105,13 @@ def run(args):
         reasons |= getattr(message, "reasons", {})
         if not getattr(message, "reasons", {}):
             print(f"galml: {message}", file=sys.stderr)
-    named = args.operation.command.named
-    names = _names(catalog) if named is None else keywords[named]
+    command = args.operation.command
+    if command.rows != "galaxy":
+        names = [f"{command.rows} {row}" for row in range(1, number + 1)]
+    elif command.named is not None:
+        names = keywords[command.named]
+    else:
+        names = _names(catalog)
     told = [(names[row], reason) for row, reason in reasons.items()]
     return report(args, told, (number, number), seconds, galaxies=len(names))
 
@@ -115,7 +123,7 @@ def _write(args, catalog, keywords, table_format, journal):
     temporary = journal.folder / "000000.tmp"
     writer = args.operation.command.writer
     if writer is None:
-        table = getattr(galml, args.operation.name)(catalog, **keywords)
+        table = find_object(args.operation.function)(catalog, **keywords)
         write_table(args, table, table_format, temporary)
         return len(table)
     number = find_object(writer)(

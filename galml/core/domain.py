@@ -133,6 +133,8 @@ class Command:
     named : str, optional
         Option with the names of the galaxies that are asked for; by default these are
         all of the table; for "catalog".
+    rows : str
+        What a row of the result is about; for "catalog".
     lacks : tuple of str
         Shared options that it does not have.
     """
@@ -147,6 +149,7 @@ class Command:
     writer: str | None = None
     drawn: Mapping = field(default_factory=dict)
     named: str | None = None
+    rows: str = "galaxy"
     lacks: tuple = ()
 
 
@@ -171,6 +174,8 @@ class Operation:
         Module with ``plot_galaxy`` and ``plot_table``.
     command : `Command`, optional
         Its command.
+    public : bool
+        Whether ``galml`` itself has the function, and not only a part of it.
     """
 
     name: str
@@ -180,6 +185,7 @@ class Operation:
     importers: Mapping = field(default_factory=dict)
     plots: str | None = None
     command: Command | None = None
+    public: bool = True
 
 
 _operations = {}

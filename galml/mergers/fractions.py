@@ -174,7 +174,11 @@ def fraction(table, prior=None, *, timescale=None, by=None):
         call={key: value for key, value in call.items() if value is not None},
     )
     result.meta |= {"PREVALEN": prevalence, "COMMON": table.meta.get("COMMON", 1.0)}
-    warn_batch(flags, InputError("table", "no probability", "at least one"))
+    errors = []
+    for row in np.flatnonzero(empty).tolist():
+        part = " and ".join(f"{name} {columns[name][row]}" for name in by)
+        errors.append(InputError("table", f"no probability for {part}", "at least one"))
+    warn_batch(flags, errors)
     return result
 
 

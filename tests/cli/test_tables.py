@@ -3,6 +3,7 @@
 
 import builtins
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.table import QTable
@@ -90,6 +91,30 @@ def test_similar(latents, table, tmp_path, capsys):
     table.write(latents, overwrite=True)
     assert run("similar", latents, *options, "--overwrite", "--quiet") == 1
     assert "1 of 2 failed:\n  J1003: query: got no" in capsys.readouterr().err
+
+
+def test_merger_fraction(tmp_path, capsys):
+    path, output = tmp_path / "mergers.ecsv", tmp_path / "fractions.ecsv"
+    table = QTable({"merger_probability": np.linspace(0.1, 0.8, 8)})
+    table["filter"] = np.repeat(["F160W", "F814W"], 4)
+    table.meta["PREVALEN"] = 0.5
+    table.write(path)
+    assert run("merger-fraction", path, "--timescale", "0.5Gyr,0.1Gyr") == 0
+    captured = capsys.readouterr()
+    found = QTable.read(captured.out, format="ascii.ecsv")
+    time = [0.5, 0.1] * u.Gyr
+    expected = galml.mergers.fraction(table, timescale=time)
+    assert_allclose(found["rate"], expected["rate"])
+    assert "1 row, 0 failed" in captured.err
+    options = ["--by", "filter", "--prior", "1,1", "-o", output]
+    assert run("merger-fraction", path, *options) == 0
+    expected = galml.mergers.fraction(table, (1, 1), by="filter")
+    assert_allclose(QTable.read(output)["fraction"], expected["fraction"])
+    table["merger_probability"][4:] = np.nan
+    table.write(path, overwrite=True)
+    assert run("merger-fraction", path, *options, "--overwrite") == 1
+    told = "1 of 2 failed:\n  sample 2: table: got no probability for filter F814W"
+    assert told in capsys.readouterr().err
 
 
 def test_classify(latents, table, tmp_path):
