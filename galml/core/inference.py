@@ -4,6 +4,7 @@
 import contextlib
 import copy
 import functools
+import inspect
 import itertools
 import os
 import sys
@@ -13,7 +14,7 @@ from numbers import Integral
 import torch
 from tqdm import tqdm
 
-from galml.core.exceptions import InputError, check_whole
+from galml.core.exceptions import InputError, InputTypeError, check_whole
 from galml.core.networks import RandomNetwork, View
 from galml.core.threads import in_threads, shared_threads
 from galml.physics import stable_seed
@@ -435,8 +436,14 @@ def progress_updates(progress, total, unit="object", name=None):
     ------
     callable
         To be called with the number of objects just done.
+
+    Raises
+    ------
+    galml.core.InputTypeError
+        For a function that cannot be called so.
     """
     if callable(progress):
+        _check_reporter(progress)
         done = 0
 
         def update(number):
@@ -449,3 +456,17 @@ def progress_updates(progress, total, unit="object", name=None):
         style = {"disable": not progress, "file": sys.stderr, "unit": unit}
         with tqdm(desc=name, total=total, **style) as bar:
             yield bar.update
+
+
+def _check_reporter(progress):
+    """Raise for what cannot be called with two numbers."""
+    try:
+        signature = inspect.signature(progress)
+    except ValueError:
+        # Those written in C do not all tell.
+        return
+    try:
+        signature.bind(0, 0)
+    except TypeError as error:
+        got = f"a function of {signature}"
+        raise InputTypeError("progress", got, "one of (done, total)") from error

@@ -136,6 +136,10 @@ def _header_bands(meta):
     for keys in BAND_KEYS:
         values = [str(meta[key]).strip() for key in keys if meta.get(key) is not None]
         values = [value for value in values if value]
+        aperture = str(meta.get("APERTURE", ""))
+        if values and band_name(aperture) is not None:
+            # STIS has filters there.
+            values.append(aperture)
         if values:
             # Behind a wide filter there may be a narrower one, or none.
             found = [value for value in values if band_name(value) is not None]
@@ -145,7 +149,8 @@ def _header_bands(meta):
 
 def _of_instrument(meta, bands):
     """Name bands with their instrument where it has them by the name of others."""
-    camera = str(meta.get("INSTRUME") or "").strip()
+    parts = (str(meta.get(key) or "").strip() for key in ("INSTRUME", "DETECTOR"))
+    camera = " ".join(filter(None, parts))
     full = tuple(f"{camera} {band}" for band in bands)
     return tuple(
         longer if band_name(longer) not in (band_name(band), None) else band

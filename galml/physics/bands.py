@@ -214,6 +214,38 @@ HUBBLE = {
     "F28X50LP": 0.723,
     "F28X50OII": 0.374,
     "F28X50OIII": 0.501,
+    # STIS with its MAMAs, the near ultraviolet first.
+    "25MAMA": 0.226,
+    "F25CIII": 0.201,
+    "F25CN182": 0.200,
+    "F25CN270": 0.271,
+    "F25MGII": 0.280,
+    "F25QTZ": 0.236,
+    "F25SRF2": 0.230,
+    "F25LYA": 0.124,
+    "FUV_25MAMA": 0.137,
+    "FUV_F25QTZ": 0.160,
+    "FUV_F25SRF2": 0.145,
+    # Ramps, of ACS and then of WFPC2.
+    "FR388N": 0.388,
+    "FR423N": 0.423,
+    "FR459M": 0.459,
+    "FR462N": 0.462,
+    "FR505N": 0.505,
+    "FR551N": 0.551,
+    "FR601N": 0.601,
+    "FR647M": 0.647,
+    "FR656N": 0.656,
+    "FR716N": 0.716,
+    "FR782N": 0.782,
+    "FR853N": 0.853,
+    "FR914M": 0.914,
+    "FR931N": 0.931,
+    "FR1016N": 1.016,
+    "FR418N": 0.418,
+    "FR533N": 0.533,
+    "FR680N": 0.680,
+    "FR868N": 0.868,
 }
 WEBB = {
     # NIRCam and NIRISS.
@@ -299,7 +331,8 @@ NARROW = {
 #: and WISE (W1 to W4). Hubble: the instrument handbooks of ACS, WFC3, WFPC2, NICMOS and
 #: STIS, the first of them that has the filter; the others lie within 5 % of it, but for
 #: the F410M of Hubble, which is another filter than that of Webb, and the F165LP of
-#: WFPC2. Webb: the transmissions of NIRCam, NIRISS and MIRI. Roman: the effective areas
+#: WFPC2; ramps, which can be set to anything within 10 or 20 % of their middles, by
+#: these. Webb: the transmissions of NIRCam, NIRISS and MIRI. Roman: the effective areas
 #: of the WFI. Narrow bands of HSC and DECam: the wavelengths in their names, or
 #: transmissions.
 #:
@@ -351,6 +384,11 @@ OF_INSTRUMENTS = (
         r"(?:HST|WFC3|NICMOS).*(F164N|F187N|F212N)\b",
         lambda found: f"HST_{found[1].upper()}",
     ),
+    (
+        r"\bFUV.*\b(25MAMA|F25QTZ|F25SRF2)\b",
+        lambda found: f"FUV_{found[1].upper()}",
+    ),
+    (r"\bFR(\d{3,4})([MN])(?:33|18|P15)?\b", lambda found: f"FR{found[1]}{found[2]}"),
     (r"\bK_s\b", lambda found: "Ks"),
     # Photographic plates and Johnson's system, not the band J.
     (r"\b[UBVRI]_J\b", lambda found: ""),
@@ -383,7 +421,9 @@ def band_name(band):
     for written, meant in OF_INSTRUMENTS:
         text = re.sub(written, meant, text, flags=re.I)
     # Greek letters, too, are part of a word: Hα is not H.
-    words = re.findall(r"[IYJH]_E\b|UVIS_F410M|HST_F\d+N|[^\W_]+", text, flags=re.I)
+    words = re.findall(
+        r"[IYJH]_E\b|UVIS_F410M|HST_F\d+N|FUV_F?25[A-Z]+2?|[^\W_]+", text, flags=re.I
+    )
     for word in reversed(words):
         word = word if len(word) == 1 else word.upper()
         if word in NAMES:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from galml.core.exceptions import InputError
+from galml.core.exceptions import InputError, InputTypeError
 from galml.core.inference import infer, keyed_generator, resolve_device, stable_seed
 from galml.core.networks import View, dihedral_views
 
@@ -276,6 +276,12 @@ def test_progress_bar_goes_to_stderr(network, capsys):
     assert captured.out == "" and "22/22" in captured.err
     run(network, [make_objects()])
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("report", [lambda: None, lambda a, b, c: None, len])
+def test_progress_callables_of_other_arguments(network, report):
+    with pytest.raises(InputTypeError, match=r"progress: got a function of"):
+        run(network, [make_objects()], progress=report, total=14)
 
 
 def test_progress_callable(network):

@@ -415,6 +415,16 @@ def with_header(values, cards, unit=None):
         ({"INSTRUME": "NISP", "FILTER": "Y"}, "NISP Y"),
         ({"INSTRUME": "NIRCAM", "FILTER": "F150W2", "PUPIL": "F164N"}, "F164N"),
         ({"INSTRUME": "HSC", "FILTER": "HSC-R2"}, "HSC-R2"),
+        (
+            {
+                "INSTRUME": "STIS",
+                "DETECTOR": "FUV-MAMA",
+                "FILTER": "Clear",
+                "APERTURE": "F25QTZ",
+            },
+            "STIS FUV-MAMA F25QTZ",
+        ),
+        ({"INSTRUME": "ACS", "APERTURE": "WFC1", "FILTER1": "FR388N"}, "FR388N"),
         ({"ORIGIN": "2MASS", "FILTER": "k"}, "k"),
         ({}, "r"),
     ],
@@ -426,7 +436,7 @@ def test_bands_in_headers(data, cards, band):
 
 
 def test_bands_in_headers_that_are_unknown(data):
-    for cards in ({"FILTER1": "CLEAR1L", "FILTER2": "FR914M"}, {"FILTER": "F990N"}):
+    for cards in ({"FILTER1": "CLEAR1L", "FILTER2": "PR200L"}, {"FILTER": "F990N"}):
         with pytest.raises(InputError, match="^bands: got the unknown band"):
             with_header(data[0, 1], cards)
 
