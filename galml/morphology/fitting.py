@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from galml.core import fitting as shared
-from galml.core.exceptions import InputError
 from galml.core.fitting import valid_range
 from galml.core.networks import standardize
 from galml.core.weights import load_model
@@ -55,7 +54,7 @@ def fit(
     unit=None,
     hdu=None,
     model=None,
-    network="morphology",
+    network=None,
     validation=0.15,
     calibration=0.15,
     name=None,
@@ -81,9 +80,9 @@ def fit(
         As in `galml.latents`.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Start from the weights of this model instead of new ones. It is not changed.
-    network : {"morphology", "xu2023"}
+    network : {"morphology", "xu2023"}, optional
         Architecture of a new model: the default one, or the published one of Xu et al.
-        (2023).
+        (2023). Or that of ``model``.
     validation, calibration : float
         Shares of the galaxies that choose the best epoch, and that make the errors
         right; training sees neither.
@@ -105,7 +104,7 @@ progress, log_dir
     Raises
     ------
     galml.core.InputError
-        If there are too few usable galaxies.
+        If there are too few usable galaxies, or ``model`` has another network.
 
     Examples
     --------
@@ -120,11 +119,8 @@ progress, log_dir
     22
     """
     start = None if model is None else load_model(model, "latents")
-    architecture = network if start is None else start.architecture
     recipes = {"morphology": MorphologyRecipe, "xu2023": XuRecipe}
-    if architecture not in recipes:
-        raise InputError("network", repr(architecture), f"one of {sorted(recipes)}")
-    recipe = recipes[architecture](
+    recipe = shared.recipe_of(recipes, network, start)(
         None if start is None else start.input_spec, seed=0 if seed is None else seed
     )
     options = {

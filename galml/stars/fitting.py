@@ -87,7 +87,7 @@ def fit(
     conditions=None,
     *,
     axes=None,
-    network="coupling",
+    network=None,
     model=None,
     options=None,
     encoder=None,
@@ -129,7 +129,7 @@ def fit(
     network : str, optional
         Architecture of a new model: "coupling", the default; "mixture", the same from
         a mixture of Gaussians, for few stars, which needs scikit-learn; or a published
-        one, "galacticflow", "maf", "nice", "nsf" or "sospf".
+        one, "galacticflow", "maf", "nice", "nsf" or "sospf". Or that of ``model``.
     model : str, path or `~galml.core.model.GalaxyModel`, optional
         Start from the weights, axes and scales of this model instead. It is not
         changed.
@@ -184,7 +184,7 @@ def fit(
     ------
     galml.core.InputError
         If columns are missing or cannot be used, stars and conditions do not belong
-        together, or there are too few stars.
+        together, there are too few stars, or ``model`` has another network.
     galml.core.ModelError
         If the network is unknown or its options are.
     ImportError
@@ -213,11 +213,15 @@ def fit(
         raise InputError("stars_per_galaxy", repr(stars_per_galaxy), "at least 1")
     start = None if model is None else load_model(model, "stars")
     if start is not None:
-        network, axes = start.architecture, [a["name"] for a in start.config["axes"]]
+        own, axes = start.architecture, [a["name"] for a in start.config["axes"]]
+        if network not in (None, own):
+            raise InputError("network", repr(network), f"{own!r}, as the model has it")
+        network = own
         if start.config.get("standardized"):
             raise ModelError(f"{start.name}: in standardized units, cannot be trained")
     elif network == "ensemble":
         raise ModelError("network='ensemble': fit its members, then combine them")
+    network = "coupling" if network is None else network
     find_architecture("stars", network)
     if encoder not in (None, *ENCODERS):
         raise InputError("encoder", repr(encoder), f"None or one of {[*ENCODERS]}")

@@ -117,6 +117,8 @@ def test_fit_and_use(images, tmp_path):
 def test_bad_arguments(images):
     with pytest.raises(InputError, match="network"):
         fit(images, **KNOWN, network="nonsense")
+    with pytest.raises(InputError, match="'morphology', as the model has it"):
+        fit(images, **KNOWN, network="xu2023", model="default")
     with pytest.raises(InputError, match="at least 20"):
         fit(images[:10], **KNOWN)
     with pytest.raises(InputError, match="validation"):

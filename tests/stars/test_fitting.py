@@ -306,6 +306,8 @@ def test_wrong_options(stars, conditions):
         fit(stars, conditions, axes=AXES, **(QUICK | {"options": {"depth": 3}}))
     with pytest.raises(ModelError, match="combine"):
         fit(stars, conditions, axes=AXES, network="ensemble", **QUICK)
+    with pytest.raises(InputError, match="'coupling', as the model has it"):
+        fit(stars, conditions, network="maf", model="default", **QUICK)
     with pytest.raises(InputError, match="stars_per_galaxy"):
         fit(stars, conditions, axes=AXES, stars_per_galaxy=0, **QUICK)
     with pytest.raises(InputError, match="encoder"):
