@@ -116,6 +116,7 @@ METHODS = {
     "similar": ("Xu2023",),
     "classify": ("Xu2023",),
     "project": ("Xu2023",),
+    "explore": (),
     "sample_stars": ("Wolf2023",),
     "star_log_prob": ("Wolf2023",),
     "extract_cutouts": (),

@@ -471,6 +471,43 @@ OPERATIONS = (
         ),
     ),
     Operation(
+        name="explore",
+        function="galml.morphology.explorer:explore",
+        command=Command(
+            name="explore",
+            summary="a page on which galaxies are seen in the plane of their latents",
+            kind="page",
+            files="table with latents of galaxies, as galml latents writes it, or with "
+            "their places in a plane, as galml project does",
+            options={
+                "columns": {
+                    "nargs": "+",
+                    "metavar": "COLUMN",
+                    "help": "columns that are shown of each galaxy",
+                },
+                "color": {
+                    "metavar": "COLUMN",
+                    "help": "column that colors the points at first",
+                },
+                "side": {
+                    "type": "positive",
+                    "metavar": "N",
+                    "help": "side of the images in pixels (default: 64)",
+                },
+                "title": {"help": "title of the page"},
+                "bands": _IMAGE_OPTIONS["bands"],
+            },
+            paired={
+                "cutouts": {
+                    "help": "images of all galaxies, in the order of the table, such "
+                    "as 'stamps/*.fits' (default: its column file)",
+                },
+            },
+            lacks=("seed",),
+        ),
+        public=False,
+    ),
+    Operation(
         name="sample_stars",
         function="galml.stars.operation:sample_stars",
         models="stars",

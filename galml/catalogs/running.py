@@ -34,7 +34,15 @@ __all__ = ["run"]
 #: Rows from which on the processors of this machine share the work.
 SMALL = 20_000
 #: Operations that look at all galaxies of a table together, or give no table.
-OF_TABLES = ("reconstruct", "outliers", "similar", "classify", "project", "fraction")
+OF_TABLES = (
+    "reconstruct",
+    "outliers",
+    "similar",
+    "classify",
+    "project",
+    "explore",
+    "fraction",
+)
 
 
 def run(

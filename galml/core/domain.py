@@ -113,9 +113,10 @@ class Command:
         Name of the command.
     summary : str
         One line for the help.
-    kind : {"objects", "field", "catalog"}
+    kind : {"objects", "field", "catalog", "page"}
         Whether its files hold one object each, are images of one field in several
-        bands out of which galaxies are cut, or are tables with a row for each galaxy.
+        bands out of which galaxies are cut, are tables with a row for each galaxy, or
+        such tables and images of which a page is made.
     files : str
         What the input files are, for the help.
     options : mapping of str to mapping

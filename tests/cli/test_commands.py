@@ -29,7 +29,8 @@ def test_every_command_has_help(command, capsys):
         run(command.name, "--help")
     assert exit_.value.code == 0
     words = " ".join(capsys.readouterr().out.split())
-    expected = [command.summary, command.files, "--output TABLE"]
+    output = "PAGE" if command.kind == "page" else "TABLE"
+    expected = [command.summary, command.files, f"--output {output}"]
     expected += [] if "seed" in command.lacks else ["--seed SEED"]
     for text in expected:
         assert text in words

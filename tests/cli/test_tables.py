@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.table import QTable
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
 import galml
 from galml import cli
@@ -115,6 +116,32 @@ def test_merger_fraction(tmp_path, capsys):
     assert run("merger-fraction", path, *options, "--overwrite") == 1
     told = "1 of 2 failed:\n  sample 2: table: got no probability for filter F814W"
     assert told in capsys.readouterr().err
+
+
+def test_explore(table, tmp_path, capsys):
+    pytest.importorskip("bokeh")
+    files = [str(tmp_path / f"{row}.png") for row in range(5)]
+    for row, file in enumerate(files):
+        Image.new("RGB", (24, 24), (40 * row, 20, 60)).save(file)
+    table = table[:5]
+    table.write(tmp_path / "bare.ecsv")
+    table["file"] = files
+    table.write(tmp_path / "latents.ecsv")
+    page = tmp_path / "page.html"
+    command = ["explore", tmp_path / "latents.ecsv", "-o", page]
+    assert run(*command, "--columns", "rating,name", "--color", "class") == 0
+    assert capsys.readouterr().err.startswith(f"galml: {page}, ")
+    told = page.read_text()
+    assert "J1003" in told and "data:image/png" in told
+    assert run(*command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    command[1] = tmp_path / "bare.ecsv"
+    assert run(*command, "--overwrite") == 2
+    assert "--cutouts" in capsys.readouterr().err
+    patterns = ["--cutouts", str(tmp_path / "[0-3].png"), "--cutouts", files[4]]
+    assert run(*command, "--overwrite", "--quiet", *patterns) == 0
+    assert run(*command, "--overwrite", *patterns[:2]) == 2
+    assert "cutouts: got 4" in capsys.readouterr().err
 
 
 def test_classify(latents, table, tmp_path):
