@@ -47,7 +47,7 @@ def prepare():
     register(Operation(name="nothing", function="bookkeeping:nothing"))
 
 
-def cut_nothing(job, galaxies, flags):
+def cut_nothing(job, galaxies, flags, told):
     """Stand in for cutouts and operation, in `galml.catalogs.work`."""
     table = galaxies.copy()
     table["flags"] = flags

@@ -62,6 +62,9 @@ SMALLEST = 0.7
 #: Effective radius in FWHM of the PSF below which a source is not resolved: seen behind
 #: a Gaussian, it has the half-light radius `galml.cutouts.shapes.POINT`.
 UNRESOLVED = 0.43
+#: Brightest pixel of a Gaussian, times its squared FWHM, over its light; and the share
+#: of that below which an image is not that of a star.
+PEAK, SHARP = 4 * math.log(2) / math.pi, 0.5
 #: Signal to noise below which there is no source at the center; side of the square
 #: there, and depth of the border that tells the noise, in pixels.
 FAINTEST, MIDDLE, BORDER = 5.0, 5, 2
@@ -618,6 +621,8 @@ def _images(
             )
             flags[row] |= int(Flag.SIZE_MEASURED)
     unresolved = r_eff < UNRESOLVED * psf_fwhm[:, place]
+    if known.reference is None:
+        unresolved |= _unresolved(values[:, place], psf_fwhm[:, place])
     flags[unresolved] |= int(Flag.POINT_SOURCE)
     return GalaxyImages(
         values=values,
@@ -657,6 +662,30 @@ def _empty(planes):
     noise = GAUSSIAN * np.median(np.abs(around - sky[:, None]), axis=1)
     signal = (np.median(middle, axis=1) - sky) * math.sqrt(middle.shape[1])
     return signal < FAINTEST * noise
+
+
+def _unresolved(planes, psf_fwhm):
+    """Tell which sources are as narrow as the PSF, where sizes are not needed.
+
+    To measure a size takes longer than all else, so that it is done where most of the
+    light is as near to the brightest pixel as a Gaussian PSF has it.
+    """
+    from galml.imaging.stamps import measure_size
+
+    found = np.zeros(len(planes), dtype=bool)
+    for row in np.flatnonzero(np.isfinite(psf_fwhm)).tolist():
+        plane, width = planes[row].astype(float), psf_fwhm[row]
+        reach = math.ceil(1.5 * width)
+        middle = tuple(
+            slice(max(n // 2 - reach, 0), n // 2 + reach + 1) for n in plane.shape
+        )
+        sky = np.nanmedian(plane) if np.isfinite(plane).any() else np.nan
+        light = plane[middle] - sky
+        peak = np.fmax.reduce(light, axis=None) * width**2 / PEAK
+        if peak > SHARP * np.nansum(light) > 0:
+            r_eff, _ = measure_size(plane, width)
+            found[row] = r_eff < UNRESOLVED * width
+    return found
 
 
 def _magnitude(values):

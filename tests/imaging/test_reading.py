@@ -611,7 +611,7 @@ def test_images_without_a_source_are_flagged():
     assert not images.flags[0] & bit
 
 
-@pytest.mark.parametrize("name", ["spin", "latents"])
+@pytest.mark.parametrize("name", ["spin", "latents", "merger", "contamination"])
 def test_stars_are_point_sources(name):
     """A star with spikes, and a galaxy behind the same PSF, measured or given."""
     y, x = np.indices((65, 65)) - 32.0
@@ -623,8 +623,9 @@ def test_stars_are_point_sources(name):
     options = {"bands": ["r"], "psf_fwhm": 6 * u.pix}
     bit = int(Flag.POINT_SOURCE)
     operation = getattr(galml, name)
-    for sizes in (None, [2, 6] * u.pix):
-        table = operation(list(images * u.nJy), r_eff=sizes, **options)
+    sizes = [{}, {"r_eff": [2, 6] * u.pix}] if name in ("spin", "latents") else [{}]
+    for size in sizes:
+        table = operation(list(images * u.nJy), **size, **options)
         assert (table["flags"] & bit).tolist() == [bit, 0]
     del options["psf_fwhm"]
     assert not (operation(list(images * u.nJy), **options)["flags"] & bit).any()
