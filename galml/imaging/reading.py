@@ -341,7 +341,7 @@ def find_problems(images, reference=REFERENCE, *, sizes=True):
             got, expected = f"an image with {count[row]} known pixels", MIN_PIXELS
             errors[row] = InputError("cutouts", got, f"at least {expected}")
         elif low[row] == high[row]:
-            got = f"{low[row]:g} everywhere"
+            got = "the same value everywhere"
             errors[row] = InputError("cutouts", got, "an image of a galaxy")
         elif inverted[row]:
             got = f"{images.pixel_scale[row]:g} arcsec"
