@@ -1,10 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The recipes of the guide, on files with the headers of such files."""
 
+import ast
 import bz2
 import re
 from importlib import resources
 from pathlib import Path
+from textwrap import dedent
 
 import astropy.units as u
 import numpy as np
@@ -51,6 +53,19 @@ def sky_header(scale, shape, center=(150.1, 2.2), **cards):
 def field(band):
     """Pixels of the field of the package."""
     return fits.getdata(EXAMPLES / f"field-{band}.fits").astype("float32")
+
+
+def test_examples_can_be_parsed():
+    pages = [*PAGE.parents[1].rglob("*.rst"), PAGE.parents[2] / "README.rst"]
+    pattern = r"^( *)\.\. code-block:: python\n((?:\n|\1 +.*\n)+)"
+    blocks = [
+        (page, block)
+        for page in pages
+        for _, block in re.findall(pattern, page.read_text(), flags=re.M)
+    ]
+    assert len(blocks) > 20
+    for page, block in blocks:
+        ast.parse(dedent(block), str(page))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from galml.core.exceptions import (
     RunError,
 )
 from galml.core.runs import locked
+from galml.core.table_files import write_parquet
 
 __all__ = ["Dataset", "failures", "partition_name", "read"]
 
@@ -30,6 +32,8 @@ STAMP = "_run.json"
 DONE = "_done"
 #: Results in the order in which they are computed, until the partitions are there.
 GROUPS = "_groups"
+#: Number of a row in the reason why it has no result.
+ROW = re.compile(r"^(\w+(?:\['\w+'\])?)\[\d+\](?=: got )")
 #: Images that were in memory.
 IMAGES = "_images"
 
@@ -144,19 +148,24 @@ class Dataset:
             Of the partition.
         name : str
             Of its file.
-        table : `~astropy.table.QTable` or None
-            The result; None where there is no row.
+        table : `~astropy.table.QTable`, iterator of these, or None
+            The result, or its parts one after the other; None where there is no row.
         rows : int
             How many rows of the catalog it is of.
         reasons : dict of int to str
             Why rows of the partition have no result.
         """
-        if table is not None:
+        if isinstance(table, QTable):
             # Bytes of a result must not depend on when it was computed.
             table.meta.pop("DATE", None)
             with self.replacing(self.path / name) as temporary:
                 table.write(temporary, format="parquet")
-        found = {"rows": rows, "failed": {str(row): reasons[row] for row in reasons}}
+        elif table is not None:
+            with self.replacing(self.path / name) as temporary:
+                write_parquet(temporary, map(_undated, table))
+        # Rows have other numbers in the catalog than in the partition.
+        told = {str(row): ROW.sub(r"\1", reasons[row]) for row in reasons}
+        found = {"rows": rows, "failed": told}
         self.write_json(f"{DONE}/{number:07d}.json", found)
 
     def write_json(self, name, content):
@@ -220,6 +229,12 @@ class Dataset:
         """Remove what is in the partitions now, and what they were made from."""
         for name in (GROUPS, IMAGES):
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+def _undated(table):
+    """Take the date from a table."""
+    table.meta.pop("DATE", None)
+    return table
 
 
 def partition_name(stamp, number):

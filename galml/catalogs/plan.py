@@ -96,19 +96,24 @@ def plan_order(source, survey, cutting):
     return Plan(galaxies, flags, order, reasons)
 
 
-def count_equal(source):
+def count_equal(source, model):
     """Count the galaxies with the same conditions that come before each one.
 
     Parameters
     ----------
     source : object
         From `galml.catalogs.sources.open_source`.
+    model : `~galml.core.model.GalaxyModel`
+        Draws their stars.
 
     Returns
     -------
     `~numpy.ndarray` of int
         Shape (n,).
     """
+    from galml.stars.galaxies import condition_values
+    from galml.stars.pieces import rounded
+
     known = {name.removeprefix("log_") for name in CONDITIONS + OPTIONAL_CONDITIONS}
     names = [name for name in source.names if name.removeprefix("log_") in known]
     if not names:
@@ -116,14 +121,16 @@ def count_equal(source):
     # Eight bytes for each galaxy, however many columns there are.
     digests = [np.empty(0, np.int64)]
     for batch in source.batches(STRIP, names):
-        columns = [np.asarray(getattr(batch[k], "unmasked", batch[k])) for k in names]
-        numbers = [one for one in columns if one.dtype.kind in "iuf"]
-        rows = np.column_stack([np.zeros(len(batch)), *numbers])
+        rows = rounded(condition_values(batch, model))
         digests.append(np.array([hash(row.tobytes()) for row in rows], np.int64))
-    digests = np.concatenate(digests)
-    order = np.argsort(digests, kind="stable")
+    return _occurrences(np.concatenate(digests))
+
+
+def _occurrences(values):
+    """Count for each value those before it that are equal."""
+    order = np.argsort(values, kind="stable")
     places = np.arange(len(order))
-    first = np.diff(digests[order], prepend=0) != 0
+    first = np.diff(values[order], prepend=0) != 0
     first[:1] = True
     before = np.empty(len(order), np.int64)
     before[order] = places - np.maximum.accumulate(np.where(first, places, 0))

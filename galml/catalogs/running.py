@@ -6,12 +6,16 @@ import inspect
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+from astropy.nddata import NDData
+from astropy.table import QTable, Table
+from astropy.utils.exceptions import AstropyUserWarning
 from tqdm import tqdm
 
 import galml
@@ -19,7 +23,7 @@ from galml.catalogs.clusters import workers
 from galml.catalogs.dataset import IMAGES, Dataset, partition_name
 from galml.catalogs.hats import PROPERTIES, HatsSource, finish_hats, is_hats
 from galml.catalogs.held import content_of
-from galml.catalogs.sources import open_source
+from galml.catalogs.sources import digest, open_source
 from galml.catalogs.stages import pixel_stages, row_stages, tile_stages
 from galml.catalogs.tiles import as_index
 from galml.catalogs.work import close_tiles
@@ -27,12 +31,15 @@ from galml.core.domain import find_domain, find_object, operations
 from galml.core.exceptions import GalmlWarning, InputError, check_whole
 from galml.core.runs import identity
 from galml.cutouts.targets import R_EFF
+from galml.imaging.reading import FILE_COLUMNS
 from galml.physics import stable_seed
 
 __all__ = ["run"]
 
 #: Rows from which on the processors of this machine share the work.
 SMALL = 20_000
+#: Operations on images, which are those of tiles or of the catalog itself.
+OF_IMAGES = ("spin", "merger", "contamination", "latents")
 #: Operations that look at all galaxies of a table together, or give no table.
 OF_TABLES = (
     "reconstruct",
@@ -183,10 +190,16 @@ def run(
     else:
         source = open_source(catalog, units)
     _check_rows(options, source.length)
+    if images is None and operation in OF_IMAGES and not _has_images(source):
+        expected = "tiles, or a catalog with a column of images or of their files"
+        raise InputError("images", "None", f"{expected}, for {operation}")
     tiles, cutting, held = None, None, {}
     model = _model(operation, options, accepted)
     if images is not None:
-        tiles, held = as_index(images, hdu, unit, str(dataset.path / IMAGES))
+        with warnings.catch_warnings():
+            # What is wrong with tiles is told of the galaxies on them.
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            tiles, held = as_index(images, hdu, unit, str(dataset.path / IMAGES))
         cutting = _cutting(model, tiles, size, n_pixels, options.get("filter"))
         if operation == "extract_cutouts":
             cutting |= options
@@ -279,8 +292,8 @@ def _check(operation, options, partition_size):
 def _check_rows(options, length):
     """Raise where there is a value for each galaxy: rows have another order here."""
     for name, value in options.items():
-        sized = isinstance(value, list) or isinstance(value, np.ndarray) and value.ndim
-        if not sized or len(value) != length or length == 1:
+        whole = isinstance(value, str | Mapping | Table | NDData)
+        if whole or not np.shape(value) or len(value) != length or length == 1:
             continue
         # Names are those of bands or of columns, and widths of one axis those of bands.
         named = all(isinstance(one, str) for one in value)
@@ -299,13 +312,21 @@ def _check_size(operation, images, size, n_pixels):
         raise InputError("size", f"{size} without images", "images")
 
 
+def _has_images(source):
+    """Tell whether a catalog may have images of its own."""
+    named = {name.lower() for name in source.names} & {*FILE_COLUMNS}
+    return bool(named or getattr(source, "images", ()))
+
+
 def _told(path, held):
     """Tell a tile from others: a file, or an image in memory."""
     return content_of(held[path]) if path in held else identity(path)
 
 
 def _fingerprint(value):
-    """Tell a value from others; arrays by all of their elements."""
+    """Tell a value from others; arrays and tables by all of their elements."""
+    if isinstance(value, Table):
+        return digest(QTable(value, copy=False))
     with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
         return hashlib.sha256(repr(value).encode()).hexdigest()
 

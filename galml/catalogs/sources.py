@@ -5,20 +5,29 @@ import glob
 import hashlib
 import io
 import os
+import sys
 from collections.abc import Mapping
 
 import astropy.units as u
 import numpy as np
+from astropy.nddata import NDData
 from astropy.table import QTable, vstack
 
 from galml.catalogs.tiles import expand
-from galml.core.exceptions import InputError, InputTypeError
+from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import local_file, parse_unit, readable
 from galml.core.inputs import as_table
 from galml.core.runs import identity
 from galml.core.table_files import read_table
 
-__all__ = ["FileSource", "FrameSource", "TableSource", "open_source", "to_table"]
+__all__ = [
+    "FileSource",
+    "FrameSource",
+    "TableSource",
+    "digest",
+    "open_source",
+    "to_table",
+]
 
 
 def open_source(catalog, units=None):
@@ -47,7 +56,7 @@ def open_source(catalog, units=None):
         return FrameSource(catalog, units)
     if not isinstance(catalog, str | os.PathLike | list | tuple):
         table = QTable(as_table(catalog, "catalog"), copy=False)
-        return TableSource(table, _digest(table), units)
+        return TableSource(table, digest(table), units)
     paths = [file for path in expand(catalog, "catalog") for file in _files(path)]
     if not paths:
         raise InputError("catalog", "no file", "one at least")
@@ -78,6 +87,7 @@ class TableSource:
         self._table = with_units(table, units)
         self.length, self.names = len(table), table.colnames
         self.identity = made_from
+        self.images = [name for name in table.colnames if _may_hold(table[name])]
 
     def batches(self, size, names=None):
         """Yield rows."""
@@ -107,8 +117,13 @@ class FileSource:
                 metadata = pq.read_metadata(path)
             self.length += metadata.num_rows
         schema = pq.read_schema(paths[0])
-        self.names = to_table(schema.empty_table()).colnames
+        first = to_table(schema.empty_table())
+        self.names = first.colnames
         check_units(units, self.names)
+        for path in paths[1:]:
+            other = pq.read_schema(path)
+            if not other.equals(schema, check_metadata=True):
+                _check_alike(first, to_table(other.empty_table()), path)
 
     def batches(self, size, names=None):
         """Yield rows."""
@@ -246,17 +261,49 @@ def with_units(table, units):
     return table
 
 
-def _digest(table):
-    """Tell a table from others by its values."""
+def digest(table):
+    """Tell a table from others by its values.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        The table, which may hold images.
+
+    Returns
+    -------
+    str
+        A SHA-256.
+    """
     found = hashlib.sha256()
     for name in table.colnames:
         column = table[name]
-        values = np.asarray(getattr(column, "value", column))
-        unit = getattr(column, "unit", None)
-        found.update(f"{name} {unit} {values.dtype}".encode())
-        text = values.dtype.hasobject
-        found.update(repr(values.tolist()).encode() if text else values.tobytes())
+        found.update(f"{name} {getattr(column, 'unit', None)}".encode())
+        mask = getattr(column, "mask", None)
+        for part in (getattr(column, "unmasked", column), mask):
+            if part is not None:
+                _add(found, getattr(part, "value", part))
     return found.hexdigest()
+
+
+def _add(found, value):
+    """Add a value to a digest: an array, an image, or anything else by its words."""
+    if isinstance(value, NDData):
+        parts = value.data, value.mask, getattr(value.uncertainty, "array", None)
+        kinds = value.unit, type(value.uncertainty), dict(value.meta)
+        found.update(f"{kinds} {value.wcs!r}".encode())
+        for part in parts:
+            _add(found, part)
+        return
+    numbers = np.asarray(value)
+    found.update(f"{numbers.dtype} {numbers.shape}".encode())
+    if not numbers.dtype.hasobject:
+        found.update(numbers.tobytes())
+    elif numbers.ndim:
+        for one in numbers.ravel():
+            _add(found, one)
+    else:
+        with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
+            found.update(repr(value).encode())
 
 
 def _files(path):
@@ -267,6 +314,27 @@ def _files(path):
     if not found:
         raise InputError("catalog", f"{path}, a folder without parquet files", "files")
     return found
+
+
+def _may_hold(column):
+    """Tell whether a column may be one of images."""
+    shape, kind = np.shape(column), getattr(getattr(column, "dtype", None), "kind", "")
+    return kind == "O" or len(shape) > 2
+
+
+def _check_alike(first, other, path):
+    """Raise where a file has other columns than the first, or in other units."""
+    if set(first.colnames) != set(other.colnames):
+        differing = sorted(set(first.colnames) ^ set(other.colnames))
+        got = f"{path}, which differs in {', '.join(differing)}"
+        raise InputError("catalog", got, "files with the same columns")
+    for name in first.colnames:
+        units = [getattr(table[name], "unit", None) for table in (first, other)]
+        if units[0] != units[1]:
+            got = f"{path}, with {name} in {units[1]}"
+            raise InputUnitError(
+                "catalog", got, f"{units[0]}, as the first file has it"
+            )
 
 
 def _is_dask(catalog):

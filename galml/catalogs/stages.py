@@ -21,6 +21,7 @@ from galml.catalogs.work import (
     compute_rows,
     names_of,
 )
+from galml.core.weights import load_model
 
 __all__ = ["pixel_stages", "row_stages", "tile_stages"]
 
@@ -81,7 +82,10 @@ def row_stages(job, source, missing, there, size):
     counted = stars and "realization" not in source.names
 
     def tasks():
-        equal = count_equal(source) if counted else None
+        equal = None
+        if counted:
+            model = load_model(job["model"], operation=job["operation"])
+            equal = count_equal(source, model)
         for number, batch in enumerate(islice(source.batches(size), max(missing) + 1)):
             if numbered:
                 batch["galaxy_id"] = number * size + np.arange(len(batch))

@@ -28,6 +28,7 @@ from galml.core.files import (
     readable,
 )
 from galml.core.results import reason_of
+from galml.core.table_files import read_table
 from galml.cutouts.allsky import unit_factor
 from galml.cutouts.images import OpenFiles, open_images
 from galml.cutouts.targets import native_scale
@@ -46,6 +47,8 @@ PARTNERS = (
     *("AREA", "CON", "CTX", "DQ", "ERR", "FLAG", "FLG", "IVAR", "MASK", "PSF", "RMS"),
     *("SAMP", "STAT", "TIME", "UNC", "VAR", "WEIGHT", "WHT"),
 )
+#: How files end that are tables of tiles.
+TABLES = (".ecsv", ".parquet", ".vot", ".xml")
 #: Errors that are not those of a file.
 EXHAUSTED = errno.EMFILE, errno.ENFILE, errno.ENOMEM
 #: Slack of the footprints, whose sides need not be great circles (rad).
@@ -131,6 +134,9 @@ def as_index(images, hdu, unit, folder=None):
     galml.core.InputError
         As `index`, and for tables that are none.
     """
+    if folder is not None and isinstance(images, str | os.PathLike):
+        if os.fspath(images).lower().endswith(TABLES):
+            images = read_table(images, argument="images")
     if folder is None or not isinstance(images, Table):
         return _make_index(images, hdu, unit, folder)
     table = QTable(images)

@@ -34,6 +34,8 @@ __all__ = [
 ONE_THREAD = shared_threads(None)
 #: Columns that name galaxies, of which the first is used.
 IDS = "galaxy_id", "name", "id"
+#: Stars that are in memory at one time.
+STARS = 1_000_000
 #: Tiles that threads of this process hold open, and of which run they are.
 _surveys = {}
 
@@ -58,7 +60,10 @@ def compute_rows(job, number, name, catalog):
     rows, failed : int
         Rows of the catalog, and how many of these have no result.
     """
-    table, reasons = _call(job, catalog)
+    # Stars may be more than memory holds; one galaxy that has none is one row.
+    several = job["operation"] == "sample_stars" and len(catalog) > 1
+    draw = _draw_stars if several else _call
+    table, reasons = draw(job, catalog)
     _dataset(job).write(number, name, table, len(catalog), reasons)
     return len(catalog), len(reasons)
 
@@ -109,7 +114,9 @@ def compute_pixel(job, number, name, frames):
         catalog["galaxy_id"] = rows
         # Other partitions may have galaxies with the same conditions.
         if "realization" not in catalog.colnames:
-            catalog["realization"] = cells
+            catalog["realization"] = (
+                cells + frame.groupby(level=0).cumcount().to_numpy()
+            )
         table, reasons = _call(job, catalog)
         rows = np.asarray(table["galaxy_id"]).astype(int)
         table["galaxy_id"] = known[rows]
@@ -220,15 +227,28 @@ def _survey(job):
     return survey
 
 
+def _options(job):
+    """Give the keywords of the operation, its model among them."""
+    if job["sha256"] is None:
+        return job["options"]
+    model = load_model(job["model"], operation=job["operation"])
+    if model.sha256 != job["sha256"]:
+        raise ModelError(f"{job['model']}: another model on the worker")
+    return {"model": model} | job["options"]
+
+
+def _draw_stars(job, galaxies):
+    """Draw stars table by table, and collect why galaxies have none."""
+    from galml.stars import iter_stars
+
+    with collected_reasons() as reasons:
+        return iter_stars(galaxies, chunk=STARS, **_options(job)), reasons
+
+
 def _call(job, data):
     """Ask an operation, and collect why rows have no result."""
-    function, options = find_object(operations()[job["operation"]].function), {}
-    if job["sha256"] is not None:
-        model = load_model(job["model"], operation=job["operation"])
-        if model.sha256 != job["sha256"]:
-            raise ModelError(f"{job['model']}: another model on the worker")
-        options["model"] = model
-    options |= job["options"]
+    function = find_object(operations()[job["operation"]].function)
+    options = _options(job)
     with collected_reasons() as reasons:
         try:
             table = function(data, **options)

@@ -77,7 +77,10 @@ def _parsed(argv):
     )
     error = getattr(args, "error", parser.error)
     if others and (not hasattr(args, "files") or any(o[:1] == "-" for o in others)):
-        error(f"unrecognized arguments: {' '.join(others)}")
+        words = f"unrecognized arguments: {' '.join(others)}"
+        if all(os.path.exists(one) for one in others):
+            words += " (quote the pattern of an option, such as '*.fits')"
+        error(words)
     if hasattr(args, "files"):
         try:
             groups = args.files + [read_files(text) for text in others]

@@ -20,7 +20,7 @@ from galml.core.files import (
     readable,
 )
 
-__all__ = ["read_table"]
+__all__ = ["read_table", "write_parquet"]
 
 # Bytes that are unpacked at a time.
 _PIECE = 2**20
@@ -130,3 +130,52 @@ def _values_in_hdf5(path):
     with h5py.File(path) as file:
         file.visititems(measure)
     return sum(sizes)
+
+
+def write_parquet(path, tables):
+    """Write tables one after the other into one file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    tables : iterable of `~astropy.table.QTable`
+        Of the same columns, one number or text for each row.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    ImportError
+        Without pyarrow.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        message = "parquet needs pyarrow: pip install 'galml[all]'"
+        raise ImportError(message) from error
+
+    number, writer = 0, None
+    try:
+        for table in tables:
+            if writer is None:
+                # astropy writes types, units and metadata as it will read them.
+                table[:0].write(path, format="parquet", overwrite=True)
+                schema = parquet.read_schema(path)
+                writer = parquet.ParquetWriter(path, schema)
+            columns = [pyarrow.array(_plain(table, name)) for name in schema.names]
+            writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
+            number += len(table)
+    finally:
+        if writer is not None:
+            writer.close()
+    return number
+
+
+def _plain(table, name):
+    """Strip a column of its unit."""
+    return getattr(table[name], "value", table[name].data)

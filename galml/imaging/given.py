@@ -126,6 +126,8 @@ class _Lengths:
             got = f"shape {self.values.shape}"
             raise InputError(argument, got, f"{self.expected}, one for each galaxy")
         self.each = self.values.ndim == axes
+        if per_pixel and not self.each and self.values <= 0:
+            raise InputError(argument, str(value), f"{self.expected} above zero")
 
     def _numbers(self, value):
         """Give numbers, and whether they are in pixels."""

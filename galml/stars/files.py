@@ -6,9 +6,8 @@ import warnings
 from pathlib import Path
 from uuid import uuid4
 
-from astropy.table import QTable
-
 from galml.core.exceptions import InputError
+from galml.core.table_files import write_parquet
 from galml.stars.operation import CHUNK, iter_stars, sample_stars
 
 __all__ = ["FORMATS", "write_stars"]
@@ -83,7 +82,7 @@ def write_stars(
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         if format == "parquet":
-            number = _write_parquet(
+            number = write_parquet(
                 part, iter_stars(conditions, n, chunk=chunk, **options)
             )
         else:
@@ -97,34 +96,3 @@ def write_stars(
     finally:
         part.unlink(missing_ok=True)
     return number
-
-
-def _write_parquet(path, tables):
-    """Write tables one after the other into one file; return the number of rows."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        message = "parquet needs pyarrow: pip install 'galml[all]'"
-        raise ImportError(message) from error
-
-    number, writer = 0, None
-    try:
-        for table in tables:
-            if writer is None:
-                # astropy writes types, units and metadata as it will read them.
-                table[:0].write(path, format="parquet", overwrite=True)
-                schema = parquet.read_schema(path)
-                writer = parquet.ParquetWriter(path, schema)
-            columns = [pyarrow.array(_plain(table, name)) for name in schema.names]
-            writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
-            number += len(table)
-    finally:
-        if writer is not None:
-            writer.close()
-    return number
-
-
-def _plain(table: QTable, name):
-    """Strip a column of its unit."""
-    return getattr(table[name], "value", table[name].data)

@@ -12,7 +12,7 @@ from galml.physics import CONDITIONS
 from galml.stars.population import distance, sizes
 from galml.stars.preparation import ALL_CONDITIONS, read_conditions
 
-__all__ = ["Galaxies", "read_galaxies"]
+__all__ = ["Galaxies", "condition_values", "read_galaxies"]
 
 
 @dataclass
@@ -101,8 +101,7 @@ def read_galaxies(conditions, model, *, device="cpu", refuse=True):
     galml.core.InputError
         If a column is missing or cannot be used, or the one galaxy cannot.
     """
-    names = [one["name"] for one in model.config.get("conditions") or []]
-    needed = [name for name in names if name in CONDITIONS]
+    names, needed = _conditions_of(model)
     if conditions is None:
         if needed:
             raise InputError("conditions", None, f"a table with {needed}")
@@ -136,6 +135,40 @@ def read_galaxies(conditions, model, *, device="cpu", refuse=True):
         flags=flags,
         errors=[read.errors[row] for row in sorted(read.errors)],
     )
+
+
+def condition_values(table, model):
+    """Read the conditions of galaxies alone, such as one model takes them.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        As for `read_galaxies`.
+    model : `~galml.core.model.GalaxyModel`
+        The model.
+
+    Returns
+    -------
+    `~numpy.ndarray`
+        Shape (n, c); NaN for galaxies that cannot be used.
+
+    Raises
+    ------
+    galml.core.InputError
+        If a column is missing or cannot be used.
+    """
+    names, needed = _conditions_of(model)
+    # One galaxy alone that cannot be used would be an error.
+    pair = table if len(table) != 1 else table[[0, 0]]
+    standardized = model.config.get("standardized", False)
+    read = read_conditions(pair, needed, standardized=standardized)
+    return read.values[: len(table), [ALL_CONDITIONS.index(name) for name in names]]
+
+
+def _conditions_of(model):
+    """Name the conditions of a model, and those of them that must be known."""
+    names = [one["name"] for one in model.config.get("conditions") or []]
+    return names, [name for name in names if name in CONDITIONS]
 
 
 def _fill_sizes(values, found):

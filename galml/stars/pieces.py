@@ -15,7 +15,14 @@ import torch
 from galml.core.inference import infer, resolve_device
 from galml.physics import generator_for
 
-__all__ = ["BLOCK", "evaluate", "galaxy_keys", "noise_pieces", "star_pieces"]
+__all__ = [
+    "BLOCK",
+    "evaluate",
+    "galaxy_keys",
+    "noise_pieces",
+    "rounded",
+    "star_pieces",
+]
 
 #: Stars whose noise is drawn at once.
 BLOCK = 16384
@@ -44,14 +51,29 @@ def galaxy_keys(values, realization=None):
         What is the same wherever the galaxy stands: its rounded conditions, and its
         realization.
     """
-    rounded = np.nan_to_num(np.round(values / RESOLUTION)).astype(np.int64)
     seen, keys = {}, []
-    for place, row in enumerate(rounded):
+    for place, row in enumerate(rounded(values)):
         number = seen[row.tobytes()] = seen.get(row.tobytes(), -1) + 1
         if realization is not None:
             number = realization[place]
         keys.append(torch.from_numpy(np.append(row, number)))
     return keys
+
+
+def rounded(values):
+    """Round conditions, so that galaxies that are hardly apart are the same.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Shape (n, c); NaN is 0.
+
+    Returns
+    -------
+    `~numpy.ndarray` of int
+        Shape (n, c).
+    """
+    return np.nan_to_num(np.round(values / RESOLUTION)).astype(np.int64)
 
 
 def noise_pieces(keys, counts, *, seed, features, size):

@@ -11,9 +11,12 @@ from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
+from astropy.utils.masked import Masked
+from pyarrow import parquet
 
 import galml
 from galml import catalogs
+from galml.catalogs import work
 from galml.catalogs.dataset import Dataset
 from galml.core import (
     FileError,
@@ -490,3 +493,124 @@ def test_refusals(galaxies, tmp_path):
     (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(FileError, match="something else"):
         catalogs.run("sample_stars", galaxies, output=tmp_path / "full", n=5)
+
+
+@pytest.mark.parametrize("kind", [tuple, list, pandas.Series, lambda x: x])
+def test_values_for_each_galaxy_are_refused(survey, tmp_path, kind):
+    folder, catalog = survey
+    options = {"images": str(folder / "*.fits"), "output": tmp_path / "out"}
+    with pytest.raises(InputError, match=r"r_eff: got 24 values, one for each galaxy"):
+        catalogs.run("spin", catalog, r_eff=kind(catalog["r_eff"].value), **options)
+
+
+def test_files_of_a_catalog_are_alike(survey, tmp_path):
+    folder, catalog = survey
+    options = {"images": str(folder / "*.fits"), "output": tmp_path / "out"}
+    first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
+    catalog[:12].write(first)
+    other = catalog[12:].copy()
+    other["r_eff"] = other["r_eff"].to(u.arcmin)
+    other.write(second)
+    with pytest.raises(InputError, match="catalog: got .*2.parquet, with r_eff in arc"):
+        catalogs.run("spin", [str(first), str(second)], **options)
+    other.remove_column("r_eff")
+    other.write(second, overwrite=True)
+    with pytest.raises(InputError, match="2.parquet, which differs in r_eff"):
+        catalogs.run("spin", [str(first), str(second)], **options)
+    other = catalog[12:].copy()
+    other.meta["NOTE"] = "that metadata may differ"
+    other.write(second, overwrite=True)
+    assert catalogs.run("spin", [str(first), str(second)], **options)["rows"] == 24
+
+
+def test_other_masks_maps_and_tables_are_other_inputs(galaxies, tmp_path):
+    masses = galaxies["stellar_mass"]
+    runs = []
+    for masked in ([], [3]):
+        table = galaxies.copy()
+        table["stellar_mass"] = Masked(masses, mask=np.isin(np.arange(12), masked))
+        runs.append(("sample_stars", table, {"n": 2, "seed": 1}))
+    for sign in (1, -1):
+        velocity = sign * 100.0 * np.ones((60, 60))
+        velocity[20:40, 20:40] = np.linspace(-50, 50, 20)
+        maps = np.empty(2, object)
+        for row in range(2):
+            ccd = CCDData(np.tile(np.linspace(-90, 90, 60), (60, 1)), unit="km/s")
+            ccd.data[25:35, 25:35] *= sign
+            maps[row] = ccd
+        runs.append(("circularity", QTable({"map": maps}), {}))
+    stars = galml.sample_stars(galaxies, 2, seed=1)
+    for mass in (masses[5], 2 * masses[5]):
+        table = galaxies.copy()
+        table["galaxy_id"] = np.arange(12)
+        table["stellar_mass"][5] = mass
+        runs.append(("star_log_prob", stars, {"conditions": table}))
+    for number in range(0, len(runs), 2):
+        output = tmp_path / f"{number}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GalmlWarning)
+            for operation, table, options in (runs[number], runs[number]):
+                catalogs.run(operation, table, output=output, **options)
+        operation, table, options = runs[number + 1]
+        with pytest.raises(FileError, match="a run with other options or inputs"):
+            catalogs.run(operation, table, output=output, **options)
+
+
+def test_galaxies_that_are_hardly_apart(galaxies, tmp_path):
+    galaxies = galaxies[[0] * 6]
+    galaxies["stellar_mass"] += np.arange(6) * u.Msun
+    galaxies["stellar_mass"] = Masked(
+        galaxies["stellar_mass"], mask=[True] + [False] * 5
+    )
+    options = {"n": 2, "seed": 4}
+    with pytest.warns(GalmlWarning):
+        plain = galml.sample_stars(galaxies, **options)
+        output = tmp_path / "out"
+        catalogs.run(
+            "sample_stars", galaxies, output=output, partition_size=2, **options
+        )
+    table = catalogs.read(output)
+    assert len(np.unique(table["x"][1:])) == 10
+    np.testing.assert_allclose(table["x"], plain["x"], rtol=1e-4, atol=1e-5 * u.kpc)
+
+
+def test_stars_are_written_part_by_part(galaxies, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "STARS", 7)
+    output = tmp_path / "out"
+    catalogs.run("sample_stars", galaxies, output=output, n=10, seed=1)
+    assert parquet.ParquetFile(output / "part-0000000.parquet").num_row_groups == 18
+    table, plain = catalogs.read(output), galml.sample_stars(galaxies, 10, seed=1)
+    assert table.colnames == plain.colnames and len(table) == 120
+    np.testing.assert_allclose(table["x"], plain["x"], rtol=1e-4, atol=1e-5 * u.kpc)
+    del table.meta["DATE"], plain.meta["DATE"]
+    assert table.meta == plain.meta
+
+
+def test_reasons_name_no_row_of_a_partition(galaxies, tmp_path):
+    galaxies["metallicity"][9] = np.nan
+    output = tmp_path / "out"
+    with pytest.warns(GalmlWarning):
+        catalogs.run("sample_stars", galaxies, output=output, n=2, partition_size=5)
+    found = catalogs.failures(output)
+    assert found["row"].tolist() == [9]
+    assert found["reason"][0].startswith("conditions['metallicity']: got nan")
+
+
+def test_images_are_missing(survey, galaxies, tmp_path):
+    _, catalog = survey
+    for table in (catalog, catalog.to_pandas()):
+        with pytest.raises(InputError, match="images: got None, expected tiles"):
+            catalogs.run("spin", table, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_index_is_read_from_its_file(survey, tmp_path):
+    folder, catalog = survey
+    tiles = catalogs.index(str(folder / "*.fits"))
+    for name in ("tiles.parquet", "tiles.ecsv"):
+        tiles.write(tmp_path / name)
+        output = tmp_path / f"out {name}"
+        summary = catalogs.run(
+            "spin", catalog, images=str(tmp_path / name), output=output
+        )
+        assert summary["failed"] == 0

@@ -352,7 +352,7 @@ def test_writers_without_a_lock_do_not_mix(tmp_path, monkeypatch):
         path.write_text(f"whole {parts.index(path)}")
         return 1
 
-    monkeypatch.setattr(files, "_write_parquet", write)
+    monkeypatch.setattr(files, "write_parquet", write)
     monkeypatch.setattr(files, "iter_stars", lambda *args, **keywords: ())
     files.write_stars(tmp_path / "stars.parquet", overwrite=True)
     assert len(set(parts)) == 2
