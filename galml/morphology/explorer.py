@@ -136,6 +136,22 @@ def explore(
         For a file that is there already, or cannot be written.
     ImportError
         Without bokeh.
+
+    Examples
+    --------
+    .. doctest-requires:: bokeh
+
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import galml
+        >>> y, x = np.indices((64, 64)) - 31.5
+        >>> disks = [np.exp(-np.hypot(x, y / q) / 4) for q in (0.3, 0.6, 0.9)]
+        >>> table = galml.latents(disks)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = folder + "/galaxies.html"
+        ...     page = galml.morphology.explore(table, disks, path, columns="ssim")
+        ...     page.name
+        'galaxies.html'
     """
     try:
         from bokeh.embed import file_html
