@@ -134,10 +134,18 @@ class Dataset:
 
     def done(self):
         """Give what is known of each partition that is there, by its number."""
-        return {
-            int(path.stem): json.loads(path.read_text())
-            for path in sorted((self.path / DONE).glob("[0-9]*.json"))
-        }
+        stamp, found = self.stamp(), {}
+        for path in sorted((self.path / DONE).glob("[0-9]*.json")):
+            try:
+                part = json.loads(path.read_text())
+                file = self.path / partition_name(stamp, int(path.stem))
+                size = file.stat().st_size if file.exists() else None
+                # What was lost, or cut short, is computed again.
+                if part["bytes"] == size:
+                    found[int(path.stem)] = part
+            except (ValueError, TypeError, KeyError):
+                continue
+        return found
 
     def write(self, number, name, table, rows, reasons):
         """Write a partition, and then that it is there.
@@ -165,7 +173,8 @@ class Dataset:
                 write_parquet(temporary, map(_undated, table))
         # Rows have other numbers in the catalog than in the partition.
         told = {str(row): ROW.sub(r"\1", reasons[row]) for row in reasons}
-        found = {"rows": rows, "failed": told}
+        size = None if table is None else (self.path / name).stat().st_size
+        found = {"rows": rows, "failed": told, "bytes": size}
         self.write_json(f"{DONE}/{number:07d}.json", found)
 
     def write_json(self, name, content):

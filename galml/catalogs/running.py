@@ -23,6 +23,7 @@ from galml.catalogs.clusters import workers
 from galml.catalogs.dataset import IMAGES, Dataset, partition_name
 from galml.catalogs.hats import PROPERTIES, HatsSource, finish_hats, is_hats
 from galml.catalogs.held import content_of
+from galml.catalogs.plan import STRIP
 from galml.catalogs.sources import digest, open_source
 from galml.catalogs.stages import pixel_stages, row_stages, tile_stages
 from galml.catalogs.tiles import as_index
@@ -203,7 +204,7 @@ def run(
         cutting = _cutting(model, tiles, size, n_pixels, options.get("filter"))
         if operation == "extract_cutouts":
             cutting |= options
-    made_from = []
+    made_from = _files_of(source) if tiles is None else []
     if tiles is not None:
         names = "band", "hdu", "unit"
         told = (np.ma.filled(tiles[name], "").tolist() for name in names)
@@ -316,6 +317,20 @@ def _has_images(source):
     """Tell whether a catalog may have images of its own."""
     named = {name.lower() for name in source.names} & {*FILE_COLUMNS}
     return bool(named or getattr(source, "images", ()))
+
+
+def _files_of(source):
+    """Tell the files that a catalog names from others, and from what they were."""
+    names = [name for name in source.names if name.lower() in FILE_COLUMNS]
+    if not names or not hasattr(source, "batches"):
+        return []
+    found = hashlib.sha256()
+    for batch in source.batches(STRIP, names):
+        for name in names:
+            column = np.ma.filled(np.ma.asarray(batch[name]).astype(str), "")
+            for path in column.tolist():
+                found.update(repr(identity(os.path.expanduser(path))).encode())
+    return [found.hexdigest()]
 
 
 def _told(path, held):

@@ -370,6 +370,8 @@ def readable(argument, what, expected="a FITS image"):
         raise
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        # No call has the arguments that readers advise.
+        reason = reason.partition(" If this is really")[0]
         got = f"{what}, which cannot be read ({reason or type(error).__name__})"
         kind = FileError if isinstance(error, OSError) else InputError
         raise kind(argument, got, expected) from error
@@ -653,6 +655,9 @@ def _repaired(header):
             continue
         kind = str(header.get(f"CTYPE{axis}", "")).strip()
         unit = str(header.get(f"CUNIT{axis}", "")).strip()
+        for card in (f"CRVAL{axis}", f"CRPIX{axis}", f"CDELT{axis}"):
+            if isinstance(header.get(card), str):
+                changes[card] = _number(header[card], card)
         parsed = u.Unit(unit, format="fits", parse_strict="silent")
         if unit == "A":
             # No axis is in amperes.
@@ -683,6 +688,14 @@ def _repaired(header):
     for key in odd:
         header.remove(key)
     return header
+
+
+def _number(text, card):
+    """Read a number that stands in quotes."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{card} = {text!r} is no number") from error
 
 
 def _logarithmic(header, axis):

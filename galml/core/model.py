@@ -20,6 +20,7 @@ from galml.core.domain import find_architecture, find_object, find_operation
 from galml.core.exceptions import (
     FileError,
     InputError,
+    InputTypeError,
     MissingFileError,
     ModelError,
     WeightsError,
@@ -232,6 +233,8 @@ class GalaxyModel:
         """
         if dtype not in (None, "float16"):
             raise InputError("dtype", repr(dtype), "None or 'float16'")
+        if not isinstance(path, str | os.PathLike):
+            raise InputTypeError("path", repr(path), "the path of a file")
         if os.path.lexists(path) and not overwrite:
             raise FileError("path", f"{path}, which exists", "overwrite=True")
         tensors = {}

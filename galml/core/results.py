@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
+from astropy.table import QTable, Table
 
 from galml.core.columns import describe
-from galml.core.exceptions import GalmlError, GalmlWarning
+from galml.core.exceptions import GalmlError, GalmlWarning, InputTypeError
 from galml.core.flags import Flag
 
 __all__ = [
@@ -173,6 +173,9 @@ def to_votable(table):
     from astropy.io.votable.tree import Info
     from astropy.table.serialize import represent_mixins_as_columns
 
+    if not isinstance(table, Table):
+        kind = type(table).__name__
+        raise InputTypeError("table", f"an object of type {kind}", "a table")
     plain = represent_mixins_as_columns(table, exclude_classes=(u.Quantity,))
     votable = from_table(plain)
     votable.resources[0].infos.extend(

@@ -118,7 +118,12 @@ class Chunk:
         self.flags = np.array(flags, dtype=np.int32)
         n, n_bands = len(sky), len(job.bands)
         shape = (n, n_bands, job.n_pixels, job.n_pixels)
-        self.values = np.full(shape, np.nan, job.dtype)
+        try:
+            self.values = np.full(shape, np.nan, job.dtype)
+        except MemoryError as error:
+            got = f"{n} x {n_bands} x {job.n_pixels} x {job.n_pixels} pixels"
+            expected = "what memory holds: a smaller chunk, or fewer pixels"
+            raise InputError("size", got, expected) from error
         self.std = None
         tiles = [tile for band in job.bands for tile in band.tiles]
         if any(tile.uncertainty is not None for tile in tiles):

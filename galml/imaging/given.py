@@ -86,6 +86,7 @@ class Given:
         if self.width is not None:
             values, pixels, missing = self.width.rows(rows)
             values = np.where(missing, np.nan, values)
+            self.width.check_sign(values, pixels)
         if values is None:
             return result
         if values.ndim == 1:
@@ -126,8 +127,8 @@ class _Lengths:
             got = f"shape {self.values.shape}"
             raise InputError(argument, got, f"{self.expected}, one for each galaxy")
         self.each = self.values.ndim == axes
-        if per_pixel and not self.each and self.values <= 0:
-            raise InputError(argument, str(value), f"{self.expected} above zero")
+        if per_pixel and not self.each:
+            self.check_sign(self.values, self.pixels)
 
     def _numbers(self, value):
         """Give numbers, and whether they are in pixels."""
@@ -150,6 +151,14 @@ class _Lengths:
             raise InputUnitError(self.argument, got, self.expected)
         in_pixels = np.full(np.shape(numbers), unit.is_equivalent(u.pix))
         return np.asarray(numbers), in_pixels
+
+    def check_sign(self, values, pixels):
+        """Raise for lengths that are none."""
+        wrong = values <= 0
+        if wrong.any():
+            unit = "pix" if pixels[wrong].flat[0] else "arcsec"
+            got = f"{values[wrong].flat[0]:g} {unit}"
+            raise InputError(self.argument, got, f"{self.expected} above zero")
 
     def check(self, is_single, length):
         """Raise where there are values for another number of galaxies."""

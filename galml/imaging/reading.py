@@ -360,7 +360,7 @@ def _image_array(cutouts):
     names = None
     if isinstance(cutouts, Table):
         columns = [key for key in cutouts.colnames if _holds_images(cutouts, key)]
-        if len(columns) != 1:
+        if len(columns) != 1 or np.ndim(cutouts[columns[0]]) < 2:
             return None, None
         for key in cutouts.colnames:
             if key.lower() in NAME_COLUMNS:
@@ -673,9 +673,9 @@ def _unresolved(planes, psf_fwhm):
     from galml.imaging.stamps import measure_size
 
     found = np.zeros(len(planes), dtype=bool)
-    for row in np.flatnonzero(np.isfinite(psf_fwhm)).tolist():
+    for row in np.flatnonzero((psf_fwhm > 0) & np.isfinite(psf_fwhm)).tolist():
         plane, width = planes[row].astype(float), psf_fwhm[row]
-        reach = math.ceil(1.5 * width)
+        reach = math.ceil(min(1.5 * width, max(plane.shape)))
         middle = tuple(
             slice(max(n // 2 - reach, 0), n // 2 + reach + 1) for n in plane.shape
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 
+from galml.core.exceptions import InputError
 from galml.core.files import check_size, local_file, readable
 from galml.cutouts.colors import SDSS_NONLINEARITY, SDSS_SCALES
 
@@ -112,4 +113,7 @@ def read_color_file(path, *, argument="cutouts"):
     with readable(argument, str(path), "a JPEG or PNG image"):
         with Image.open(local_file(path, argument)) as image:
             check_size((image.height, image.width), argument)
+            if image.mode.startswith(("I", "F")):
+                got = f"{path}, with {image.mode} pixels"
+                raise InputError(argument, got, "a picture of 8 bits a color")
             return np.asarray(image.convert("RGB"))[::-1].copy()

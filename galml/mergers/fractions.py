@@ -321,6 +321,8 @@ def _probabilities(table, name):
         raise InputError("table", f"no column {name}", "what galml.merger gave")
     column = table[name]
     axes = "rows" if name == "merger_probability" else "rows and passes"
+    if getattr(column, "unit", None) not in (None, u.dimensionless_unscaled):
+        raise InputUnitError("table", f"a {name} in {column.unit}", "plain numbers")
     try:
         values = np.ma.filled(np.ma.asanyarray(column, dtype=float), np.nan)
     except (TypeError, ValueError) as error:

@@ -8,12 +8,19 @@ import base64
 import html
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
 
-from galml.core.exceptions import InputError, InputTypeError
+from galml.core.exceptions import (
+    FileError,
+    InputError,
+    InputTypeError,
+    check_whole,
+)
+from galml.core.files import write_at_once
 from galml.core.plots import has_column
 from galml.imaging.plots import color_images
 from galml.morphology.plots import (
@@ -132,7 +139,7 @@ def explore(
         For a table without latents, or with fewer than two galaxies that have them;
         for columns that are not there, or hold more than one value; for colors or
         cutouts of another number.
-    OSError
+    galml.core.FileError
         For a file that is there already, or cannot be written.
     ImportError
         Without bokeh.
@@ -161,15 +168,25 @@ def explore(
             "an explorer needs bokeh: pip install 'galml[all]'"
         ) from error
 
-    path = Path(os.fspath(path))
+    if not isinstance(path, str | os.PathLike):
+        raise InputTypeError("path", repr(path), "the path of a file")
+    path = Path(path)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is there already: overwrite=True replaces it")
+        raise FileError("path", f"{path}, which is there already", "overwrite=True")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise FileError("path", f"{path}, where no file can be", "a place for a file")
     if not isinstance(table, Table):
         got = f"an object of type {type(table).__name__}"
         raise InputTypeError("table", got, "a table with latents")
-    if not 1 <= side <= LARGEST:
+    check_whole("side", side)
+    if side > LARGEST:
         raise InputError("side", f"{side}", f"1 to {LARGEST} pixels")
-    columns = [columns] if isinstance(columns, str) else list(columns)
+    if not isinstance(title, str):
+        raise InputTypeError("title", repr(title), "text")
+    columns = [columns] if isinstance(columns, str) else columns
+    if not isinstance(columns, Iterable):
+        raise InputTypeError("columns", repr(columns), "names of columns")
+    columns = list(columns)
     values, _ = color_values(table, color, len(table))
     if values is not None and not isinstance(color, str):
         table = table.copy(copy_data=False)
@@ -203,7 +220,7 @@ def explore(
     if len(rows) < len(table):
         note += f", {len(table) - len(rows)} without latents left out"
     layout.children.insert(0, _text(f"<b>{html.escape(title)}</b>: {note}"))
-    path.write_text(file_html(layout, INLINE, title), encoding="utf-8")
+    write_at_once(path, file_html(layout, INLINE, title).encode())
     return path
 
 

@@ -614,3 +614,34 @@ def test_an_index_is_read_from_its_file(survey, tmp_path):
             "spin", catalog, images=str(tmp_path / name), output=output
         )
         assert summary["failed"] == 0
+
+
+def test_files_of_a_column_are_inputs(tmp_path):
+    table = QTable({"id": ["a", "b"], "file": [f"{tmp_path}/{n}.fits" for n in "ab"]})
+    y, x = np.indices((40, 40)) - 19.5
+    for number, name in enumerate(table["file"]):
+        velocity = 90 * np.tanh((x + number * y) / 6)
+        CCDData(velocity, unit="km/s").write(name)
+    options = {"output": tmp_path / "out"}
+    catalogs.run("circularity", table, **options)
+    assert catalogs.run("circularity", table, **options)["computed"] == 0
+    CCDData(velocity.T, unit="km/s").write(table["file"][0], overwrite=True)
+    with pytest.raises(FileError, match="a run with other options or inputs"):
+        catalogs.run("circularity", table, **options)
+
+
+@pytest.mark.parametrize("harm", ["lost", "empty", "torn"])
+def test_parts_that_are_lost_are_computed_again(galaxies, tmp_path, harm):
+    options = {"output": tmp_path / "out", "n": 2, "seed": 1, "partition_size": 4}
+    catalogs.run("sample_stars", galaxies, **options)
+    whole = catalogs.read(tmp_path / "out")
+    if harm == "lost":
+        (tmp_path / "out" / "part-0000001.parquet").unlink()
+    elif harm == "empty":
+        (tmp_path / "out" / "part-0000001.parquet").write_bytes(b"")
+    else:
+        (tmp_path / "out" / "_done" / "0000001.json").write_text('{"rows": 4')
+    with pytest.raises(InputError, match="no run has come to its end"):
+        catalogs.read(tmp_path / "out")
+    assert catalogs.run("sample_stars", galaxies, **options)["computed"] == 1
+    assert (catalogs.read(tmp_path / "out")["x"] == whole["x"]).all()

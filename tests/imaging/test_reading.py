@@ -5,13 +5,14 @@ import pytest
 from astropy.constants import c
 from astropy.io import fits
 from astropy.nddata import CCDData, NDData, StdDevUncertainty
-from astropy.table import Column, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import galml
-from galml.core import Flag
+from galml.core import Flag, GalmlWarning, decode_flags
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.inputs import Failure
 from galml.cutouts import CutoutStack, sdss_rgb
@@ -250,7 +251,7 @@ def test_metadata(data):
 def test_options_row_by_row(data):
     radii = [3 * u.pix, 2 * u.arcsec, None, np.nan * u.pix, 5 * u.pix, 1 * u.arcmin]
     known = {"bands": BANDS, "pixel_scale": 0.5 * u.arcsec, "r_eff": radii}
-    width = np.arange(18).reshape(6, 3) * u.pix
+    width = np.arange(1, 19).reshape(6, 3) * u.pix
     cubes = data * u.nJy
     for cutouts in (cubes, list(cubes), iter(cubes)):
         images = joined(members(cutouts, psf_fwhm=width, **known))
@@ -647,3 +648,45 @@ def test_flags_of_others_are_not_ours(flags):
 def test_zero_points_out_of_range_are_none(cards):
     unit = unit_of(cards, u.adu, 1)
     assert unit == u.adu and unit_of({"ABMAGZP": 25.0}, u.adu, 1) != u.adu
+
+
+@pytest.mark.parametrize("name", ["merger", "contamination", "latents", "spin"])
+@pytest.mark.parametrize("width", [0, -5])
+def test_widths_that_are_none(data, name, width):
+    operation = getattr(galml, name)
+    images = [one * u.nJy for one in data[:2, :1]]
+    options = {"bands": ["r"], "psf_fwhm": [3, width] * u.pix}
+    with pytest.raises(InputError, match="psf_fwhm: got .*, expected .* above zero"):
+        operation(images[0], **options | {"psf_fwhm": width * u.pix})
+    with pytest.warns(GalmlWarning, match=f"psf_fwhm: got {width} pix, expected"):
+        table = operation(images, **options | {"psf_fwhm": [[3], [width]] * u.pix})
+    assert [decode_flags(row)[0] == "failed" for row in table["flags"]][1]
+
+
+def test_pictures_of_16_bits(tmp_path):
+    pixels = np.full((20, 20), 4000, np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match="with I;16 pixels, expected a picture of 8"):
+        galml.merger(tmp_path / "deep.png")
+
+
+def test_files_of_a_table_that_are_masked(data, tmp_path):
+    path = tmp_path / "one.fits"
+    CCDData(data[0, 1], unit="nJy").write(path)
+    files = MaskedColumn([str(path), "x"], mask=[False, True])
+    with pytest.warns(GalmlWarning, match="1 of 2 rows"):
+        table = galml.merger(Table({"file": files}), seed=1)
+    assert len(table) == 2
+
+
+@pytest.mark.parametrize("value", ["150.1", "abc"])
+def test_numbers_of_the_wcs_in_quotes(data, tmp_path, value):
+    header = fits.Header({"BUNIT": "nJy", "BAND": "r", "CRVAL1": value, "CRVAL2": 2.0})
+    header.update({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 26.5})
+    header.update({"CRPIX2": 24.5, "CDELT1": -1e-4, "CDELT2": 1e-4})
+    fits.writeto(tmp_path / "one.fits", data[0, 1], header)
+    if value == "abc":
+        with pytest.raises(InputError, match="CRVAL1 = 'abc' is no number"):
+            galml.merger(tmp_path / "one.fits")
+    else:
+        assert abs(galml.merger(tmp_path / "one.fits")["ra"][0].value - 150.1) < 1e-6

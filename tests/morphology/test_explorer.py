@@ -14,7 +14,7 @@ import pytest
 from astropy.table import MaskedColumn, QTable
 from PIL import Image
 
-from galml.core.exceptions import InputError, InputTypeError
+from galml.core.exceptions import FileError, InputError, InputTypeError
 
 pytest.importorskip("bokeh")
 explore = pytest.importorskip("galml.morphology.explorer").explore
@@ -151,7 +151,7 @@ def test_nothing_is_loaded(page):
 
 def test_files_are_not_replaced_unless_asked(galaxies, page):
     images, table = galaxies
-    with pytest.raises(FileExistsError, match="overwrite=True"):
+    with pytest.raises(FileError, match="overwrite=True"):
         explore(table, images, page, **GRZ)
     before = page.read_bytes()
     explore(table, images, page, columns=COLUMNS, title="A & B", overwrite=True, **GRZ)

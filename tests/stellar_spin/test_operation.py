@@ -323,7 +323,11 @@ def test_size_is_measured(make, model):
         ({"bands": ("g", "r", "q")}, InputError, "bands: got the unknown band 'q'"),
         ({"pixel_scale": 3 * u.km}, InputUnitError, "pixel_scale: got"),
         ({"psf_fwhm": [1, 2] * u.pix}, InputError, "psf_fwhm: got 2 values"),
-        ({"cutouts": np.zeros((3, 20, 20))}, InputError, "cutouts: got the same value everywhere"),
+        (
+            {"cutouts": np.zeros((3, 20, 20))},
+            InputError,
+            "cutouts: got the same value everywhere",
+        ),
         (
             {"cutouts": np.full((3, 20, 20), np.nan)},
             InputError,
