@@ -2,7 +2,7 @@
 """Commands whose files hold one galaxy each."""
 
 from galml.cli.journal import open_journal, resume
-from galml.cli.options import add_files, add_options, keywords_of
+from galml.cli.options import add_files, add_options, keywords_of, value
 from galml.cli.output import (
     UsageError,
     add_names,
@@ -116,26 +116,23 @@ def _check_files(args, inputs):
 
 
 def _is_number(text):
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    """Tell whether text is a number, with a unit or without."""
+    return not isinstance(value(text), str | None)
 
 
 def _keywords(args):
     """Values for all galaxies, and lists of values for each."""
     keywords, series = {}, {}
-    for name, value in keywords_of(args).items():
-        if isinstance(value, list) and len(value) > 1:
-            if len(value) != len(args.files):
+    for name, given in keywords_of(args).items():
+        if isinstance(given, list) and len(given) > 1:
+            if len(given) != len(args.files):
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(
-                    f"{flag}: got {len(value)} values for {len(args.files)} galaxies"
+                    f"{flag}: got {len(given)} values for {len(args.files)} galaxies"
                 )
-            series[name] = value
+            series[name] = given
         else:
-            keywords[name] = value[0] if isinstance(value, list) else value
+            keywords[name] = given[0] if isinstance(given, list) else given
     return keywords, series
 
 

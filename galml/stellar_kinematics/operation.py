@@ -460,7 +460,11 @@ def select_spaxels(
             raise InputError("systemic", str(systemic), "a finite velocity")
     if psf_fwhm is not None:
         psf_fwhm = spaxels.length(psf_fwhm, "psf_fwhm")
+        if not 0 <= psf_fwhm < np.inf:
+            raise InputError("psf_fwhm", f"{psf_fwhm:g}", "a finite width, not below 0")
         sersic_index = spaxels.number(sersic_index, "sersic_index")
+        if not 0 < sersic_index < np.inf:
+            raise InputError("sersic_index", f"{sersic_index:g}", "a number above zero")
     return Galaxy(
         spaxels=replace(inner, x=x, y=y, flags=flags),
         ellipse=ellipse,

@@ -473,6 +473,7 @@ def test_existing_output(operation, files, output, capsys):
         (["--format", "fits"], "needs a file"),
         (["--dispersion", "a.fits"], "got 1 files for 5 galaxies: quote a pattern"),
         (["0.2"], "there is no file 0.2: values of an option are separated"),
+        (["2pix"], "there is no file 2pix: values of an option are separated"),
         (["--model", "unknown"], "no model is called"),
     ],
 )

@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 from scipy.special import ellipe
 
-from galml.core import Flag, decode_flags
+from galml.core import Flag, InputError, decode_flags
 from galml.stellar_kinematics import correct_seeing, lambda_r, operation
 
 N = 61
@@ -434,3 +434,15 @@ def test_only_regular_rotators_are_corrected():
 
 
 # A simulated galaxy
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("psf_fwhm", -2 * u.pix), ("psf_fwhm", np.nan * u.pix)]
+    + [("sersic_index", one) for one in (-1, 0, np.nan, np.inf)],
+)
+def test_seeing_that_is_none(name, wrong):
+    maps = disk()
+    options = {"r_eff": 12 * u.pix, "psf_fwhm": 3 * u.pix, "sersic_index": 2}
+    with pytest.raises(InputError, match=f"{name}: got"):
+        measure(*maps, **options | {name: wrong})
