@@ -166,6 +166,8 @@ def parse_unit(text, argument):
             return u.Unit(text)
         except (TypeError, ValueError) as error:
             raise InputUnitError(argument, repr(text), "a unit") from error
+    # Radio telescopes tell which temperature the kelvins are of.
+    text = re.sub(r"^(\s*m?K)\s*\(T\w*\*?\)\s*$", r"\1", text, flags=re.I)
     text = re.sub(r"\bS\b", "s", text)
     if re.search(r"\b(sr|steradian)", text, flags=re.I):
         text = re.sub(r"\bM[Jj][Yy]\b", "MJy", text)

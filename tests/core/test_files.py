@@ -552,3 +552,8 @@ def test_any_error_of_a_reader_names_the_argument(tmp_path, monkeypatch, error):
     monkeypatch.setattr(fits, "open", fail)
     with pytest.raises(InputError, match="maps: got .*cannot be read"):
         read_fits(path, argument="maps", unit=None, hdu=None, ndim=(2,))
+
+
+@pytest.mark.parametrize("text", ["K (Tmb)", "K (Ta*)", "K(TMB)", "mK (Tr*)", "K"])
+def test_temperatures_of_radio_telescopes(text):
+    assert parse_unit(text, "unit") == (u.mK if text[0] == "m" else u.K)
