@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Commands on a table of galaxies and their images, which write a page."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -59,6 +60,9 @@ def run(args):
     catalog = read_table(args.catalog, argument="FILE")
     if args.cutouts is None and "file" not in catalog.colnames:
         raise UsageError(f"{args.catalog} has no column file: pass --cutouts")
+    for file in args.cutouts or ():
+        if not os.path.exists(file):
+            raise UsageError(f"--cutouts: there is no file {file}")
     page = find_object(args.operation.function)(
         catalog,
         catalog if args.cutouts is None else args.cutouts,

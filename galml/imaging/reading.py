@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
-from astropy.nddata import NDData
+from astropy.nddata import NDData, block_reduce
 from astropy.table import Column, Table
 
 from galml.core.exceptions import InputError, InputTypeError
@@ -62,6 +62,8 @@ SMALLEST = 0.7
 #: Effective radius in FWHM of the PSF below which a source is not resolved: seen behind
 #: a Gaussian, it has the half-light radius `galml.cutouts.shapes.POINT`.
 UNRESOLVED = 0.43
+#: Pixels on a side up to which sizes are measured as fast as networks look.
+LARGEST = 1024
 #: Brightest pixel of a Gaussian, times its squared FWHM, over its light; and the share
 #: of that below which an image is not that of a star.
 PEAK, SHARP = 4 * math.log(2) / math.pi, 0.5
@@ -613,10 +615,8 @@ def _images(
         brightest = np.fmax.reduce(values.reshape(len(values), -1), axis=1)
         flags[brightest > BRIGHTEST] |= int(Flag.OUT_OF_DOMAIN)
     if known.reference is not None and missing.any():
-        from galml.imaging.stamps import measure_size
-
         for row in np.flatnonzero(missing):
-            r_eff[row], center[row] = measure_size(
+            r_eff[row], center[row] = _measured(
                 values[row, place], psf_fwhm[row, place]
             )
             flags[row] |= int(Flag.SIZE_MEASURED)
@@ -662,6 +662,17 @@ def _empty(planes):
     noise = GAUSSIAN * np.median(np.abs(around - sky[:, None]), axis=1)
     signal = (np.median(middle, axis=1) - sky) * math.sqrt(middle.shape[1])
     return signal < FAINTEST * noise
+
+
+def _measured(plane, psf_fwhm):
+    """Measure size and center, of large images on blocks of pixels."""
+    from galml.imaging.stamps import measure_size
+
+    side = math.ceil(max(plane.shape) / LARGEST)
+    if side > 1:
+        plane, psf_fwhm = block_reduce(plane, side, np.mean), psf_fwhm / side
+    r_eff, center = measure_size(plane, psf_fwhm)
+    return r_eff * side, (center + 0.5) * side - 0.5
 
 
 def _unresolved(planes, psf_fwhm):

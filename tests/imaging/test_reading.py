@@ -690,3 +690,12 @@ def test_numbers_of_the_wcs_in_quotes(data, tmp_path, value):
             galml.merger(tmp_path / "one.fits")
     else:
         assert abs(galml.merger(tmp_path / "one.fits")["ra"][0].value - 150.1) < 1e-6
+
+
+def test_sizes_of_large_images():
+    y, x = np.indices((2300, 2200)) - np.array([1150.0, 1090.0])[:, None, None]
+    light = 100 * np.exp(-1.678 * np.hypot(x, y / 0.6) / 150)
+    light += np.random.default_rng(0).normal(size=light.shape)
+    (images,) = members(light[None, None] * u.nJy, bands=["r"])
+    assert images.r_eff[0] == pytest.approx(150, rel=0.02)
+    np.testing.assert_allclose(images.center[0], [1090, 1150], atol=1)
