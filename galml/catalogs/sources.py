@@ -19,6 +19,7 @@ from galml.core.files import local_file, parse_unit, readable
 from galml.core.inputs import as_table
 from galml.core.runs import identity
 from galml.core.table_files import read_table
+from galml.imaging.reading import holds_images
 
 __all__ = [
     "FileSource",
@@ -87,7 +88,7 @@ class TableSource:
         self._table = with_units(table, units)
         self.length, self.names = len(table), table.colnames
         self.identity = made_from
-        self.images = [name for name in table.colnames if _may_hold(table[name])]
+        self.images = [name for name in table.colnames if holds_images(table, name)]
 
     def batches(self, size, names=None):
         """Yield rows."""
@@ -314,12 +315,6 @@ def _files(path):
     if not found:
         raise InputError("catalog", f"{path}, a folder without parquet files", "files")
     return found
-
-
-def _may_hold(column):
-    """Tell whether a column may be one of images."""
-    shape, kind = np.shape(column), getattr(getattr(column, "dtype", None), "kind", "")
-    return kind == "O" or len(shape) > 2
 
 
 def _check_alike(first, other, path):

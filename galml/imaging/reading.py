@@ -54,7 +54,7 @@ from galml.physics import (
     nearest_band,
 )
 
-__all__ = ["GalaxyImages", "find_problems", "read_images"]
+__all__ = ["GalaxyImages", "find_problems", "holds_images", "read_images"]
 
 #: Fewest known pixels, and smallest effective radius in pixels.
 MIN_PIXELS = 64
@@ -361,7 +361,7 @@ def _image_array(cutouts):
     """Find an array of images, and the names of its rows; None where there is none."""
     names = None
     if isinstance(cutouts, Table):
-        columns = [key for key in cutouts.colnames if _holds_images(cutouts, key)]
+        columns = [key for key in cutouts.colnames if holds_images(cutouts, key)]
         if len(columns) != 1 or np.ndim(cutouts[columns[0]]) < 2:
             return None, None
         for key in cutouts.colnames:
@@ -376,8 +376,20 @@ def _image_array(cutouts):
     return (cutouts, names) if cutouts.ndim == 4 else (None, None)
 
 
-def _holds_images(table, key):
-    """Recognize a column of images, whatever they are."""
+def holds_images(table, key):
+    """Recognize a column of images, whatever they are, or of their files.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        The table.
+    key : str
+        Name of the column.
+
+    Returns
+    -------
+    bool
+    """
     column = table[key]
     kind = getattr(getattr(column, "dtype", None), "kind", "")
     is_file = kind in "SU" and kind and key.lower() in FILE_COLUMNS
