@@ -5,7 +5,7 @@ import enum
 
 import numpy as np
 
-from galml.core.exceptions import InputTypeError
+from galml.core.exceptions import InputError, InputTypeError
 
 __all__ = ["DESCRIPTIONS", "Flag", "decode_flags", "outside_domain", "with_flags"]
 
@@ -47,7 +47,7 @@ DESCRIPTIONS = {
     Flag.RESAMPLED: "The input was resampled beyond the scales of the training.",
     Flag.LOW_SNR: "The signal is low compared with the noise.",
     Flag.FEW_PIXELS: "Few usable pixels are left.",
-    Flag.OUT_OF_DOMAIN: "The input lies outside what the model was trained on.",
+    Flag.OUT_OF_DOMAIN: "The input lies outside of what the method holds for.",
     Flag.PA_UNDETERMINED: "The input does not determine a position angle.",
     Flag.NO_WCS: "No celestial WCS: the position angle is counted from +y.",
     Flag.CENTER_ASSUMED: "No center was given; one was found or assumed.",
@@ -86,6 +86,8 @@ def decode_flags(flags, *, separator=None):
     ------
     galml.core.InputTypeError
         When ``flags`` are not integers.
+    galml.core.InputError
+        When one is below zero.
 
     Examples
     --------
@@ -106,6 +108,8 @@ def decode_flags(flags, *, separator=None):
             f"{values.ndim}-D values of type {values.dtype}",
             "an integer or a column of integers",
         )
+    if (values < 0).any():
+        raise InputError("flags", str(values.min()), "integers of at least 0")
     names = [
         tuple(flag.name.lower() for flag in Flag if value & flag)
         for value in np.atleast_1d(values).tolist()

@@ -8,6 +8,7 @@ import inspect
 import itertools
 import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 
@@ -26,6 +27,7 @@ __all__ = [
     "keyed_generator",
     "progress_updates",
     "resolve_device",
+    "single_precision",
     "survive_forks",
     "to_device",
 ]
@@ -37,6 +39,11 @@ MOST_SAMPLES = 100_000
 #: is busy with few of them, and then several threads can share a batch.
 BATCH_SIZES = {"cpu": 16}
 BATCH_SIZE = 64
+
+#: For every evaluation at work on CUDA: whether convolutions could round to TF32 before
+#: the first one.
+_allowed = []
+_changing_precision = threading.Lock()
 
 
 @functools.cache
@@ -173,8 +180,10 @@ def infer(
     device : str or `torch.device`, optional
         See `resolve_device`.
     dtype : {"float32", "bfloat16"}, optional
-        Precision of the network's layers. "bfloat16" uses `torch.autocast`: matrix
-        products and convolutions only; inputs, averages and outputs stay float32.
+        Precision of the network's layers. With "float32" convolutions on CUDA do not
+        round their inputs to TF32, as torch lets them otherwise. "bfloat16" uses
+        `torch.autocast`: matrix products and convolutions only; inputs, averages and
+        outputs stay float32.
     batch_size : int or None, optional
         The largest number of objects that the network sees at once; by default 16 for
         each thread of the CPU, and 64 elsewhere.
@@ -355,7 +364,7 @@ def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed)
     is_random = isinstance(network, RandomNetwork)
     noise = None
     # No context may be open across a yield: it would leak to the consumer.
-    with torch.no_grad():
+    with torch.no_grad(), single_precision(device):
         moved = to_device(inputs, device)
         if n_samples:
             draw = _pass_noise if is_random else _noise
@@ -376,6 +385,44 @@ def _evaluate(network, inputs, *, views, device, low_precision, n_samples, seed)
         if n_samples and not is_random:
             outputs |= network.sample(outputs, noise)
         return {key: tensor.float().cpu() for key, tensor in outputs.items()}
+
+
+@contextlib.contextmanager
+def single_precision(device):
+    """
+    Let convolutions on CUDA be as precise as float32 is.
+
+    By default they round what they multiply to 10 bits, and answers differ from those
+    of the CPU by some 1e-4. The setting belongs to the process: of threads that
+    overlap, the last one puts back what the first one found.
+
+    Parameters
+    ----------
+    device : `torch.device`
+        Where the convolutions are; on others than CUDA nothing is done.
+    """
+    if device.type != "cuda" or not _chosen_by_torch():
+        yield
+        return
+    flags = torch.backends.cudnn
+    with _changing_precision:
+        _allowed.append(_allowed[0] if _allowed else flags.allow_tf32)
+        flags.allow_tf32 = False
+    try:
+        yield
+    finally:
+        with _changing_precision:
+            before = _allowed.pop()
+            if not _allowed:
+                flags.allow_tf32 = before
+
+
+def _chosen_by_torch():
+    """Whether nobody has set precisions of operations one by one."""
+    try:
+        return isinstance(torch.backends.cudnn.allow_tf32, bool)
+    except RuntimeError:
+        return False
 
 
 def _pass_noise(inputs, n_samples, n_noise, seed):

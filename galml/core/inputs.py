@@ -524,7 +524,7 @@ def stream(
         if channels is not None:
             options["channels"] = partial(channels, 0)
         return Source(True, 1, iter((read(one, **options),)))
-    elif isinstance(data, Iterable) and not isinstance(data, Mapping):
+    elif isinstance(data, Iterable) and not _is_record(data):
         try:
             length = len(data) if isinstance(data, Sized) else None
         except TypeError as error:  # scalars of classes that also hold arrays
@@ -639,12 +639,17 @@ def convert_each(members, convert, *, is_single):
 
 def _is_single(data, ndim):
     """Tell one image or cube from a batch of them."""
-    kinds = (str, os.PathLike, NDData, Cutout2D, fits.HDUList, *IMAGE_HDUS)
+    kinds = (str, bytes, os.PathLike, NDData, Cutout2D, fits.HDUList, *IMAGE_HDUS)
     if isinstance(data, kinds):
         return True
     if isinstance(data, np.ndarray):
         return data.dtype.kind not in "OSU" and data.ndim != min(ndim) + 1
     return False
+
+
+def _is_record(data):
+    """Tell what holds several things of one galaxy, as `Moments` and mappings do."""
+    return isinstance(data, Mapping) or hasattr(data, "_fields")
 
 
 def _column_unit(data):

@@ -22,6 +22,8 @@ __all__ = [
     "without_line",
 ]
 
+#: No galaxy comes nearer at this velocity, in km/s.
+APPROACHING = -3000.0
 _EQUIVALENCIES = {
     "radio": u.doppler_radio,
     "optical": u.doppler_optical,
@@ -406,7 +408,8 @@ def channel_velocities(observation, rest_value, convention):
     Raises
     ------
     galml.core.InputError
-        If the axis has another unit, is not monotonic, or a rest value is missing.
+        If the axis has another unit, is not monotonic, or a rest value is missing or
+        of another line: such that no galaxy comes nearer so fast.
     """
     axis = _checked_axis(observation.spectral_axis)
     _check_convention(convention)
@@ -415,7 +418,13 @@ def channel_velocities(observation, rest_value, convention):
     if axis.unit.is_equivalent(u.km / u.s):
         return monotonic(_converted(axis, own, convention))
     rest = _rest(rest_value, observation)
-    return monotonic(_from_spectral(axis, rest, convention))
+    velocity = monotonic(_from_spectral(axis, rest, convention))
+    if velocity.max() < APPROACHING:
+        got = (
+            f"{rest:g}, by which all comes nearer at {-velocity.max():.3g} km/s or more"
+        )
+        raise InputError("rest_value", got, "that of the line in the cube")
+    return velocity
 
 
 def _checked_axis(axis):

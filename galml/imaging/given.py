@@ -138,6 +138,8 @@ class _Lengths:
                 self._numbers(np.nan * u.arcsec if v is None else v) for v in value
             ]
             return tuple(np.stack(column) for column in zip(*parts, strict=True))
+        if isinstance(value, str | bytes):
+            raise TypeError("text is not read")
         quantity = u.Quantity(getattr(value, "unmasked", value), dtype=float)
         unit = quantity.unit
         if self.per_pixel and unit.is_equivalent(u.arcsec / u.pix):

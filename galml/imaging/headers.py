@@ -3,6 +3,7 @@
 
 import functools
 import math
+import re
 from collections.abc import Iterable
 from numbers import Integral
 
@@ -56,18 +57,28 @@ def split_bands(bands):
     Parameters
     ----------
     bands : str or iterable of str
-        A string has commas, or letters that are bands, as "grz".
+        A string has commas, or letters that are bands, as "grz" or "g r z".
 
     Returns
     -------
     tuple of str
     """
     if isinstance(bands, str):
-        letters = band_name(bands) is None and all(map(band_name, bands))
-        bands = list(bands) if letters else bands.split(",")
+        bands = _split(bands)
     if not isinstance(bands, Iterable) or getattr(bands, "ndim", 1) != 1:
         raise InputTypeError("bands", repr(bands), "names of bands")
     return tuple(str(band).strip() for band in bands)
+
+
+def _split(text):
+    """Split a text into names of bands."""
+    if band_name(text) is None and all(map(band_name, text)):
+        return list(text)
+    # Other names with spaces and semicolons are of filters behind each other.
+    letters = re.split(r"[;\s]+", text.strip())
+    if len(letters) > 1 and all(len(one) == 1 and band_name(one) for one in letters):
+        return letters
+    return text.split(",")
 
 
 def checked_bands(bands, count):
@@ -133,6 +144,9 @@ def band_names(meta, bands, count, colored):
 
 def _header_bands(meta):
     """Give the names of the bands in the metadata, None where there are none."""
+    numbered = [meta[f"BAND{i}"] for i in range(10) if meta.get(f"BAND{i}") is not None]
+    if numbered and meta.get("BANDS") is None:
+        return _of_instrument(meta, tuple(str(name).strip() for name in numbered))
     for keys in BAND_KEYS:
         values = [str(meta[key]).strip() for key in keys if meta.get(key) is not None]
         values = [value for value in values if value]

@@ -25,7 +25,7 @@ SOLAR_MAGNITUDES = {
     "F606W": 4.72,
     "F814W": 4.52,
 }
-#: Pivot wavelengths of bands on the ground, of GALEX and of WISE.
+#: Pivot wavelengths of bands on the ground, of GALEX, WISE and Spitzer.
 LETTERS = {
     "u": 0.356,
     "g": 0.470,
@@ -33,6 +33,7 @@ LETTERS = {
     "i": 0.749,
     "z": 0.895,
     "y": 0.971,
+    "w": 0.608,
     "U": 0.360,
     "B": 0.437,
     "V": 0.550,
@@ -49,6 +50,10 @@ LETTERS = {
     "W2": 4.618,
     "W3": 12.073,
     "W4": 22.194,
+    "IRAC1": 3.550,
+    "IRAC2": 4.493,
+    "IRAC3": 5.731,
+    "IRAC4": 7.872,
 }
 #: Of bands of space telescopes.
 EUCLID = {
@@ -362,6 +367,10 @@ ALIASES = {
     "H158": "F158",
     "K213": "F213",
     "F2550WR": "F2550W",
+    # The primes of SDSS and Sloan-like filters, as files name them.
+    **{f"{letter}P".upper(): letter for letter in "ugri"},
+    "ZP": "z",
+    "ZS": "z",
     # Narrow bands of HSC, as papers write them.
     **{
         name.replace("B0", "B"): name
@@ -372,7 +381,10 @@ ALIASES = {
 #: Bands by their names as they are looked up: capitals matter for single letters only.
 NAMES = {n if len(n) == 1 else n.upper(): n for n in PIVOT_WAVELENGTHS} | ALIASES
 #: Words that stand behind a band and are none; those with digits are part numbers.
-BESIDE = {"BAND", "CLEAR", "DECAM", "FILTER", "SDSS"}
+BESIDE = {
+    *("BAND", "CLEAR", "DECAM", "FILTER", "SDSS"),
+    *("BESSEL", "BESSELL", "COUSINS", "JOHNSON"),
+}
 #: Bands of an instrument that another has by the same name: how they are written
 #: together, and what is then meant. Hubble and Webb have narrow bands in common. Y, J
 #: and H of Euclid are not those on the ground, and surveys in u to y write them with

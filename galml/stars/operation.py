@@ -394,7 +394,10 @@ def _count_stars(n, galaxies, conditions):
     try:
         if hasattr(n, "filled"):
             n = n.astype(float).filled(np.nan)
-        counts = np.array(getattr(n, "value", n), dtype=float)
+        counts = np.array(getattr(n, "value", n))
+        if counts.dtype.kind == "b":
+            raise InputError("n", repr(n), "whole numbers of stars")
+        counts = counts.astype(float)
         counts = np.broadcast_to(counts, len(galaxies))
     except (TypeError, ValueError) as error:
         expected = f"a number, or one for each of {len(galaxies)} galaxies"

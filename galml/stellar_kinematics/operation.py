@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 
 from galml.core.exceptions import InputError
-from galml.core.flags import Flag
+from galml.core.flags import Flag, with_flags
 from galml.core.inputs import RowOptions, Source, convert_each
 from galml.core.running import run
 from galml.physics import fresh_seed, lambda_sums
@@ -126,7 +126,8 @@ def lambda_r(
         ``lambda_r_corrected``, see `correct_seeing`; ``ellipticity`` of the ellipse;
         ``systemic_velocity``; ``coverage``, the part of the ellipse that spaxels
         cover; and ``flags``, see `~galml.core.decode_flags`. Errors are NaN where the
-        maps of velocity or dispersion have none.
+        maps of velocity or dispersion have none. Where all dispersions are zero, V/σ is
+        infinite and ``out_of_domain`` is flagged.
 
     Raises
     ------
@@ -399,7 +400,9 @@ class SpaxelDomain:
 
     def flags(self, answer, prepared, members):
         """Give the bits of each galaxy."""
-        return prepared.bits
+        # No dispersions at all are rather unknown than zero.
+        cold = {Flag.OUT_OF_DOMAIN: np.isinf(answer["v_over_sigma"])}
+        return with_flags(prepared.bits, cold)
 
 
 def select_spaxels(

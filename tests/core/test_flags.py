@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from astropy.table import Column, MaskedColumn
 
-from galml.core import DESCRIPTIONS, Flag, InputTypeError, decode_flags
+from galml.core import DESCRIPTIONS, Flag, InputError, InputTypeError, decode_flags
 from galml.core.flags import outside_domain, with_flags
 
 
@@ -53,6 +53,11 @@ def test_nothing():
 def test_what_is_no_flag_raises(flags):
     with pytest.raises(InputTypeError, match="flags: got"):
         decode_flags(flags)
+
+
+def test_negative_flags_raise():
+    with pytest.raises(InputError, match="flags: got -2, expected integers of"):
+        decode_flags([1, -2])
 
 
 def test_bits_are_added_to_new_flags():

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from galml.core.exceptions import InputError, InputTypeError
-from galml.core.inference import infer, keyed_generator, resolve_device, stable_seed
+from galml.core.inference import (
+    infer,
+    keyed_generator,
+    resolve_device,
+    single_precision,
+    stable_seed,
+)
 from galml.core.networks import View, dihedral_views
 
 
@@ -333,6 +339,47 @@ def test_resolve_device(monkeypatch):
     assert resolve_device("cuda:0") == torch.device("cuda", 0)
     with pytest.raises(InputError, match="^device: got 'cuda:2'"):
         resolve_device("cuda:2")
+
+
+def test_convolutions_on_cuda_do_not_round(monkeypatch):
+    flags, cuda = torch.backends.cudnn, torch.device("cuda")
+    for before in (True, False):
+        monkeypatch.setattr(flags, "allow_tf32", before)
+        with single_precision(torch.device("cpu")):
+            assert flags.allow_tf32 == before
+        with pytest.raises(KeyError), single_precision(cuda):
+            raise KeyError
+        inside, leave = threading.Event(), threading.Event()
+
+        def other(inside=inside, leave=leave):
+            with single_precision(cuda):
+                inside.set()
+                leave.wait()
+
+        with single_precision(cuda):
+            thread = threading.Thread(target=other)
+            thread.start()
+            inside.wait()
+            assert not flags.allow_tf32
+        # The one that came first has left, the other one is still at work.
+        assert not flags.allow_tf32
+        leave.set()
+        thread.join()
+        assert flags.allow_tf32 == before
+
+
+def test_precisions_that_were_chosen_stay(monkeypatch):
+    if not hasattr(torch.backends.cudnn, "conv"):
+        pytest.skip("this version of torch knows one precision of cuDNN alone")
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    conv.fp32_precision = "ieee"
+    try:
+        with single_precision(torch.device("cuda")):
+            assert conv.fp32_precision == "ieee"
+    finally:
+        conv.fp32_precision = before
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_stable_seed():

@@ -1,5 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 import tracemalloc
+from collections import namedtuple
 
 import astropy.units as u
 import numpy as np
@@ -77,6 +78,8 @@ def test_single_path(paths):
         (SkyCoord(1 * u.deg, 2 * u.deg), InputTypeError),
         ({"NGC 1": STACK[0] * KMS}, InputTypeError),
         (None, InputTypeError),
+        (b"nothing.fits", InputTypeError),
+        (namedtuple("Maps", "flux velocity")(STACK[0], STACK[0]), InputTypeError),
     ],
 )
 def test_errors_of_single_objects_are_raised(data, error):

@@ -422,6 +422,14 @@ def test_rest_values_go_through_circularity():
     )
 
 
+def test_rest_values_of_other_lines():
+    data = cube(spectra()[85:110], header(start=WAVELENGTH[85]))
+    with pytest.raises(InputError, match="rest_value: got 18751 Angstrom, by which"):
+        moments(data, rest_value=18751 * u.AA)
+    # A galaxy may be that far away.
+    assert moments(data, rest_value=1216 * u.AA).velocity.data[12, 11] > 1e6
+
+
 def test_redshifted_radio_cubes():
     """Radio velocities of a distant galaxy are brought to optical ones first."""
     redshift, rest = 0.5, 230.538e9

@@ -235,6 +235,27 @@ def test_color_files(data, tmp_path):
         read_images(paths[1])
 
 
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"BANDS": "g r i"},
+        {"BANDS": "g;r; i"},
+        {"BANDS": "gri"},
+        {"BAND0": "g", "BAND1": "r", "BAND2": "i"},
+    ],
+)
+def test_names_of_bands_as_surveys_write_them(meta):
+    cutout = CCDData(np.ones((3, 32, 32)), unit="nJy", meta=meta)
+    (images,) = members(cutout, pixel_scale=0.4 * u.arcsec)
+    assert images.bands == ("g", "r", "i")
+
+
+def test_filters_behind_each_other_are_one_band():
+    cutout = CCDData(np.ones((32, 32)), unit="nJy", meta={"FILTER": "CLEAR1L;F814W"})
+    (images,) = members(cutout, pixel_scale=0.05 * u.arcsec)
+    assert images.bands == ("CLEAR1L;F814W",)
+
+
 def test_metadata(data):
     meta = {"OBJECT": "x", "BANDS": "g,r,i", "PIXSCALE": 0.5, "R_EFF": 2.0}
     image = CCDData(data[0], unit="nJy", meta=meta | {"PSFFWHM": "1.0,1.5,2.0"})
@@ -341,6 +362,7 @@ def test_angles_without_a_scale(data):
     [
         ({"r_eff": 3.0}, InputUnitError, "r_eff: got a value in no unit"),
         ({"r_eff": "large"}, InputTypeError, "r_eff: got an object of type str"),
+        ({"r_eff": "3 pix"}, InputTypeError, "r_eff: got an object of type str"),
         ({"r_eff": [3, 4] * u.pix}, InputError, "r_eff: got 2 values"),
         ({"r_eff": np.ones((6, 2)) * u.pix}, InputError, "r_eff: got shape"),
         ({"bands": ("g", "r", "q")}, InputError, "bands: got the unknown band 'q'"),

@@ -111,6 +111,7 @@ def test_default_number_of_stars(galaxies, model):
     ("n", "error"),
     [
         (-1, InputError),
+        (True, InputError),
         (2.5, InputError),
         (np.nan, InputError),
         ([1, 2], InputError),

@@ -131,8 +131,10 @@ def test_limits():
     cold = measure(flux, velocity, 0 * dispersion, r_eff=12 * u.pix)
     assert cold["lambda_r"] == pytest.approx(1, abs=1e-12)
     assert cold["v_over_sigma"] == np.inf
+    assert "out_of_domain" in decode_flags(cold["flags"])
     still = measure(flux, 0 * velocity, dispersion, r_eff=12 * u.pix)
     assert still["lambda_r"] == 0 and still["v_over_sigma"] == 0
+    assert "out_of_domain" not in decode_flags(still["flags"])
 
 
 # Invariance
