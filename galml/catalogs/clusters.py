@@ -2,7 +2,6 @@
 """Where partitions are computed: here, or by workers of dask."""
 
 import logging
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -11,6 +10,7 @@ from itertools import islice
 from astropy.utils.exceptions import AstropyUserWarning
 
 from galml.core.exceptions import InputError, RunError
+from galml.core.threads import ignoring
 
 __all__ = ["workers"]
 
@@ -93,9 +93,8 @@ def _elsewhere(thread, function, *arguments, **keywords):
 def _here(tasks):
     """Carry out tasks in this process, one after the other."""
     for function, *arguments in tasks:
-        with warnings.catch_warnings():
-            # What is wrong with images and galaxies is told row by row.
-            warnings.simplefilter("ignore", AstropyUserWarning)
+        # What is wrong with images and galaxies is told row by row.
+        with ignoring(AstropyUserWarning):
             result = function(*arguments)
         yield result
 

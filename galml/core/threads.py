@@ -2,14 +2,22 @@
 """How many threads compute, beside others that are at work on the same machine."""
 
 import os
-from collections import deque
+import re
+import warnings
+from collections import Counter, deque
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock, Thread
 
 import torch
 
-__all__ = ["changing_filters", "free_processors", "in_threads", "shared_threads"]
+__all__ = [
+    "changing_filters",
+    "free_processors",
+    "ignoring",
+    "in_threads",
+    "shared_threads",
+]
 
 #: Held where a library changes the filters of warnings and puts them back: they belong
 #: to the process, and of threads that overlap, the last would put back changed ones.
@@ -21,9 +29,41 @@ if hasattr(os, "register_at_fork"):
         after_in_child=changing_filters.release,
     )
 
+#: How many threads ignore warnings of a category, and what their filter matches, which
+#: that of a user would not have written so.
+_ignored = Counter()
+ANY_MESSAGE = re.compile("(?s:)", re.I)
+
 #: For every share of threads that is at work: torch's number before the first one.
 _outside = []
 _sharing = Lock()
+
+
+@contextmanager
+def ignoring(category):
+    """
+    Ignore warnings of a category while any thread asks for it.
+
+    Unlike `warnings.catch_warnings` it puts nothing back but its own filter, so that
+    threads may overlap, and hold `changing_filters` inside.
+
+    Parameters
+    ----------
+    category : type
+        Class of the warnings.
+    """
+    with changing_filters:
+        _ignored[category] += 1
+        if _ignored[category] == 1:
+            warnings.filterwarnings("ignore", ANY_MESSAGE.pattern, category)
+    try:
+        yield
+    finally:
+        with changing_filters:
+            _ignored[category] -= 1
+            own = "ignore", ANY_MESSAGE, category, None, 0
+            if not _ignored[category] and own in warnings.filters:
+                warnings.filters.remove(own)
 
 
 def free_processors():

@@ -19,6 +19,7 @@ from torch import nn
 from galml.core.exceptions import InputError, WeightsError
 from galml.core.geometry import sky_angle
 from galml.core.model import GalaxyModel, InputSpec, published_network
+from galml.core.threads import changing_filters
 from galml.gas_kinematics.kinematic import MapDomain
 
 __all__ = [
@@ -569,7 +570,7 @@ def _unpickle(content):
         Unpickler=Unpickler,
         load=lambda file, **options: Unpickler(file, **options).load(),
     )
-    with warnings.catch_warnings():
+    with changing_filters, warnings.catch_warnings():
         # torch compares the source text in the file with that of the stand-ins.
         warnings.simplefilter("ignore")
         # A buffer rather than a file: torch tries no tar archive on it.

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from galml.core.exceptions import InputError
 from galml.core.table_files import write_parquet
+from galml.core.threads import changing_filters
 from galml.stars.operation import CHUNK, iter_stars, sample_stars
 
 __all__ = ["FORMATS", "write_stars"]
@@ -87,7 +88,7 @@ def write_stars(
             )
         else:
             table = sample_stars(conditions, n, **options)
-            with warnings.catch_warnings():
+            with changing_filters, warnings.catch_warnings():
                 # FITS has no dex; astropy notes it in a way that it reads back.
                 warnings.filterwarnings("ignore", "The unit 'dex' could not be saved")
                 table.write(part, format=format, overwrite=True)

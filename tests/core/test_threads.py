@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,34 @@ def four_threads():
     yield
     assert torch.get_num_threads() == 4
     torch.set_num_threads(before)
+
+
+def test_warnings_are_ignored_until_the_last_one_ends():
+    before = list(warnings.filters)
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with shares.ignoring(UserWarning):
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=other)
+    with shares.ignoring(UserWarning):
+        thread.start()
+        inside.wait()
+        # What others add meanwhile stays.
+        warnings.simplefilter("ignore", BytesWarning)
+        added = warnings.filters[0]
+        with shares.changing_filters:
+            warnings.warn("nobody sees it", stacklevel=1)
+    warnings.warn("nor this", stacklevel=1)
+    leave.set()
+    thread.join()
+    with pytest.raises(UserWarning):
+        warnings.warn("seen, as warnings are errors here", stacklevel=1)
+    assert added in warnings.filters
+    warnings.filters.remove(added)
+    assert list(warnings.filters) == before
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
