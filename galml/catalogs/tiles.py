@@ -24,6 +24,7 @@ from galml.core.files import (
     IMAGE_HDUS,
     find_hdu,
     header_wcs,
+    local_file,
     parse_unit,
     readable,
 )
@@ -242,7 +243,7 @@ def expand(files, argument):
     galml.core.InputTypeError
         For what names no file.
     galml.core.InputError
-        For a pattern without files.
+        For a pattern without files, and for addresses unless they are allowed.
     """
     found = []
     for file in _listed(files, argument):
@@ -251,6 +252,8 @@ def expand(files, argument):
             kind = type(file).__name__
             raise InputTypeError(argument, f"an object of type {kind}", expected)
         file = os.fspath(file)
+        if "://" in file:
+            file = local_file(file, argument)
         # A file may be named like a pattern.
         some = sorted(glob.glob(file)) if not os.path.exists(file) else [file]
         if glob.has_magic(file) and not some:

@@ -85,7 +85,10 @@ def read_redshift(redshift):
     if redshift is None:
         return 0.0
     try:
-        value = float(u.Quantity(redshift).to_value(u.dimensionless_unscaled))
+        value = u.Quantity(redshift).to_value(u.dimensionless_unscaled)
+        if np.iscomplexobj(value):
+            raise TypeError("a redshift is real")
+        value = float(value)
     except (TypeError, ValueError, u.UnitConversionError) as error:
         raise InputTypeError("redshift", repr(redshift), "a number") from error
     if not -1 < value < 100:

@@ -170,3 +170,9 @@ def test_pipes_are_refused(tmp_path):
         os.mkfifo(tmp_path / name)
         with pytest.raises(InputError, match="catalog: got .*, a pipe or device"):
             open_source(str(tmp_path / name), None)
+
+
+def test_addresses_are_refused(tmp_path):
+    address = "https://example.org/galaxies.parquet"
+    with pytest.raises(InputError, match=f"catalog: got the address {address}"):
+        catalogs.run("spin", address, output=tmp_path / "spins")

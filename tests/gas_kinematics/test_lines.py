@@ -472,6 +472,7 @@ def test_redshifted_radio_cubes():
         ({"rest_value": 6564 * u.AA}, InputError, "rest_value"),
         ({"convention": "other"}, InputError, "convention"),
         ({"redshift": "far"}, InputTypeError, "redshift"),
+        ({"redshift": 0.02 + 0j}, InputTypeError, "redshift"),
         ({"redshift": -2}, InputError, "redshift"),
     ],
 )
