@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The operations `latents` and `reconstruct`."""
 
+from functools import partial
+
 import astropy.units as u
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from galml.core.running import chunks, run
 from galml.core.weights import load_model
 from galml.imaging import aligned
 from galml.imaging.domain import ImageDomain
+from galml.imaging.orientation import prepare_from_one_side
 from galml.morphology.metrics import root_mean_square, structural_similarity
 from galml.morphology.preparation import drawn, known_cells, prepare, prepare_pairs
 from galml.morphology.tables import (
@@ -333,7 +336,7 @@ class MorphologyDomain(ImageDomain):
         if self.generator is not None:
             prepared = prepare_pairs(images, self.spec, self.generator)
         else:
-            prepared = prepare(images, self.spec)
+            prepared = prepare_from_one_side(images, partial(prepare, spec=self.spec))
         if not images.calibrated:
             for name, numbers in prepared.inputs.items():
                 if name.endswith("scalars"):
