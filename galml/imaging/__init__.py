@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "color_pictures",
         "domain",
         "features",
+        "orientation",
         "plots",
         "reading",
         "rgb",
