@@ -27,25 +27,38 @@ CHUNK = 10
 #: For each set and place the number of batches; and the seeds of the sets.
 STREAMS = {
     "training": {"deep": 232, "near": 60},
+    "more": {"deep": 32, "near": 0},
+    "fresh": {"deep": 232, "near": 0},
     "validation": {"deep": 10, "near": 10},
     "calibration": {"deep": 40, "near": 20},
 }
-SEEDS = {"training": 3001, "validation": 3002, "calibration": 3003}
+SEEDS = {
+    "training": 3001,
+    "more": 3004,
+    "fresh": 3005,
+    "validation": 3002,
+    "calibration": 3003,
+}
 OPTIONS = {"n_particles": 8000}
 BATCH, TRAINING = {"deep": 256, "near": 128}, {"dtype": "bfloat16"}
-#: Epochs, highest learning rate and seed of each round of the networks for deep and
-#: nearby images. The latter are few: the longer it learns from mocks, the less it knows
-#: observed galaxies, as the development half of those of the Galaxy Zoo says.
+#: Sets that a round learns from.
+FIRST, MORE, FRESH = ("training",), ("training", "more"), ("fresh",)
+#: Epochs, highest learning rate, seed and sets of each round of the networks for deep
+#: and nearby images. The latter are few: the longer it learns from mocks, the less it
+#: knows observed galaxies, as the development half of those of the Galaxy Zoo says.
 EPOCHS = {
     "deep": (
-        (5, 2e-3, 1),
-        (14, 1e-3, 2),
-        (8, 7e-4, 3),
-        (7, 7e-4, 4),
-        (12, 7e-4, 5),
-        (12, 7e-4, 6),
+        (5, 2e-3, 1, FIRST),
+        (14, 1e-3, 2, FIRST),
+        (8, 7e-4, 3, FIRST),
+        (7, 7e-4, 4, FIRST),
+        (12, 7e-4, 5, FIRST),
+        (12, 7e-4, 6, FIRST),
+        (14, 1e-3, 7, MORE),
+        (30, 7e-4, 8, MORE),
+        (12, 7e-4, 9, FRESH),
     ),
-    "near": ((4, 2e-3, 2),),
+    "near": ((4, 2e-3, 2, FIRST),),
 }
 KEYS = ("image", "scalars", "stage", "time", "contamination", "group", "system")
 #: What the mocks and the training depend on.
@@ -110,10 +123,11 @@ def chunk(name, where, first, cache):
     return cached(cache, f"{name}-{where}-{seed}-{first}", make)
 
 
-def mocks(name, places, cache=None):
-    """Prepare a set of mocks of some places."""
+def mocks(names, places, cache=None):
+    """Prepare sets of mocks of some places, as one."""
     parts = [
         chunk(name, where, first, cache)
+        for name in names
         for where in places
         for first in range(0, STREAMS[name][where], CHUNK)
     ]
@@ -122,11 +136,13 @@ def mocks(name, places, cache=None):
 
 def fitted(where, widths, cache):
     """Train the network for mocks of one place, round by round."""
-    model, sets = None, [mocks(name, (where,), cache) for name in SEEDS]
-    for number, (epochs, rate, seed) in enumerate(EPOCHS[where]):
+    model = None
+    others = [mocks((name,), (where,), cache) for name in ("validation", "calibration")]
+    for number, (epochs, rate, seed, names) in enumerate(EPOCHS[where]):
         model = fit_prepared(
             MergerRecipe(),
-            *sets,
+            mocks(names, (where,), cache),
+            *others,
             model=model,
             settings={"widths": [widths]},
             epochs=epochs,
@@ -159,7 +175,8 @@ def joined(parts, card, cache):
         "input_spec": recipe.input_spec,
     }
     data, calibration = (
-        mocks(key, ("deep", "near"), cache) for key in ("training", "calibration")
+        mocks(names, ("deep", "near"), cache)
+        for names in (MORE + FRESH, ("calibration",))
     )
     bare = GalaxyModel(network, config={}, card={}, **described)
     config, figures = recipe.calibrate(bare, data, calibration, device="cpu")
