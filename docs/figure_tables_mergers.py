@@ -222,8 +222,7 @@ def published(results):
     card = results["published"]["card"]
     note = (
         f"{card['training_images']} images trained the published network in "
-        f"{results['published']['epochs']} epochs, after which its loss still fell: it "
-        "is to be compared with the default network after as few."
+        f"{results['published']['epochs']} epochs."
     )
     return CLASSES, results["figures"], note
 

@@ -261,6 +261,9 @@ def main():
                 figures["fields"][f"F814W, {field}"] = one
         all_of = judge(chance, positive, negative)
         figures["filters"][f"all {where}"] = all_of
+        if where == "deep":
+            rows = np.ones(len(stage), dtype=bool)
+            figures["contamination"]["all deep"] = of_contamination(found, data, rows)
         figures["properties"][where] = in_properties(chance, data, positive, negative)
         figures.setdefault("time", {})[where] = {
             "scatter": scatter68(found["time"] - data["time"].numpy()),
