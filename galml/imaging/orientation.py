@@ -88,17 +88,10 @@ def _moved(images, moves):
 
 def _planes(planes, moves):
     """Mirror and transpose planes, shape (n, k, ny, nx)."""
-    moved = [
-        np.swapaxes(one, 1, 2) if across else one
-        for one, across in zip(
-            (
-                one[:, ::top, ::right]
-                for one, top, right in zip(planes, moves.top, moves.right, strict=True)
-            ),
-            moves.across,
-            strict=True,
-        )
-    ]
+    moved, columns = [], (moves.right, moves.top, moves.across)
+    for one, right, top, across in zip(planes, *columns, strict=True):
+        one = one[:, ::top, ::right]
+        moved.append(np.swapaxes(one, 1, 2) if across else one)
     return np.stack(moved)
 
 

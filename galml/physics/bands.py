@@ -332,8 +332,9 @@ NARROW = {
 #:
 #: Letters: SDSS and LSST (u to y; those of other surveys lie within 5 % of them, and
 #: within 8 % in u), Bessell (U to I), DECam (Y, VR), 2MASS (J, H, Ks; Cohen et al.
-#: 2003, AJ 126, 1090), Euclid (Schirmer et al. 2022, A&A 662, A92), GALEX (FUV, NUV)
-#: and WISE (W1 to W4). Hubble: the instrument handbooks of ACS, WFC3, WFPC2, NICMOS and
+#: 2003, AJ 126, 1090), Pan-STARRS (w; Tonry et al. 2012, ApJ 750, 99), Euclid
+#: (Schirmer et al. 2022, A&A 662, A92), GALEX (FUV, NUV), WISE (W1 to W4) and Spitzer
+#: (its IRAC handbook). Hubble: the instrument handbooks of ACS, WFC3, WFPC2, NICMOS and
 #: STIS, the first of them that has the filter; the others lie within 5 % of it, but for
 #: the F410M of Hubble, which is another filter than that of Webb, and the F165LP of
 #: WFPC2; ramps, which can be set to anything within 10 or 20 % of their middles, by
@@ -344,11 +345,11 @@ NARROW = {
 #: Compared with pivots of the transmissions in pyphot 2.1.1 and sedpy 0.4.1, all that
 #: these have are within 0.5 %, but for F218W (2 %) and F205W (1.6 %); those of WFC3
 #: that pyphot has without the detector, within their band. Not compared with another
-#: source: VR; Euclid and Roman; ACS/SBC (F115LP to F165LP); F200LP, F350LP and F600LP,
-#: which end with the detector; of WFPC2 F130LP, F160BW, F185W, F375N, F380W, F390N,
-#: F437N, F569W, F588N, F702W, F785LP and F1042M; of NICMOS F090M, F095N, F097N, F110M,
-#: F145M, F165M, F170M, F171M, F180M, F187W, F204M, F207M, F216N and F237M; STIS; the
-#: coronagraphs of MIRI; and the narrow and medium bands of DECam and HSC.
+#: source: VR; w; IRAC; Euclid and Roman; ACS/SBC (F115LP to F165LP); F200LP, F350LP and
+#: F600LP, which end with the detector; of WFPC2 F130LP, F160BW, F185W, F375N, F380W,
+#: F390N, F437N, F569W, F588N, F702W, F785LP and F1042M; of NICMOS F090M, F095N, F097N,
+#: F110M, F145M, F165M, F170M, F171M, F180M, F187W, F204M, F207M, F216N and F237M; STIS;
+#: the coronagraphs of MIRI; and the narrow and medium bands of DECam and HSC.
 PIVOT_WAVELENGTHS = LETTERS | EUCLID | ROMAN | HUBBLE | WEBB | NARROW
 #: Other names, such as the small letters of 2MASS and Roman's letters with a number.
 ALIASES = {
