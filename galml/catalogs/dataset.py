@@ -57,6 +57,8 @@ class Dataset:
     def __init__(self, path, configuration=None):
         if not isinstance(path, str | os.PathLike) or not os.fspath(path):
             raise InputTypeError("output", repr(path), "the path of a folder")
+        if "://" in os.fspath(path):
+            raise InputError("output", f"the address {path}", "a folder on disk")
         self.path = Path(os.path.abspath(path))
         self._configuration = configuration
 

@@ -31,7 +31,7 @@ from galml.catalogs.work import close_tiles
 from galml.core.domain import find_domain, find_object, operations
 from galml.core.exceptions import GalmlWarning, InputError, check_whole
 from galml.core.runs import identity
-from galml.core.threads import changing_filters
+from galml.core.threads import ignoring
 from galml.cutouts.targets import R_EFF
 from galml.imaging.reading import FILE_COLUMNS
 from galml.physics import stable_seed
@@ -198,9 +198,8 @@ def run(
     tiles, cutting, held = None, None, {}
     model = _model(operation, options, accepted)
     if images is not None:
-        with changing_filters, warnings.catch_warnings():
-            # What is wrong with tiles is told of the galaxies on them.
-            warnings.simplefilter("ignore", AstropyUserWarning)
+        # What is wrong with tiles is told of the galaxies on them.
+        with ignoring(AstropyUserWarning):
             tiles, held = as_index(images, hdu, unit, str(dataset.path / IMAGES))
         cutting = _cutting(model, tiles, size, n_pixels, options.get("filter"))
         if operation == "extract_cutouts":

@@ -251,9 +251,10 @@ def expand(files, argument):
             expected = "files, or patterns of their names"
             kind = type(file).__name__
             raise InputTypeError(argument, f"an object of type {kind}", expected)
-        file = os.fspath(file)
+        file = os.fsdecode(file)
         if "://" in file:
-            file = local_file(file, argument)
+            with readable(argument, file, "a file"):
+                file = local_file(file, argument)
         # A file may be named like a pattern.
         some = sorted(glob.glob(file)) if not os.path.exists(file) else [file]
         if glob.has_magic(file) and not some:

@@ -250,7 +250,10 @@ def local_file(path, argument):
             expected = "a file on disk, or galml.core.files.conf.remote_files = True"
             raise InputError(argument, f"the address {path}", expected)
         return download_file(str(path), cache=True, show_progress=False)
-    mode = os.stat(os.path.expanduser(path)).st_mode
+    try:
+        mode = os.stat(os.path.expanduser(path)).st_mode
+    except ValueError as error:  # a null character
+        raise InputError(argument, repr(path), "the name of a file") from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(argument, f"{path}, a pipe or device", "a file on disk")
     return path

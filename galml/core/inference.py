@@ -181,7 +181,8 @@ def infer(
         See `resolve_device`.
     dtype : {"float32", "bfloat16"}, optional
         Precision of the network's layers. With "float32" convolutions on CUDA do not
-        round their inputs to TF32, as torch lets them otherwise. "bfloat16" uses
+        round their inputs to TF32, as torch lets them by default; what you set by
+        torch's ``fp32_precision`` stands. "bfloat16" uses
         `torch.autocast`: matrix products and convolutions only; inputs, averages and
         outputs stay float32.
     batch_size : int or None, optional

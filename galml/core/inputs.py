@@ -18,7 +18,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord, SpectralQuantity
 from astropy.io import fits
 from astropy.nddata import Cutout2D, NDData, StdDevUncertainty
-from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Row, Table
 
 from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import IMAGE_HDUS, file_stem, parse_unit, read_fits, read_hdu
@@ -43,6 +43,7 @@ __all__ = [
     "as_table",
     "check_columns",
     "convert_each",
+    "is_record",
     "is_table",
     "is_tensor",
     "name_of",
@@ -512,6 +513,8 @@ def stream(
         options["unit"] = parse_unit(unit, "unit")
     if is_tensor(data):
         data = data.numpy(force=True)
+    if isinstance(data, Row):
+        data = data.table[data.index : data.index + 1]
     if isinstance(data, Table):
         length, items, names, own = _table_members(data, argument, ndim)
     elif hasattr(data, "ccds") and hasattr(data, "files_filtered"):
@@ -524,7 +527,7 @@ def stream(
         if channels is not None:
             options["channels"] = partial(channels, 0)
         return Source(True, 1, iter((read(one, **options),)))
-    elif isinstance(data, Iterable) and not _is_record(data):
+    elif isinstance(data, Iterable) and not is_record(data):
         try:
             length = len(data) if isinstance(data, Sized) else None
         except TypeError as error:  # scalars of classes that also hold arrays
@@ -647,9 +650,22 @@ def _is_single(data, ndim):
     return False
 
 
-def _is_record(data):
-    """Tell what holds several things of one galaxy, as `Moments` and mappings do."""
-    return isinstance(data, Mapping) or hasattr(data, "_fields")
+def is_record(data):
+    """Tell what holds several things beside each other, under their names.
+
+    Parameters
+    ----------
+    data : object
+        Anything.
+
+    Returns
+    -------
+    bool
+        Whether it is a mapping, a named tuple or a data frame.
+    """
+    return isinstance(data, Mapping) or any(
+        hasattr(data, name) for name in ("_fields", "iterrows")
+    )
 
 
 def _column_unit(data):

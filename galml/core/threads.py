@@ -28,6 +28,8 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=changing_filters.release,
         after_in_child=changing_filters.release,
     )
+    # Threads that ignore warnings are not there in a forked process.
+    os.register_at_fork(after_in_child=lambda: _ignored.clear())
 
 #: How many threads ignore warnings of a category, and what their filter matches, which
 #: that of a user would not have written so.

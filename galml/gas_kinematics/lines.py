@@ -86,10 +86,10 @@ def read_redshift(redshift):
         return 0.0
     try:
         value = u.Quantity(redshift).to_value(u.dimensionless_unscaled)
-        if np.iscomplexobj(value):
-            raise TypeError("a redshift is real")
+        if np.iscomplexobj(value) or np.ma.is_masked(redshift):
+            raise TypeError("a redshift is a real number")
         value = float(value)
-    except (TypeError, ValueError, u.UnitConversionError) as error:
+    except (TypeError, ValueError, OverflowError, u.UnitConversionError) as error:
         raise InputTypeError("redshift", repr(redshift), "a number") from error
     if not -1 < value < 100:
         raise InputError("redshift", value, "a number above -1")
@@ -546,6 +546,6 @@ def _check_rest(rest, argument):
     if unit is None or not unit.is_equivalent(u.Hz, u.spectral()):
         expected = "a Quantity in frequency, wavelength or energy"
         raise InputUnitError(argument, repr(rest), expected)
-    if np.ndim(rest) or not 0 < rest.value < np.inf:
+    if np.ndim(rest) or np.iscomplexobj(rest) or not 0 < rest.value < np.inf:
         raise InputError(argument, repr(rest), "one value above zero")
     return rest

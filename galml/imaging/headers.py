@@ -138,15 +138,17 @@ def band_names(meta, bands, count, colored):
     if bands is None and colored:
         bands = RGB_BANDS
     if bands is None:
-        bands = _header_bands(meta)
+        bands = _header_bands(meta, count)
     return checked_bands(bands, count)
 
 
-def _header_bands(meta):
+def _header_bands(meta, count):
     """Give the names of the bands in the metadata, None where there are none."""
-    numbered = [meta[f"BAND{i}"] for i in range(10) if meta.get(f"BAND{i}") is not None]
-    if numbered and meta.get("BANDS") is None:
-        return _of_instrument(meta, tuple(str(name).strip() for name in numbered))
+    numbered = [str(meta.get(f"BAND{i}", "")).strip() for i in range(10)]
+    numbered = tuple(name for name in numbered if band_name(name) is not None)
+    told = any(str(meta.get(key) or "").strip() for key in ("BANDS", "BAND", "FILTER"))
+    if len(numbered) == count and (count > 1 or not told):
+        return _of_instrument(meta, numbered)
     for keys in BAND_KEYS:
         values = [str(meta[key]).strip() for key in keys if meta.get(key) is not None]
         values = [value for value in values if value]
@@ -157,7 +159,10 @@ def _header_bands(meta):
         if values:
             # Behind a wide filter there may be a narrower one, or none.
             found = [value for value in values if band_name(value) is not None]
-            return _of_instrument(meta, split_bands(found[-1] if found else values[0]))
+            name = found[-1] if found else values[0]
+            # One image is not in several bands, but behind several filters.
+            single = count == 1 and "," not in name
+            return _of_instrument(meta, (name,) if single else split_bands(name))
     return None
 
 

@@ -384,7 +384,7 @@ NAMES = {n if len(n) == 1 else n.upper(): n for n in PIVOT_WAVELENGTHS} | ALIASE
 #: Words that stand behind a band and are none; those with digits are part numbers.
 BESIDE = {
     *("BAND", "CLEAR", "DECAM", "FILTER", "SDSS"),
-    *("BESSEL", "BESSELL", "COUSINS", "JOHNSON"),
+    *("BESSEL", "BESSELL", "COUSINS"),
 }
 #: Bands of an instrument that another has by the same name: how they are written
 #: together, and what is then meant. Hubble and Webb have narrow bands in common. Y, J
@@ -403,6 +403,8 @@ OF_INSTRUMENTS = (
     ),
     (r"\bFR(\d{3,4})([MN])(?:33|18|P15)?\b", lambda found: f"FR{found[1]}{found[2]}"),
     (r"\bK_s\b", lambda found: "Ks"),
+    # Gaia's red photometer, which is wider than any other band.
+    (r"(?:GAIA.*|\bG_|\bBP[ _-]*)RP\b", lambda found: ""),
     # Photographic plates and Johnson's system, not the band J.
     (r"\b[UBVRI]_J\b", lambda found: ""),
     (r"\b(?:HSC|LSST|SDSS)[ _-]*([UGRIZY])2?\b", lambda found: found[1].lower()),

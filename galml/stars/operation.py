@@ -392,12 +392,11 @@ def _count_stars(n, galaxies, conditions):
     if unit not in (None, u.dimensionless_unscaled):
         return _count_stars_of_mass(u.Quantity(n), galaxies)
     try:
-        if hasattr(n, "filled"):
-            n = n.astype(float).filled(np.nan)
-        counts = np.array(getattr(n, "value", n))
-        if counts.dtype.kind == "b":
-            raise InputError("n", repr(n), "whole numbers of stars")
-        counts = counts.astype(float)
+        counts = np.ma.asanyarray(getattr(n, "value", n))
+        flagged = isinstance(n, list | tuple) and any(isinstance(k, bool) for k in n)
+        if counts.dtype.kind not in "iuf" or flagged:
+            raise TypeError("no numbers")
+        counts = counts.astype(float).filled(np.nan)
         counts = np.broadcast_to(counts, len(galaxies))
     except (TypeError, ValueError) as error:
         expected = f"a number, or one for each of {len(galaxies)} galaxies"

@@ -18,7 +18,15 @@ from galml.core.exceptions import InputError, InputTypeError, InputUnitError
 from galml.core.files import IMAGE_HDUS, open_fits
 from galml.core.flags import Flag
 from galml.core.geometry import pixel_angle, pixel_scale
-from galml.core.inputs import Failure, Source, convert_each, name_of, read, stream
+from galml.core.inputs import (
+    Failure,
+    Source,
+    convert_each,
+    is_record,
+    name_of,
+    read,
+    stream,
+)
 from galml.core.table_files import read_table
 
 __all__ = ["KMS", "Spaxels", "read_spaxels"]
@@ -201,8 +209,10 @@ def read_spaxels(flux, velocity, dispersion, *, unit=None, hdu=None):
 def _read_tables(tables, unit, hdu):
     """Read one table of spaxels or moments, or one for each galaxy."""
     is_single = isinstance(tables, Table | str | os.PathLike) or _are_moments(tables)
-    numbers = isinstance(tables, np.ndarray) and tables.dtype.kind not in "OSU"
-    if numbers or not (is_single or isinstance(tables, Iterable)):
+    several = isinstance(tables, Iterable) and not isinstance(tables, bytes)
+    if isinstance(tables, np.ndarray):
+        several = tables.dtype.kind in "OSU" and tables.ndim > 0
+    if not is_single and (is_record(tables) or not several):
         raise InputTypeError("flux", f"a {type(tables).__name__}", TABLE_OR_MAPS)
     tables = [tables] if is_single else tables
     galaxies = convert_each(

@@ -176,3 +176,6 @@ def test_addresses_are_refused(tmp_path):
     address = "https://example.org/galaxies.parquet"
     with pytest.raises(InputError, match=f"catalog: got the address {address}"):
         catalogs.run("spin", address, output=tmp_path / "spins")
+    table = QTable({"id": [1]})
+    with pytest.raises(InputError, match="output: got the address s3://bucket/spins"):
+        catalogs.run("spin", table, output="s3://bucket/spins")

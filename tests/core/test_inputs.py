@@ -4,6 +4,7 @@ from collections import namedtuple
 
 import astropy.units as u
 import numpy as np
+import pandas as pd
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
@@ -79,12 +80,21 @@ def test_single_path(paths):
         ({"NGC 1": STACK[0] * KMS}, InputTypeError),
         (None, InputTypeError),
         (b"nothing.fits", InputTypeError),
+        ("a\0b", InputError),
+        (pd.DataFrame({"image": [1.0]}), InputTypeError),
         (namedtuple("Maps", "flux velocity")(STACK[0], STACK[0]), InputTypeError),
     ],
 )
 def test_errors_of_single_objects_are_raised(data, error):
     with pytest.raises(error):
         stream(data)
+
+
+def test_a_row_is_a_table_of_one():
+    table = QTable({"name": ["a", "b"], "map": STACK[:2] * KMS})
+    (one,) = stream(table[1]).members
+    assert one.name == "b"
+    np.testing.assert_array_equal(one.values, STACK[1])
 
 
 BATCHES = {

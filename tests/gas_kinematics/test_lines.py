@@ -473,6 +473,8 @@ def test_redshifted_radio_cubes():
         ({"convention": "other"}, InputError, "convention"),
         ({"redshift": "far"}, InputTypeError, "redshift"),
         ({"redshift": 0.02 + 0j}, InputTypeError, "redshift"),
+        ({"redshift": np.ma.masked}, InputTypeError, "redshift"),
+        ({"redshift": 10**400}, InputTypeError, "redshift"),
         ({"redshift": -2}, InputError, "redshift"),
     ],
 )

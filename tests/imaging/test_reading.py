@@ -250,10 +250,23 @@ def test_names_of_bands_as_surveys_write_them(meta):
     assert images.bands == ("g", "r", "i")
 
 
-def test_filters_behind_each_other_are_one_band():
-    cutout = CCDData(np.ones((32, 32)), unit="nJy", meta={"FILTER": "CLEAR1L;F814W"})
+@pytest.mark.parametrize(
+    ("meta", "band"),
+    [
+        ({"FILTER": "CLEAR1L;F814W"}, "CLEAR1L;F814W"),
+        ({"FILTER": "V R"}, "V R"),
+        ({"FILTER": "F814W", "BAND1": "Y"}, "F814W"),
+        ({"BAND": "r", "BAND0": "g"}, "r"),
+        ({"FILTER": "r", "BAND0": "g", "BAND1": "r", "BAND2": "z"}, "r"),
+        ({"FILTER": "r", "BAND1": ""}, "r"),
+        ({"FILTER": "r", "BAND1": 1.4}, "r"),
+        ({"BANDS": "", "BAND0": "r"}, "r"),
+    ],
+)
+def test_one_image_has_one_band(meta, band):
+    cutout = CCDData(np.ones((32, 32)), unit="nJy", meta=meta)
     (images,) = members(cutout, pixel_scale=0.05 * u.arcsec)
-    assert images.bands == ("CLEAR1L;F814W",)
+    assert images.bands == (band,)
 
 
 def test_metadata(data):

@@ -112,6 +112,11 @@ def test_default_number_of_stars(galaxies, model):
     [
         (-1, InputError),
         (True, InputError),
+        ([True, 2, 3], InputError),
+        (np.ma.array([True] * 3), InputError),
+        (3j, InputError),
+        (b"3", InputError),
+        (["3", "4", "5"], InputError),
         (2.5, InputError),
         (np.nan, InputError),
         ([1, 2], InputError),
