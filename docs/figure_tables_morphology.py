@@ -136,7 +136,7 @@ def mirror(results):
     changed = np.mean([row["changed"] for row in views])
     note = (
         f"Latents of mirrored and turned pictures are the same to {largest:.0e} of "
-        f"their scatter where the effective radius is given. Where it is measured, "
+        "their scatter where the effective radius is given. Where it is measured, "
         f"latents of {changed:.0%} of the pictures differ by more than 1e-5."
     )
     return MIRROR, rows, note

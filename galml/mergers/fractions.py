@@ -95,23 +95,23 @@ def fraction(table, prior=None, *, timescale=None, by=None):
     another stage counts as which of these it looks more like.
 
     Intervals hold 68 % of true fractions if the probabilities are calibrated: those of
-    a classifier that is right in 85 % of both classes do in 66 to 69 % of samples of
+    a classifier that is right in 85 % of both classes do in 65 to 69 % of samples of
     1000 or 3000 galaxies with 1, 5 or 20 % of mergers. Where a sample hardly tells a
     few mergers from none, as 300 galaxies with 1 %, intervals are rather those of the
-    prior, and 81 % of them hold the truth.
+    prior, and 82 % of them hold the truth.
 
     Errors of the network in single galaxies are in calibrated probabilities already and
     average out; what the samples have in common in all galaxies does not, and widens
     the distribution. (Where the logits of whole samples of 1000 galaxies are wrong by
-    0.2 at random, and the passes tell so, 60 to 66 % of the intervals hold the truth;
-    without passes 42 to 51 %.) Each pass of `galml.merger` is one network for all
+    0.2 at random, and the passes tell so, 58 to 62 % of the intervals hold the truth;
+    without passes 39 to 47 %.) Each pass of `galml.merger` is one network for all
     galaxies, so that what the passes disagree on is in the error; what all of them get
     wrong is not. Logits that are too high by 0.1, an expected calibration
     error of 0.01, make 1.5 % of a fraction of 1 %, 5.9 % of 5 % and 21.5 % of 20 %; if
     one in a hundred non-mergers looks like a merger, which mocks do not tell,
     2 % are found where 1 % are. Fractions of a few percent are as good as the
     calibration on galaxies like those of the sample. In r the default model hardly
-    tells post-mergers apart, and intervals are nearly as wide as they can be.
+    tells post-mergers apart, and fractions mean nothing, however wide their intervals.
 
     References
     ----------

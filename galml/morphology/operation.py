@@ -146,7 +146,7 @@ def latents(
     >>> table = galml.latents(np.stack([disk, np.rot90(disk)])[:, None])
     >>> table["latent"].shape
     (2, 64)
-    >>> bool(np.allclose(table["latent"][0], table["latent"][1], atol=1e-3))
+    >>> bool(np.allclose(table["latent"][0], table["latent"][1], atol=1e-5))
     True
     """
     options = _reading(r_eff, bands, pixel_scale, psf_fwhm, unit, hdu)
