@@ -1,8 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What users say of galaxies beside their images."""
 
-import copy
-
 import astropy.units as u
 import numpy as np
 
@@ -30,7 +28,7 @@ class Given:
         Whether images without a band are flagged.
     """
 
-    reference, flag_units, flag_bands, length = None, False, False, None
+    reference, flag_units, flag_bands = None, False, False
 
     def __init__(self, r_eff, bands, pixel_scale, psf_fwhm):
         self.bands = None if bands is None else split_bands(bands)
@@ -47,7 +45,6 @@ class Given:
 
     def check(self, is_single, length):
         """Raise where there are values for another number of galaxies."""
-        self.length = None if is_single else length
         for lengths in (self.r_eff, self.scale, self.width):
             if lengths is not None:
                 lengths.check(is_single, length)
@@ -87,10 +84,7 @@ class Given:
         result = np.full((len(scale), n_bands), np.nan)
         values, pixels = own, False
         if self.width is not None:
-            width = self.width
-            if n_bands == 1 and width.values.shape == (self.length,):
-                width = width.of_galaxies()
-            values, pixels, missing = width.rows(rows)
+            values, pixels, missing = self.width.rows(rows)
             values = np.where(missing, np.nan, values)
             self.width.check_sign(values, pixels)
         if values is None:
@@ -159,14 +153,6 @@ class _Lengths:
             raise InputUnitError(self.argument, got, self.expected)
         in_pixels = np.full(np.shape(numbers), unit.is_equivalent(u.pix))
         return np.asarray(numbers), in_pixels
-
-    def of_galaxies(self):
-        """Take values of one band, one for each galaxy, for those."""
-        other = copy.copy(self)
-        for name in ("values", "pixels", "missing"):
-            setattr(other, name, getattr(self, name)[:, None])
-        other.each = True
-        return other
 
     def check_sign(self, values, pixels):
         """Raise for lengths that are none."""

@@ -92,9 +92,8 @@ def latents(
         Side of a pixel; or one for each galaxy. By default ``PIXSCALE`` (arcsec) of
         the metadata, else that of the WCS.
     psf_fwhm : `~astropy.units.Quantity`, optional
-        FWHM of the PSF, in an angle or in pixels; or one for each band; or, of images
-        in one band, for each of them; or of shape (n, bands). By default ``PSFFWHM``
-        (arcsec) of the metadata.
+        FWHM of the PSF, in an angle or in pixels; or one for each band; or of shape
+        (n, bands). By default ``PSFFWHM`` (arcsec) of the metadata.
     unit : `~astropy.units.Unit` or str, optional
         Unit of data that have none; dimensionless by default.
     model : str, path or `~galml.core.model.GalaxyModel`, optional

@@ -160,18 +160,6 @@ def test_columns_of_one_band(data):
         assert images.values.shape == (6, 1, 48, 52) and images.bands == ("r",)
 
 
-def test_widths_of_galaxies_in_one_band(data):
-    widths, known = np.arange(2.0, 8), {"bands": ["r"], "r_eff": 4 * u.pix}
-    for cutouts in (data[:, 1:2] * u.nJy, list(data[:, 1] * u.nJy)):
-        for given in (widths * u.pix, list(widths * u.pix), widths[:, None] * u.pix):
-            images = joined(members(cutouts, psf_fwhm=given, **known))
-            np.testing.assert_array_equal(images.psf_fwhm, widths[:, None])
-    # Of three galaxies in three bands, they are those of the bands.
-    known["bands"] = BANDS
-    images = joined(members(data[:3] * u.nJy, psf_fwhm=[2, 3, 4] * u.pix, **known))
-    np.testing.assert_array_equal(images.psf_fwhm, [[2, 3, 4]] * 3)
-
-
 def test_single_images(data):
     for one, shape in ((data[0], (1, 3, 48, 52)), (data[0, 1], (1, 1, 48, 52))):
         source = read_images(one * u.nJy, bands=BANDS[: shape[1]], r_eff=3 * u.pix)
