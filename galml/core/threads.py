@@ -28,13 +28,14 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=changing_filters.release,
         after_in_child=changing_filters.release,
     )
-    # Threads that ignore warnings are not there in a forked process.
-    os.register_at_fork(after_in_child=lambda: _ignored.clear())
 
 #: How many threads ignore warnings of a category, and what their filter matches, which
 #: that of a user would not have written so.
 _ignored = Counter()
 ANY_MESSAGE = re.compile("(?s:)", re.I)
+if hasattr(os, "register_at_fork"):
+    # These threads are not there in a forked process.
+    os.register_at_fork(after_in_child=_ignored.clear)
 
 #: For every share of threads that is at work: torch's number before the first one.
 _outside = []

@@ -146,8 +146,7 @@ def _header_bands(meta, count):
     """Give the names of the bands in the metadata, None where there are none."""
     numbered = [str(meta.get(f"BAND{i}", "")).strip() for i in range(10)]
     numbered = tuple(name for name in numbered if band_name(name) is not None)
-    told = any(str(meta.get(key) or "").strip() for key in ("BANDS", "BAND", "FILTER"))
-    if len(numbered) == count and (count > 1 or not told):
+    if len(numbered) == count > 1:
         return _of_instrument(meta, numbered)
     for keys in BAND_KEYS:
         values = [str(meta[key]).strip() for key in keys if meta.get(key) is not None]
@@ -163,7 +162,7 @@ def _header_bands(meta, count):
             # One image is not in several bands, but behind several filters.
             single = count == 1 and "," not in name
             return _of_instrument(meta, (name,) if single else split_bands(name))
-    return None
+    return _of_instrument(meta, numbered) if len(numbered) == count else None
 
 
 def _of_instrument(meta, bands):

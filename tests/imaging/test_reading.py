@@ -261,6 +261,7 @@ def test_names_of_bands_as_surveys_write_them(meta):
         ({"FILTER": "r", "BAND1": ""}, "r"),
         ({"FILTER": "r", "BAND1": 1.4}, "r"),
         ({"BANDS": "", "BAND0": "r"}, "r"),
+        ({"FILTER1": "CLEAR1L", "FILTER2": "F814W", "BAND0": "Y"}, "F814W"),
     ],
 )
 def test_one_image_has_one_band(meta, band):
